@@ -1,0 +1,120 @@
+"""Residual networks for Keras 3 on TensorFlow: build, train, search, explain, serve.
+
+Nothing heavy is imported until it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "PRESETS": "presets",
+    "Cost": "cost",
+    "Plan": "plan",
+    "ResNetSpec": "spec",
+    "SpecError": "spec",
+    "build": "network",
+    "cifar_resnet": "presets",
+    "cifar_resnext": "presets",
+    "estimate_cost": "cost",
+    "get_spec": "presets",
+    "list_networks": "presets",
+    "make_plan": "plan",
+    "wide_resnet": "presets",
+}
+_MODULES = (
+    "data",
+    "layers",
+    "optimizers",
+    "serving",
+    "surgery",
+    "tracking",
+    "training",
+)
+
+__all__ = [
+    "PRESETS",
+    "Cost",
+    "Plan",
+    "ResNetSpec",
+    "SpecError",
+    "build",
+    "cifar_resnet",
+    "cifar_resnext",
+    "data",
+    "estimate_cost",
+    "get_spec",
+    "layers",
+    "list_networks",
+    "make_plan",
+    "optimizers",
+    "serving",
+    "surgery",
+    "tracking",
+    "training",
+    "wide_resnet",
+]
+
+if TYPE_CHECKING:
+    from keras_resnet import (
+        data,
+        layers,
+        optimizers,
+        serving,
+        surgery,
+        tracking,
+        training,
+    )
+    from keras_resnet.cost import Cost, estimate_cost
+    from keras_resnet.network import build
+    from keras_resnet.plan import Plan, make_plan
+    from keras_resnet.presets import (
+        PRESETS,
+        cifar_resnet,
+        cifar_resnext,
+        get_spec,
+        list_networks,
+        wide_resnet,
+    )
+    from keras_resnet.spec import ResNetSpec, SpecError
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
+def _register_layers(_: Any) -> None:
+    importlib.import_module(f"{__name__}.layers")
+
+
+# Keras loads a `.keras` file with our layers only once they are registered: now if it
+# is imported already, else as soon as it is.
+wrapt.register_post_import_hook(_register_layers, "keras")
+
+try:
+    _other = importlib.metadata.version("keras-resnet")
+except importlib.metadata.PackageNotFoundError:
+    pass
+else:
+    warnings.warn(
+        f"the distribution keras-resnet {_other}, another project, is installed beside "
+        "keras-residual and shares the import name keras_resnet: files of one overwrite "
+        "the other's. Run: pip uninstall keras-resnet keras-residual && "
+        "pip install keras-residual",
+        stacklevel=2,
+    )

@@ -1,0 +1,116 @@
+"""Plan -> tensors: one layer, one unit, in the order in which the plan lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+from keras_resnet import plan
+from keras_resnet.layers import BatchNormalization, Conv2D
+from keras_resnet.spec import ResNetSpec, SpecError
+
+INITIALIZERS = {
+    # He 2015 (1502.01852): by the inputs, or by the outputs as fb.resnet.torch does,
+    # with all channels of a grouped convolution counted.
+    "he_fan_in": ("fan_in", 2.0, "untruncated_normal"),
+    "he_fan_out": ("fan_out", 2.0, "untruncated_normal"),
+    "glorot": ("fan_avg", 1.0, "uniform"),
+}
+
+
+def chain(ops: Iterable[plan.Op], x: Any, spec: ResNetSpec) -> Any:
+    """Applies layers one after the other."""
+    for op in ops:
+        x = layer(op, spec)(x)
+    return x
+
+
+def unit(x: Any, unit: plan.Unit, spec: ResNetSpec) -> Any:
+    """One residual or plain unit.
+
+    The shortcut is made before the residual, and `Add` takes them in this order: with
+    it Keras lists weights as keras.applications does, which loading by order needs.
+    """
+    x = chain(unit.shared, x, spec)
+    if unit.merge is None:
+        x = chain(unit.residual, x, spec)
+    else:
+        shortcut = chain(unit.shortcut, x, spec)
+        residual = chain(unit.residual, x, spec)
+        x = layer(unit.merge, spec)([shortcut, residual])
+    return chain(unit.after, x, spec)
+
+
+def layer(op: plan.Op, spec: ResNetSpec) -> keras.layers.Layer:
+    """The Keras layer of one of the plan's layers."""
+    match op:
+        case plan.Pad():
+            return keras.layers.ZeroPadding2D(op.amount, name=op.name)
+        case plan.Conv():
+            return Conv2D(
+                plan.channels_of(op.shape),
+                op.kernel,
+                strides=op.stride,
+                # The plan pads before a convolution that strides.
+                padding="same" if op.stride == 1 and op.kernel > 1 else "valid",
+                dilation_rate=op.dilation,
+                groups=op.groups,
+                use_bias=op.bias,
+                kernel_initializer=_initializer(spec),
+                name=op.name,
+            )
+        case plan.Dense():
+            # Logits stay float32 under mixed precision.
+            is_classifier = op.name == "predictions"
+            return keras.layers.Dense(
+                plan.channels_of(op.shape),
+                use_bias=op.bias,
+                kernel_initializer=(
+                    "glorot_uniform" if is_classifier else _initializer(spec)
+                ),
+                dtype="float32" if is_classifier else None,
+                name=op.name,
+            )
+        case plan.Norm():
+            return BatchNormalization(
+                momentum=spec.bn_momentum,
+                epsilon=spec.bn_epsilon,
+                gamma_initializer="zeros" if op.zero_gamma else "ones",
+                name=op.name,
+            )
+        case plan.Relu():
+            return keras.layers.ReLU(name=op.name)
+        case plan.Pool(kind="global"):
+            return keras.layers.GlobalAveragePooling2D(name=op.name)
+        case plan.Pool():
+            pooling = (
+                keras.layers.MaxPooling2D
+                if op.kind == "max"
+                else keras.layers.AveragePooling2D
+            )
+            return pooling(op.size, strides=op.stride, padding=op.padding, name=op.name)
+        case plan.PadChannels():
+            if len(op.shape) == 1:
+                return keras.layers.ZeroPadding1D((0, op.extra), name=op.name)
+            # Zeros for the last two of four axes: read channels-first, these are
+            # "rows and columns"; here they are columns and channels.
+            return keras.layers.ZeroPadding2D(
+                ((0, 0), (0, op.extra)), data_format="channels_first", name=op.name
+            )
+        case plan.Dropout():
+            return keras.layers.Dropout(op.rate, name=op.name)
+        case plan.Merge():
+            if op.kind != "add" or op.survival < 1:
+                raise SpecError(
+                    f"merge: {op.kind!r} with survival {op.survival:.4g} can't be "
+                    "built yet; 'add' and 'none' with survival 1 can"
+                )
+            return keras.layers.Add(name=op.name)
+    raise TypeError(f"no layer for {op!r}")
+
+
+def _initializer(spec: ResNetSpec) -> keras.initializers.Initializer:
+    mode, scale, distribution = INITIALIZERS[spec.init]
+    return keras.initializers.VarianceScaling(scale, mode, distribution)

@@ -1,0 +1,382 @@
+"""The command line. TensorFlow is imported only by the commands that need it."""
+
+from __future__ import annotations
+
+import json
+import os
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import click
+
+import keras_resnet
+from keras_resnet.cost import Cost, cost_of, estimate_cost
+from keras_resnet.errors import UserError
+from keras_resnet.plan import Conv, Plan, Pool, Shape, make_plan
+from keras_resnet.presets import PRESETS, get_spec, list_networks
+from keras_resnet.spec import ResNetSpec, SpecError
+
+
+class _Mistake(click.ClickException):
+    """A user's mistake: one line, exit code 2."""
+
+    exit_code = 2
+
+
+class _Commands(click.Group):
+    """A group whose commands may raise `UserError`."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            raise _Mistake(str(error)) from None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(keras_resnet.__version__)
+def main() -> None:
+    """Residual networks for Keras: list, train, evaluate, predict."""
+
+
+@main.command("list")
+@click.argument("pattern", default="*")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_command(pattern: str, as_json: bool) -> None:
+    """Show the networks that can be built by name.
+
+    PATTERN is a shell pattern.
+
+    Example: keras-resnet list 'wrn_*'
+    """
+    names = list_networks(pattern)
+    if not names:
+        raise SpecError(f"pattern: no network matches {pattern!r}")
+    rows = [(name, PRESETS[name], estimate_cost(PRESETS[name].spec)) for name in names]
+    if as_json:
+        fields = [
+            {
+                "name": name,
+                "depth": preset.depth,
+                "params": cost.params,
+                "total_params": cost.total_params,
+                "macs": cost.macs,
+                "source": preset.source,
+            }
+            for name, preset, cost in rows
+        ]
+        click.echo(json.dumps(fields, indent=2))
+        return
+    table = _table("name", "depth>", "trainable>", "total>", "MACs>", "source")
+    for name, preset, cost in rows:
+        table.add_row(
+            name,
+            str(preset.depth),
+            f"{cost.params:,}",
+            f"{cost.total_params:,}",
+            _macs(cost.macs),
+            preset.source,
+        )
+    _print(table)
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="JSON spec.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: spec, cost, parts.")
+@click.option(
+    "--save-spec", type=click.Path(path_type=Path), help="Write the spec, to edit it."
+)
+def show(
+    name: str | None, spec_file: Path | None, as_json: bool, save_spec: Path | None
+) -> None:
+    """Show a network unit by unit.
+
+    Example: keras-resnet show resnext50_32x4d
+    """
+    spec = _spec(name, spec_file)
+    if spec is None:
+        raise SpecError("network: name a preset or give --spec FILE")
+    plan = make_plan(spec)
+    cost = estimate_cost(plan)
+    if save_spec:
+        _save(save_spec, spec.to_json())
+    if as_json:
+        fields = {
+            "spec": spec.to_dict(),
+            "depth": plan.depth,
+            "cost": cost._asdict(),
+            "parts": _rows(plan),
+        }
+        click.echo(json.dumps(fields, indent=2))
+        return
+    table = _table(
+        "part", "in", "out", "stride>", "groups>", "shortcut", "merge", "survival>",
+        "trainable>", "MACs>", title=f"{spec.name}: {plan.depth} weighted layers",
+    )  # fmt: skip
+    for row in _rows(plan):
+        table.add_row(
+            row["name"],
+            _shape(row["in_shape"]),
+            _shape(row["shape"]),
+            str(row["stride"]),
+            str(row["groups"]),
+            row["shortcut"],
+            row["merge"],
+            f"{row['survival']:.4g}",
+            f"{row['params']:,}",
+            _macs(row["macs"]),
+        )
+    _print(table)
+    click.echo(
+        f"{cost.params:,} trainable parameters, {cost.total_params:,} in all; "
+        f"{_macs(cost.macs)} MACs an image"
+    )
+
+
+def _rows(plan: Plan) -> list[dict[str, Any]]:
+    """Stem, units and head with their costs."""
+    known_size = None not in plan.spec.input_shape
+    last = plan.units[-1].shape
+
+    def row(name: str, in_shape: Shape, ops: Any, **rest: Any) -> dict[str, Any]:
+        ops = list(ops)
+        cost: Cost = cost_of(ops, known_size=known_size)
+        groups = max((op.groups for op in ops if isinstance(op, Conv)), default=1)
+        fields = {"stride": 1, "shortcut": "", "merge": "", "survival": 1.0} | rest
+        return {
+            "name": name,
+            "in_shape": list(in_shape),
+            "shape": list(ops[-1].shape),
+            "groups": groups,
+            "params": cost.params,
+            "macs": cost.macs,
+            **fields,
+        }
+
+    stem_stride = prod(op.stride for op in plan.stem if isinstance(op, Conv | Pool))
+    rows = [row("stem", plan.spec.input_shape, plan.stem, stride=stem_stride)]
+    for unit in plan.units:
+        merge = unit.merge
+        rows.append(
+            row(
+                unit.name,
+                unit.in_shape,
+                unit.ops,
+                stride=unit.stride,
+                shortcut=unit.shortcut_kind,
+                merge=merge.kind if merge else "none",
+                survival=merge.survival if merge else 1.0,
+            )
+        )
+    return [*rows, row("head", last, plan.head)]
+
+
+@main.command()
+@click.option(
+    "--recipe", default="digits", help="Name or JSON file.", show_default=True
+)
+@click.option("--model", help="A preset instead of the recipe's network.")
+@click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="Its JSON.")
+@click.option("--data", default="digits", help="Data source.", show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), help="Run folder.")
+@click.option("--seed", default=0, type=click.IntRange(0, 2**32 - 1), show_default=True)
+@click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's.")
+@click.option("--batch-size", type=click.IntRange(1), help="Instead of the recipe's.")
+@click.option("--track/--no-track", default=True, help="Log to MLflow.")
+def train(
+    recipe: str,
+    model: str | None,
+    spec_file: Path | None,
+    data: str,
+    folder: Path | None,
+    seed: int,
+    epochs: int | None,
+    batch_size: int | None,
+    track: bool,
+) -> None:
+    """Train a network, test it, log it to MLflow and export it.
+
+    With no arguments: a small residual network on scikit-learn's digits, in about a
+    minute. An unfinished run named by --folder is continued.
+
+    Example: keras-resnet train --model cifar_resnet20 --seed 1
+    """
+    from keras_resnet.training import Recipe, get_recipe
+
+    chosen = (
+        Recipe.from_json(_read(Path(recipe)))
+        if recipe.endswith(".json")
+        else get_recipe(recipe)
+    )
+    spec = _spec(model, spec_file)
+    changes = {"model": spec, "epochs": epochs, "batch_size": batch_size}
+    chosen = chosen.replace(**{k: v for k, v in changes.items() if v is not None})
+    _prepare_tensorflow()
+    from rich.console import Console
+
+    from keras_resnet.tracking import MLflowTracker
+    from keras_resnet.training import train as run_training
+
+    console = Console(highlight=False)
+    result = run_training(
+        chosen,
+        data=data,
+        folder=folder,
+        seed=seed,
+        tracker=MLflowTracker(console=console) if track else None,
+        console=console,
+    )
+    metrics = result.metrics
+    right = round(metrics["accuracy"] * metrics["images"])
+    click.echo(
+        f"\ntest accuracy {metrics['accuracy']:.2%} "
+        f"({right} of {metrics['images']:.0f} images), by the best epoch on validation"
+    )
+    click.echo(f"run folder  {result.folder}")
+    click.echo(f"SavedModel  {result.export}")
+    if result.run_id:
+        click.echo(f"MLflow run  {result.run_id}")
+    click.echo("\nnext:")
+    click.echo(f"  keras-resnet evaluate {result.folder}")
+    click.echo(f"  keras-resnet predict {result.folder} {result.folder}/samples/*.png")
+    if result.run_id:
+        store = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+        click.echo(f"  mlflow ui --backend-store-uri {store}")
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def evaluate(run: Path, as_json: bool) -> None:
+    """Test a run's best model on the test images of its data.
+
+    Example: keras-resnet evaluate runs/demo
+    """
+    from keras_resnet import runfolder
+
+    runfolder.check_trained(run)
+    _prepare_tensorflow()
+    from keras_resnet.training import evaluate as run_evaluation
+
+    metrics = run_evaluation(run)
+    if as_json:
+        click.echo(json.dumps(metrics))
+    else:
+        click.echo(
+            f"test accuracy {metrics['accuracy']:.2%}, cross-entropy "
+            f"{metrics['loss']:.4f}, {metrics['images']:.0f} images"
+        )
+
+
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--top", default=3, type=click.IntRange(1), show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def predict(model: Path, images: tuple[Path, ...], top: int, as_json: bool) -> None:
+    """Name the classes of image files with their probabilities.
+
+    MODEL is a run folder or a SavedModel's version folder. Images are read as the
+    model's channels and resized to its size.
+
+    Example: keras-resnet predict runs/demo runs/demo/samples/*.png
+    """
+    from keras_resnet import runfolder
+
+    is_saved_model = (model / "saved_model.pb").is_file()
+    if not is_saved_model:
+        runfolder.check_trained(model)
+    _prepare_tensorflow()
+    from keras_resnet.prediction import predict_files
+
+    predictions = predict_files(model, images)
+    if as_json:
+        click.echo(
+            json.dumps(
+                [
+                    {"image": str(path), "classes": dict(ranked[:top])}
+                    for path, ranked in predictions
+                ],
+                indent=2,
+            )
+        )
+        return
+    for path, ranked in predictions:
+        guesses = "  ".join(f"{name} {share:.1%}" for name, share in ranked[:top])
+        click.echo(f"{path}: {guesses}")
+
+
+def _spec(name: str | None, file: Path | None) -> ResNetSpec | None:
+    """The network of a command: a preset, a file, or none."""
+    if name and file:
+        raise SpecError(f"network: give a preset ({name}) or --spec ({file}), not both")
+    if file:
+        return ResNetSpec.from_json(_read(file))
+    return get_spec(name) if name else None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise SpecError(f"file: can't read {path}: {reason}") from None
+
+
+def _save(path: Path, text: str) -> None:
+    from keras_resnet import runfolder
+
+    if path.exists():
+        raise SpecError(f"file: {path} exists; name a new one")
+    try:
+        runfolder.write_text(path, text)
+    except OSError as error:
+        raise SpecError(f"file: can't write {path}: {error.strerror}") from None
+
+
+def _prepare_tensorflow() -> None:
+    """What must be in the environment before TensorFlow is imported.
+
+    oneDNN's kernels are off by default on some processors, and several times faster.
+    """
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def _table(*columns: str, title: str | None = None) -> Any:
+    """A table; a ">" marks numbers."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for column in columns:
+        table.add_column(
+            column.rstrip(">"),
+            justify="right" if column.endswith(">") else "left",
+            no_wrap=True,
+        )
+    return table
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    console = Console()
+    # A pipe has no width to keep to.
+    (console if console.is_terminal else Console(width=200)).print(table)
+
+
+def _macs(macs: int | None) -> str:
+    if macs is None:
+        return "?"
+    return f"{macs / 1e9:.3f} G" if macs >= 1e9 else f"{macs / 1e6:.3f} M"
+
+
+def _shape(shape: list[int | None]) -> str:
+    return "x".join("?" if side is None else str(side) for side in shape)
+
+
+if __name__ == "__main__":
+    main()

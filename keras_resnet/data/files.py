@@ -1,0 +1,41 @@
+"""Image files -> arrays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from keras_resnet.data.sources import DataError
+
+_MODES = {1: "L", 3: "RGB"}
+
+
+def read_image(path: Path, shape: tuple[int | None, int | None, int]) -> np.ndarray:
+    """An image file as uint8 (height, width, channels), resized if it isn't that size.
+
+    Args:
+        path: any file that Pillow reads.
+        shape: what is wanted; an open height or width keeps the file's.
+
+    Raises:
+        DataError: missing, unreadable or no image, or channels other than 1 or 3.
+    """
+    height, width, channels = shape
+    if channels not in _MODES:
+        raise DataError(
+            f"image: {path} can't be read as {channels} channels, only as 1 or 3"
+        )
+    try:
+        with Image.open(path) as file:
+            image = file.convert(_MODES[channels])
+    except UnidentifiedImageError:
+        raise DataError(f"image: {path} is not an image file") from None
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"image: can't read {path}: {reason}") from None
+    size = (width or image.width, height or image.height)
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(size[1], size[0], channels)

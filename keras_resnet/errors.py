@@ -1,0 +1,9 @@
+"""What a user can put right."""
+
+
+class UserError(ValueError):
+    """A mistake in what the user gave; the message is one line.
+
+    It says what is wrong, where, and what would be right. The command line prints it
+    and exits with 2.
+    """

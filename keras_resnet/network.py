@@ -1,0 +1,98 @@
+"""build(spec) -> a functional keras.Model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+
+from keras_resnet import blocks
+from keras_resnet.plan import make_plan
+from keras_resnet.presets import get_spec
+from keras_resnet.spec import ResNetSpec, SpecError
+
+PixelStats = tuple[Sequence[float], Sequence[float]]
+
+
+def build(
+    spec: ResNetSpec | str,
+    *,
+    input_shape: Sequence[int | None] | None = None,
+    classes: int | None = None,
+    include_top: bool = True,
+    pooling: Literal["avg", "max"] | None = None,
+    classifier_activation: str | None = None,
+    pixel_stats: PixelStats | None = None,
+    **changes: Any,
+) -> keras.Model:
+    """Builds a network as a functional model, layers named as keras.applications'.
+
+    Args:
+        spec: a spec, or the name of a preset.
+        input_shape: (height, width, channels) instead of the spec's; height and
+            width may be None.
+        classes: number of classes instead of the spec's.
+        include_top: whether to end in the classifier.
+        pooling: without the classifier, "avg" or "max" over the image, or None for
+            the last feature map.
+        classifier_activation: None for logits, "softmax" for probabilities.
+        pixel_stats: (mean, standard deviation) of each channel; the model then takes
+            raw pixels and normalizes them itself, in float32.
+        **changes: other fields of the spec.
+
+    Returns:
+        A model from (batch, *input_shape) to float32 (batch, classes).
+
+    Raises:
+        SpecError: no such preset, or a wrong field or size.
+    """
+    if input_shape is not None:
+        changes["input_shape"] = tuple(input_shape)
+    if classes is not None:
+        changes["classes"] = classes
+    spec = (
+        get_spec(spec, **changes) if isinstance(spec, str) else spec.replace(**changes)
+    )
+    plan = make_plan(spec)
+    inputs = x = keras.Input(spec.input_shape, name="image")
+    if pixel_stats is not None:
+        x = _normalization(pixel_stats, spec)(x)
+    x = blocks.chain(plan.stem, x, spec)
+    for unit in plan.units:
+        x = blocks.unit(x, unit, spec)
+    if include_top:
+        x = blocks.chain(plan.head, x, spec)
+        if classifier_activation:
+            x = keras.layers.Activation(
+                classifier_activation, dtype="float32", name="probabilities"
+            )(x)
+    else:
+        x = blocks.chain(
+            (op for op in plan.head if op.name.startswith("post")), x, spec
+        )
+        if pooling == "avg":
+            x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(x)
+        elif pooling == "max":
+            x = keras.layers.GlobalMaxPooling2D(name="max_pool")(x)
+        elif pooling is not None:
+            raise SpecError(f"pooling: {pooling!r} is not 'avg', 'max' or None")
+    return keras.Model(inputs, x, name=spec.name)
+
+
+def _normalization(
+    pixel_stats: PixelStats, spec: ResNetSpec
+) -> keras.layers.Normalization:
+    mean, std = (list(map(float, numbers)) for numbers in pixel_stats)
+    channels = spec.input_shape[-1]
+    if len(mean) != channels or len(std) != channels or min(std) <= 0:
+        raise SpecError(
+            f"pixel_stats: {mean} and {std} are not {channels} means and {channels} "
+            "positive standard deviations"
+        )
+    return keras.layers.Normalization(
+        mean=mean,
+        variance=[number**2 for number in std],
+        dtype="float32",
+        name="pixel_stats",
+    )

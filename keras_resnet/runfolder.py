@@ -1,0 +1,147 @@
+"""What a run leaves on disk, and how it is written: whole files or none."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from keras_resnet.errors import UserError
+
+# What is in a run folder.
+RECIPE = "recipe.json"  # how it was trained
+DATA = "data.json"  # source, class names, pixel statistics
+ENVIRONMENT = "environment.json"  # where it ran, seed
+HISTORY = "history.jsonl"  # a line of metrics for each epoch
+CHECKPOINT = "checkpoint"  # state to resume from
+BEST = "best.keras"  # the model of the best epoch
+CURVES = "curves.png"
+CONFUSION = "confusion.png"
+SAMPLES = "samples"  # some test images, to try predict on
+EXPORT = "export"  # SavedModels, a folder for each version
+RESULT = "result.json"  # final metrics; there once the run has ended
+
+
+class RunFolderError(UserError):
+    """A folder that isn't a run, or holds another."""
+
+
+def new_name(recipe: str) -> Path:
+    """runs/<recipe>-<time>, free at the time of asking."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    path = Path("runs") / f"{recipe}-{stamp}"
+    return (
+        path if not path.exists() else path.with_name(path.name + secrets.token_hex(2))
+    )
+
+
+def prepare(folder: Path, recipe: str) -> bool:
+    """Makes `folder` ready for a run; True if it holds this run, unfinished.
+
+    Args:
+        folder: the run folder; made if missing.
+        recipe: the recipe as JSON: an unfinished run of another isn't resumed.
+
+    Raises:
+        RunFolderError: it holds a finished run, another run, or something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"folder: {folder} is a file; name a new folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not is_run(folder):
+            raise RunFolderError(
+                f"folder: {folder} exists and is not a run; name a new or empty folder"
+            )
+        if (folder / RESULT).exists():
+            raise RunFolderError(
+                f"folder: {folder} holds a finished run; name a new folder"
+            )
+        if (folder / RECIPE).read_text() != recipe:
+            raise RunFolderError(
+                f"folder: {folder} holds an unfinished run of another recipe; name a "
+                "new folder"
+            )
+        return True
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / RECIPE, recipe)
+    except OSError as error:
+        raise RunFolderError(
+            f"folder: can't write to {folder}: {error.strerror}"
+        ) from None
+    return False
+
+
+def is_run(folder: Path) -> bool:
+    """Whether `folder` holds a run, finished or not."""
+    return (folder / RECIPE).is_file()
+
+
+def check_trained(folder: Path) -> None:
+    """Refuses a folder without a trained model.
+
+    Raises:
+        RunFolderError: not a run, or none with a model yet.
+    """
+    if not is_run(folder):
+        raise RunFolderError(
+            f"run: {folder} is not a run folder"
+            + ("" if folder.exists() else "; it doesn't exist")
+        )
+    if not (folder / BEST).is_file():
+        raise RunFolderError(f"run: {folder} has no {BEST} yet; train it first")
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file of a run.
+
+    Raises:
+        RunFolderError: missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"run: can't read {path}: {error}") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON, sorted, by renaming."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file by renaming."""
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path of the same suffix, renamed to `path` if the body succeeds."""
+    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        remove = shutil.rmtree if temporary.is_dir() else Path.unlink
+        if temporary.exists():
+            remove(temporary)
+
+
+def append_line(path: Path, value: Any) -> None:
+    """Adds a line of JSON."""
+    with path.open("a") as file:
+        file.write(json.dumps(value, sort_keys=True) + "\n")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """All lines of JSON; none if the file is missing."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,0 +1,427 @@
+"""What a residual network is, in the papers' words: a frozen, validated record.
+
+A spec holds orthogonal axes, never a "family": a Wide ResNet is a pre-activation
+network with a width factor, a ResNeXt is a bottleneck network with a cardinality.
+`keras_resnet.plan` decides every layer from it. Standard library only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
+
+from keras_resnet.errors import UserError
+
+SCHEMA = 1
+
+Stem = Literal["imagenet", "cifar", "deep", "dense"]
+Block = Literal["basic", "bottleneck", "dense"]
+MergeKind = Literal[
+    "add", "none", "scale", "exclusive_gate", "shortcut_gate", "dropout"
+]
+Shortcut = Literal["pad", "project", "project_all"]
+PadPool = Literal["subsample", "average"]
+Order = Literal["post", "pre", "bn_after_add", "relu_before_add", "relu_only_pre"]
+StrideOn = Literal["1x1", "3x3"]
+StrideAt = Literal["first", "last"]
+SurvivalMode = Literal["sample", "batch"]
+Init = Literal["he_fan_in", "he_fan_out", "glorot"]
+NormKind = Literal["batch", "none"]
+ConvBias = Literal["none", "all", "keras_v2"]
+StemPoolPad = Literal["zero", "minus_inf"]
+
+# The bounds that tell a typing error from an ambition.
+MAX_SIDE = 16_384
+MAX_CHANNELS = 65_536
+MAX_UNITS = 10_000
+MAX_CLASSES = 10_000_000
+
+EXPANSION = 4  # outer width over inner width of a bottleneck (He 2015, Table 1)
+
+
+class SpecError(UserError):
+    """A spec, preset name or size that can't be built; the message is one line."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResNetSpec:
+    """A network of residual units. The defaults are ResNet-50 (He 2015, Table 1).
+
+    Attributes:
+        name: name of the model.
+        input_shape: (height, width, channels), height and width may be None where
+            only known later; (features,) for `stem="dense"`.
+        classes: number of classes.
+        stem: "imagenet" 7x7/2 convolution and 3x3/2 max pool; "cifar" one 3x3;
+            "deep" three 3x3 and the pool (ResNet-C); "dense" one dense layer.
+        stem_width: channels that leave the stem. The width factor leaves it alone.
+        block: "basic" (two 3x3), "bottleneck" (1x1, 3x3, 1x1), "dense" (two dense
+            layers).
+        kernels: kernel sizes of the unit's convolutions where they aren't the
+            usual, such as (3, 1, 3) for the B(3,1,3) of Wide ResNets, Table 2.
+        depths: units in each stage.
+        widths: outer channels of each stage, before the width factor.
+        k: width factor, multiplies outer widths and bottlenecks' inner ones.
+        cardinality: groups C of the bottleneck's 3x3 (ResNeXt).
+        group_width: channels d of one group in the first stage ("C x d"); doubled
+            where the outer width doubles. None: a quarter of the outer width in all.
+        merge: how shortcut x and residual F meet: "add" x + F; "none" F (plain);
+            "scale"; "exclusive_gate" (1-g)x + gF, the highway unit;
+            "shortcut_gate" (1-g)x + F; "dropout" on x (He 2016, Table 1).
+        merge_scales: the factors of x and F under "scale".
+        merge_dropout: the rate under "dropout".
+        gate_bias: initial bias of the gates' 1x1 convolutions.
+        shortcut: how shapes are matched: "pad" zero channels (option A), "project"
+            1x1 convolution where the shape changes (B), "project_all" in every
+            unit (C).
+        pad_pool: how "pad" halves the image: every second pixel, or 2x2 average.
+        project_norm: batch norm after a projection.
+        project_pool: 2x2 average pool before a projection (ResNet-D).
+        order: where batch norm and ReLU stand in a unit (He 2016, Table 2).
+        stride_on: the bottleneck's convolution that strides: "1x1" (the paper,
+            keras.applications) or "3x3" (v1.5: torchvision, ResNeXt).
+        stride_at: the unit of a stage that strides; "last" is keras.applications V2.
+        output_stride: total stride at which strides turn into dilation, or None.
+        survival: p_L of stochastic depth. Unit l of L survives with probability
+            1 - (l/L)(1 - p_L) (Huang 2016, Equation 4).
+        survival_mode: one draw a "batch" (the paper) or a "sample".
+        dropout: rate inside a unit, before its last convolution (Wide ResNets).
+        zero_gamma: batch norms that end a residual branch start at 0 (Goyal 2017).
+        init: initialization of convolutions.
+        norm: "batch" or "none".
+        conv_bias: convolutions with a bias: "none", "all" (keras.applications V1),
+            or its V2's: stem, projections and last 1x1; V2's stem has no batch norm.
+        bn_epsilon: added to the variance.
+        bn_momentum: of the moving averages, Keras' convention (torch's 0.1 is 0.9).
+        stem_pool_pad: what surrounds the image in the stem's max pool. The same
+            unless the stem's output is signed.
+
+    Raises:
+        SpecError: naming the field, its value and what is allowed.
+    """
+
+    name: str = "resnet"
+    input_shape: tuple[int | None, ...] = (224, 224, 3)
+    classes: int = 1000
+    stem: Stem = "imagenet"
+    stem_width: int = 64
+    block: Block = "bottleneck"
+    kernels: tuple[int, ...] | None = None
+    depths: tuple[int, ...] = (3, 4, 6, 3)
+    widths: tuple[int, ...] = (256, 512, 1024, 2048)
+    k: float = 1
+    cardinality: int = 1
+    group_width: int | None = None
+    merge: MergeKind = "add"
+    merge_scales: tuple[float, ...] = (1.0, 1.0)
+    merge_dropout: float = 0.5
+    gate_bias: float = -1.0
+    shortcut: Shortcut = "project"
+    pad_pool: PadPool = "subsample"
+    project_norm: bool = True
+    project_pool: bool = False
+    order: Order = "post"
+    stride_on: StrideOn = "1x1"
+    stride_at: StrideAt = "first"
+    output_stride: int | None = None
+    survival: float = 1.0
+    survival_mode: SurvivalMode = "batch"
+    dropout: float = 0.0
+    zero_gamma: bool = False
+    init: Init = "he_fan_in"
+    norm: NormKind = "batch"
+    conv_bias: ConvBias = "none"
+    bn_epsilon: float = 1e-5
+    bn_momentum: float = 0.9
+    stem_pool_pad: StemPoolPad = "zero"
+
+    def __post_init__(self) -> None:
+        for field, (check, allowed) in _CHECKS.items():
+            value = getattr(self, field)
+            if type(value) is list:
+                value = tuple(value)
+                object.__setattr__(self, field, value)
+            if not check(value):
+                raise SpecError(f"{field}: {value!r} is not {allowed}")
+        _check_combinations(self)
+
+    @property
+    def conv_kernels(self) -> tuple[int, ...]:
+        """Kernel sizes of a unit's convolutions (1 for a dense layer)."""
+        return self.kernels or _KERNELS[self.block]
+
+    def outer_width(self, stage: int) -> int:
+        """Channels that leave the units of `stage` (from 0)."""
+        return int(self.widths[stage] * self.k)
+
+    def inner_width(self, stage: int) -> int:
+        """Channels inside the units of `stage` (from 0).
+
+        With a group width d it is C floor(d k w_i / w_0), torchvision's and the
+        ResNeXt code's floor(n d / 64) C.
+        """
+        if self.block != "bottleneck":
+            return self.outer_width(stage)
+        if self.group_width is None:
+            return self.outer_width(stage) // EXPANSION
+        scale = self.widths[stage] / self.widths[0]
+        return self.cardinality * int(self.group_width * self.k * scale)
+
+    def survival_of(self, unit: int) -> float:
+        """Survival probability of unit 1 .. L by the linear rule."""
+        return 1 - unit / sum(self.depths) * (1 - self.survival)
+
+    def replace(self, **changes: Any) -> ResNetSpec:
+        """A copy with some fields changed."""
+        _check_keys(changes)
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields and the schema, as JSON types."""
+        fields = {
+            field: list(value) if isinstance(value, tuple) else value
+            for field, value in vars(self).items()
+        }
+        return fields | {"schema": SCHEMA}
+
+    def to_json(self) -> str:
+        """All fields and the schema, sorted."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> ResNetSpec:
+        """The inverse of `to_dict`; fields left out take their defaults."""
+        if not isinstance(fields, Mapping):
+            raise SpecError(f"spec: {fields!r} is not a JSON object of fields")
+        schema = fields.get("schema", SCHEMA)
+        if schema != SCHEMA:
+            raise SpecError(f"schema: {schema!r} is not {SCHEMA}")
+        changes = {key: value for key, value in fields.items() if key != "schema"}
+        _check_keys(changes)
+        return cls(**changes)
+
+    @classmethod
+    def from_json(cls, text: str) -> ResNetSpec:
+        """The inverse of `to_json`."""
+        try:
+            fields = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise SpecError(f"spec: not JSON: {error}") from None
+        return cls.from_dict(fields)
+
+
+_KERNELS: dict[str, tuple[int, ...]] = {
+    "basic": (3, 3),
+    "bottleneck": (1, 3, 1),
+    "dense": (1, 1),
+}
+
+_Check = tuple[Callable[[Any], bool], str]
+
+
+def _integer(low: int, high: int) -> _Check:
+    def check(value: Any) -> bool:
+        return type(value) is int and low <= value <= high
+
+    return check, f"an integer from {low} to {high:,}"
+
+
+def _number(low: float, high: float, *, open_low: bool = False) -> _Check:
+    def check(value: Any) -> bool:
+        return type(value) in (int, float) and (
+            low < value <= high if open_low else low <= value <= high
+        )
+
+    return check, f"a number {'above' if open_low else 'from'} {low:g} to {high:g}"
+
+
+def _choice(literal: Any) -> _Check:
+    choices = get_args(literal)
+
+    def check(value: Any) -> bool:
+        return isinstance(value, str) and value in choices
+
+    return check, "one of " + ", ".join(map(repr, choices))
+
+
+def _flag() -> _Check:
+    return (lambda value: type(value) is bool), "true or false"
+
+
+def _several(item: _Check, at_least: int, at_most: int) -> _Check:
+    def check(value: Any) -> bool:
+        return (
+            type(value) is tuple
+            and at_least <= len(value) <= at_most
+            and all(map(item[0], value))
+        )
+
+    count = f"{at_least}" if at_least == at_most else f"{at_least} to {at_most}"
+    return check, f"a list of {count}, each {item[1]}"
+
+
+def _optional(item: _Check) -> _Check:
+    return (lambda value: value is None or item[0](value)), f"{item[1]}, or null"
+
+
+_SIDE = _integer(1, MAX_SIDE)
+_CHANNELS = _integer(1, MAX_CHANNELS)
+
+_CHECKS: dict[str, _Check] = {
+    "name": (
+        lambda value: isinstance(value, str) and bool(value) and "/" not in value,
+        "a string, not empty, without '/'",
+    ),
+    "input_shape": (
+        lambda value: (
+            type(value) is tuple
+            and len(value) in (1, 3)
+            and all(side is None or _SIDE[0](side) for side in value[:-1])
+            and _CHANNELS[0](value[-1])
+        ),
+        f"[height, width, channels] with sides from 1 to {MAX_SIDE:,} (or null), "
+        "or [features] for stem 'dense'",
+    ),
+    "classes": _integer(1, MAX_CLASSES),
+    "stem": _choice(Stem),
+    "stem_width": _CHANNELS,
+    "block": _choice(Block),
+    "kernels": _optional(
+        _several(
+            (
+                lambda value: type(value) is int and value in (1, 3, 5, 7),
+                "1, 3, 5 or 7",
+            ),
+            1,
+            8,
+        )
+    ),
+    "depths": _several(_integer(1, MAX_UNITS), 1, 8),
+    "widths": _several(_CHANNELS, 1, 8),
+    "k": _number(0, 1024, open_low=True),
+    "cardinality": _integer(1, MAX_CHANNELS),
+    "group_width": _optional(_CHANNELS),
+    "merge": _choice(MergeKind),
+    "merge_scales": _several(_number(-100, 100), 2, 2),
+    "merge_dropout": (
+        lambda value: type(value) in (int, float) and 0 <= value < 1,
+        "a number from 0 to below 1",
+    ),
+    "gate_bias": _number(-100, 100),
+    "shortcut": _choice(Shortcut),
+    "pad_pool": _choice(PadPool),
+    "project_norm": _flag(),
+    "project_pool": _flag(),
+    "order": _choice(Order),
+    "stride_on": _choice(StrideOn),
+    "stride_at": _choice(StrideAt),
+    "output_stride": _optional(
+        (lambda value: type(value) is int and value in (4, 8, 16, 32), "4, 8, 16 or 32")
+    ),
+    "survival": _number(0, 1, open_low=True),
+    "survival_mode": _choice(SurvivalMode),
+    "dropout": (
+        lambda value: type(value) in (int, float) and 0 <= value < 1,
+        "a number from 0 to below 1",
+    ),
+    "zero_gamma": _flag(),
+    "init": _choice(Init),
+    "norm": _choice(NormKind),
+    "conv_bias": _choice(ConvBias),
+    "bn_epsilon": _number(0, 1, open_low=True),
+    "bn_momentum": _number(0, 1),
+    "stem_pool_pad": _choice(StemPoolPad),
+}
+
+
+def _check_keys(changes: Mapping[str, Any]) -> None:
+    unknown = sorted(set(changes) - set(_CHECKS))
+    if unknown:
+        raise SpecError(
+            f"{', '.join(unknown)}: not a field of a spec; "
+            f"the fields are {', '.join(_CHECKS)}"
+        )
+
+
+def _check_combinations(spec: ResNetSpec) -> None:
+    """Refuses what is right field by field and wrong together."""
+    if len(spec.depths) != len(spec.widths):
+        raise SpecError(
+            f"depths: {len(spec.depths)} stages, but widths has {len(spec.widths)}"
+        )
+    if sum(spec.depths) > MAX_UNITS:
+        raise SpecError(
+            f"depths: {sum(spec.depths):,} units are more than {MAX_UNITS:,}"
+        )
+    dense = [spec.stem == "dense", spec.block == "dense", len(spec.input_shape) == 1]
+    if any(dense) and not all(dense):
+        raise SpecError(
+            "stem: 'dense', block 'dense' and a flat input_shape [features] go "
+            f"together; got stem {spec.stem!r}, block {spec.block!r} and "
+            f"input_shape {list(spec.input_shape)}"
+        )
+    for stage in range(len(spec.widths)):
+        _check_width(spec, stage)
+    if spec.block != "bottleneck" and (spec.cardinality, spec.group_width) != (1, None):
+        raise SpecError(
+            f"cardinality: {spec.cardinality} with group_width {spec.group_width} "
+            "needs block 'bottleneck'; units of two layers have nothing to group "
+            "(ResNeXt, section 3.3)"
+        )
+    if spec.kernels:
+        _check_kernels(spec, spec.kernels)
+    if spec.zero_gamma and (
+        spec.norm == "none" or spec.order not in ("post", "relu_only_pre")
+    ):
+        raise SpecError(
+            "zero_gamma: true needs residual branches that end in a batch norm: norm "
+            "'batch' and order 'post' or 'relu_only_pre'; elsewhere the ReLU or "
+            "convolution after it would never learn"
+        )
+    if spec.survival < 1 and spec.merge not in ("add", "scale"):
+        raise SpecError(
+            f"survival: {spec.survival:g} needs merge 'add' or 'scale': a dropped "
+            f"branch leaves nothing to merge by {spec.merge!r}"
+        )
+    if spec.order == "bn_after_add" and spec.norm == "none":
+        raise SpecError("order: 'bn_after_add' needs norm 'batch'")
+
+
+def _check_width(spec: ResNetSpec, stage: int) -> None:
+    width = spec.widths[stage] * spec.k
+    if width != int(width) or not 1 <= width <= MAX_CHANNELS:
+        raise SpecError(
+            f"k: {spec.k:g} times width {spec.widths[stage]} is {width:g}, "
+            f"not an integer from 1 to {MAX_CHANNELS:,}"
+        )
+    if spec.block != "bottleneck":
+        return
+    if spec.group_width is None and int(width) % EXPANSION:
+        raise SpecError(
+            f"widths: {int(width)} is not a multiple of {EXPANSION}, a bottleneck's "
+            "outer width over its inner"
+        )
+    inner = spec.inner_width(stage)
+    if not 1 <= inner <= MAX_CHANNELS:
+        raise SpecError(
+            f"group_width: {spec.group_width} makes stage {stage + 1} {inner:,} wide "
+            f"inside, not 1 to {MAX_CHANNELS:,}"
+        )
+    if inner % spec.cardinality:
+        raise SpecError(
+            f"cardinality: {spec.cardinality} does not divide {inner}, the inner "
+            f"width of stage {stage + 1}"
+        )
+
+
+def _check_kernels(spec: ResNetSpec, kernels: tuple[int, ...]) -> None:
+    if spec.block == "dense":
+        raise SpecError("kernels: block 'dense' has no convolutions; leave it null")
+    if spec.block == "bottleneck" and (
+        len(kernels) != 3 or kernels[0] != 1 or kernels[2] != 1
+    ):
+        raise SpecError(
+            f"kernels: {list(kernels)} is not [1, K, 1], as block 'bottleneck' needs"
+        )

@@ -1,0 +1,147 @@
+"""MLflow: every run with its parameters, metrics, files and model.
+
+MLflow receives copies; the run folder is the truth. A tracking server that is slow,
+dead or full never ends a training run: what fails is said once and left out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+
+DEFAULT_STORE = "sqlite:///mlflow.db"
+
+# MLflow's own defaults wait for minutes on a dead server, and send usage statistics.
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+class Tracker(Protocol):
+    """What training tells of a run; no method may raise."""
+
+    def start(self, name: str, params: Mapping[str, Any]) -> None:
+        """Opens the run."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Metrics of an epoch."""
+
+    def log_files(self, paths: list[Path]) -> None:
+        """Copies of files and folders."""
+
+    def log_model(self, model: Any, sample: Any) -> None:
+        """The trained model, in stock Keras layers, with an input for its signature."""
+
+    def finish(self, status: str) -> None:
+        """Closes the run as "FINISHED", "FAILED" or "KILLED"."""
+
+
+class MLflowTracker:
+    """Logs to MLflow: at `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db` here.
+
+    Args:
+        experiment: the experiment's name.
+        console: where a failure is said.
+    """
+
+    def __init__(
+        self, experiment: str = "keras_resnet", console: Console | None = None
+    ) -> None:
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        self.experiment = experiment
+        self.console = console or Console(stderr=True)
+        self.uri = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
+        self.run_id: str | None = None
+        self.failed = False
+
+    def start(self, name: str, params: Mapping[str, Any]) -> None:
+        """Opens the run."""
+
+        def start() -> None:
+            import mlflow
+
+            mlflow.set_tracking_uri(self.uri)
+            mlflow.set_experiment(self.experiment)
+            self.run_id = mlflow.start_run(run_name=name).info.run_id
+            mlflow.log_params(dict(params))
+
+        self._try("start a run", start)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Metrics of an epoch."""
+
+        def log() -> None:
+            import mlflow
+
+            mlflow.log_metrics(dict(metrics), step=step, run_id=self.run_id)
+
+        self._try("log metrics", log)
+
+    def log_files(self, paths: list[Path]) -> None:
+        """Copies of files and folders."""
+
+        def log() -> None:
+            import mlflow
+
+            for path in paths:
+                mlflow.log_artifact(str(path), run_id=self.run_id)
+
+        self._try("log files", log)
+
+    def log_model(self, model: Any, sample: Any) -> None:
+        """The trained model, in stock Keras layers, with an input for its signature."""
+
+        def log() -> None:
+            import keras
+            import mlflow
+            import tensorflow as tf
+
+            signature = mlflow.models.infer_signature(
+                sample, model.predict(sample, verbose=0)
+            )
+            mlflow.keras.log_model(
+                model,
+                name="model",
+                signature=signature,
+                # Inferring them takes ten seconds.
+                pip_requirements=[
+                    f"keras=={keras.__version__}",
+                    f"tensorflow=={tf.__version__}",
+                ],
+            )
+
+        self._try("log the model", log)
+
+    def finish(self, status: str) -> None:
+        """Closes the run as "FINISHED", "FAILED" or "KILLED"."""
+
+        def finish() -> None:
+            import mlflow
+
+            mlflow.end_run(status)
+
+        self._try("close the run", finish)
+
+    def _try(self, what: str, action: Callable[[], None]) -> None:
+        """Runs one call; after the first that fails, no more are tried."""
+        if self.failed:
+            return
+        try:
+            action()
+        except Exception as error:  # whatever a tracking server does, training goes on
+            self.failed = True
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            self.console.print(
+                f"MLflow at {self.uri} could not {what}: {reason[0]}; the run goes on "
+                "and its folder keeps everything",
+                style="yellow",
+                highlight=False,
+                soft_wrap=True,
+            )

@@ -1,0 +1,255 @@
+"""How networks were trained: a table, and its JSON form. No TensorFlow at import."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from keras_resnet.data.settings import Augment
+from keras_resnet.errors import UserError
+from keras_resnet.presets import cifar_resnet, get_spec
+from keras_resnet.spec import ResNetSpec
+
+SCHEMA = 1
+Schedule = Literal["constant", "cosine", "steps"]
+
+
+class RecipeError(UserError):
+    """A recipe that can't be run."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A network and how it is trained; where it runs is an argument of the run.
+
+    Attributes:
+        name: name of the recipe.
+        model: the network; its input shape and classes give way to the data's.
+        epochs: passes over the training images.
+        batch_size: images a step, over all devices.
+        learning_rate: the highest.
+        schedule: "constant"; "cosine" to zero; "steps": times `drop` at each of
+            `drops`.
+        drops: fractions of the training after which the learning rate drops.
+        drop: factor of each drop.
+        warmup_epochs: epochs of linear increase from zero.
+        momentum: of SGD, with the learning rate inside the velocity (Caffe, Keras).
+        nesterov: Nesterov's momentum.
+        l2: coupled weight decay, on all parameters.
+        augment: random changes of the training images.
+        source: paper, table and what to expect.
+    """
+
+    name: str
+    model: ResNetSpec
+    epochs: int
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    schedule: Schedule = "cosine"
+    drops: tuple[float, ...] = ()
+    drop: float = 0.1
+    warmup_epochs: float = 0.0
+    momentum: float = 0.9
+    nesterov: bool = False
+    l2: float = 1e-4
+    augment: Augment = Augment()
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        for field, (check, allowed) in _CHECKS.items():
+            value = getattr(self, field)
+            if not check(value):
+                raise RecipeError(f"recipe: {field}: {value!r} is not {allowed}")
+
+    def replace(self, **changes: Any) -> Recipe:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_json(self) -> str:
+        """All fields and the schema, sorted."""
+        fields = vars(self) | {
+            "model": self.model.to_dict(),
+            "augment": vars(self.augment),
+            "drops": list(self.drops),
+            "schema": SCHEMA,
+        }
+        return json.dumps(fields, indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """The inverse of `to_json`; "model" may also be the name of a preset."""
+        try:
+            fields = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise RecipeError(f"recipe: not JSON: {error}") from None
+        if not isinstance(fields, dict):
+            raise RecipeError(f"recipe: {fields!r} is not a JSON object of fields")
+        if fields.pop("schema", SCHEMA) != SCHEMA:
+            raise RecipeError(f"recipe: schema is not {SCHEMA}")
+        _check_keys("recipe", cls, fields)
+        missing = sorted({"name", "model", "epochs"} - set(fields))
+        if missing:
+            raise RecipeError(f"recipe: {', '.join(missing)}: missing")
+        model = fields["model"]
+        fields["model"] = (
+            get_spec(model) if isinstance(model, str) else ResNetSpec.from_dict(model)
+        )
+        if "augment" in fields:
+            _check_keys("recipe: augment", Augment, fields["augment"])
+            fields["augment"] = Augment(**fields["augment"])
+        if isinstance(fields.get("drops"), list):
+            fields["drops"] = tuple(fields["drops"])
+        return cls(**fields)
+
+    def compile_args(self, model: Any, steps: int) -> dict[str, Any]:
+        """Arguments for `model.compile`: optimizer, loss on logits, metrics.
+
+        Args:
+            model: the model to train; it must put out logits.
+            steps: steps an epoch, `Splits.steps`.
+
+        Raises:
+            RecipeError: the model ends in a softmax.
+        """
+        import keras
+
+        from keras_resnet.optimizers import SGD
+
+        activation = getattr(model.layers[-1], "activation", None)
+        if activation is keras.activations.softmax:
+            raise RecipeError(
+                "model: ends in a softmax; build it with classifier_activation=None, "
+                "or compile it yourself"
+            )
+        return {
+            "optimizer": SGD(
+                self._learning_rates(steps),
+                momentum=self.momentum,
+                nesterov=self.nesterov,
+                l2=self.l2,
+            ),
+            "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            "metrics": ["accuracy"],
+        }
+
+    def callbacks(self, folder: Any) -> list[Any]:
+        """Callbacks for `model.fit` that keep the run in `folder` (made if missing)."""
+        from keras_resnet.training.callbacks import run_callbacks
+
+        return run_callbacks(folder, self)
+
+    def _learning_rates(self, steps: int) -> Any:
+        """The schedule in steps."""
+        from keras import optimizers
+
+        total, warmup = self.epochs * steps, round(self.warmup_epochs * steps)
+        if self.schedule == "cosine":
+            return optimizers.schedules.CosineDecay(
+                0.0 if warmup else self.learning_rate,
+                max(total - warmup, 1),
+                warmup_target=self.learning_rate if warmup else None,
+                warmup_steps=warmup,
+            )
+        if self.schedule == "steps":
+            rates = [
+                self.learning_rate * self.drop**i for i in range(len(self.drops) + 1)
+            ]
+            # Keras keeps the old rate at the boundary itself: one step less.
+            boundaries = [round(drop * total) - 1 for drop in self.drops]
+            return optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
+        return self.learning_rate
+
+
+def _positive_int(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < float("inf")
+
+
+_CHECKS: dict[str, tuple[Any, str]] = {
+    "name": (
+        lambda value: isinstance(value, str) and value and "/" not in value,
+        "a name without '/'",
+    ),
+    "model": (lambda value: isinstance(value, ResNetSpec), "a spec"),
+    "epochs": (_positive_int, "a positive integer"),
+    "batch_size": (_positive_int, "a positive integer"),
+    "learning_rate": (lambda value: _number(value) and value > 0, "a positive number"),
+    "schedule": (
+        lambda value: isinstance(value, str) and value in get_args(Schedule),
+        "one of " + ", ".join(map(repr, get_args(Schedule))),
+    ),
+    "drops": (
+        lambda value: (
+            isinstance(value, tuple)
+            and all(_number(drop) and 0 < drop < 1 for drop in value)
+            and list(value) == sorted(set(value))
+        ),
+        "a list of increasing fractions between 0 and 1",
+    ),
+    "drop": (_number, "a number, not negative"),
+    "warmup_epochs": (_number, "a number, not negative"),
+    "momentum": (lambda value: _number(value) and value < 1, "a number from 0 to 1"),
+    "nesterov": (lambda value: type(value) is bool, "true or false"),
+    "l2": (_number, "a number, not negative"),
+    "augment": (
+        lambda value: (
+            isinstance(value, Augment)
+            and type(value.pad) is int
+            and value.pad >= 0
+            and type(value.flip) is bool
+        ),
+        '{"pad": pixels, "flip": true or false}',
+    ),
+    "source": (lambda value: isinstance(value, str), "a string"),
+}
+
+
+def _check_keys(what: str, kind: Any, fields: Any) -> None:
+    allowed = [field.name for field in dataclasses.fields(kind)]
+    if not isinstance(fields, Mapping):
+        raise RecipeError(
+            f"{what}: {fields!r} is not an object of {', '.join(allowed)}"
+        )
+    unknown = sorted(set(fields) - set(allowed))
+    if unknown:
+        raise RecipeError(
+            f"{what}: {', '.join(unknown)}: not a field; the fields are "
+            f"{', '.join(allowed)}"
+        )
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in [
+        Recipe(
+            name="digits",
+            model=cifar_resnet(8, name="digits_resnet8", input_shape=(8, 8, 1)),
+            epochs=30,
+            batch_size=64,
+            learning_rate=0.1,
+            warmup_epochs=2,
+            nesterov=True,
+            l2=5e-4,
+            augment=Augment(pad=1),
+            source="Ours. ResNet-8 on scikit-learn's digits.",
+        ),
+    ]
+}
+
+
+def get_recipe(name: str) -> Recipe:
+    """A recipe of the table.
+
+    Raises:
+        RecipeError: no such recipe.
+    """
+    if name not in RECIPES:
+        raise RecipeError(
+            f"recipe: {name!r} is not one of {', '.join(map(repr, RECIPES))}"
+        )
+    return RECIPES[name]

@@ -1,0 +1,1 @@
+"""Hyperparameter search over depth, width factor k and cardinality."""
