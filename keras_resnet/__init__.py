@@ -113,8 +113,8 @@ except importlib.metadata.PackageNotFoundError:
 else:
     warnings.warn(
         f"the distribution keras-resnet {_other}, another project, is installed beside "
-        "keras-residual and shares the import name keras_resnet: files of one overwrite "
-        "the other's. Run: pip uninstall keras-resnet keras-residual && "
+        "keras-residual and has the same import name: the files of one overwrite the "
+        "other's. Run: pip uninstall keras-resnet keras-residual && "
         "pip install keras-residual",
         stacklevel=2,
     )

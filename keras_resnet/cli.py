@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import tempfile
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -337,12 +339,31 @@ def _save(path: Path, text: str) -> None:
 
 
 def _prepare_tensorflow() -> None:
-    """What must be in the environment before TensorFlow is imported.
+    """Imports TensorFlow, quietly and with oneDNN's kernels.
 
-    oneDNN's kernels are off by default on some processors, and several times faster.
+    They are off by default on some processors, and much faster.
     """
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    # While it starts, TensorFlow writes a dozen lines that no setting silences; they
+    # are held back, and shown if it does not start.
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+        except BaseException:
+            held.seek(0)
+            os.write(terminal, held.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
 
 
 def _table(*columns: str, title: str | None = None) -> Any:

@@ -7,10 +7,16 @@ written by stock Keras load into them and back.
 from __future__ import annotations
 
 import functools
+import sys
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+# Keras walks a functional model recursively when it builds, clones or loads one, some
+# frames a unit: Python's default of 1,000 stops at 1202 layers. Raised here, where all
+# use of our models passes; frames of Python functions take no C stack.
+sys.setrecursionlimit(max(sys.getrecursionlimit(), 50_000))
 
 register = keras.saving.register_keras_serializable("keras_resnet")
 
@@ -21,13 +27,17 @@ def grouped_gradient_is_native() -> bool:
 
     A GPU can; a CPU can with oneDNN. Found by trying, once.
     """
+    # Not by a tape: they don't record inside `init_scope`, which this needs to run at
+    # once when it is called while a function is traced.
     with tf.init_scope():
-        x, kernel = tf.ones((1, 1, 1, 2)), tf.ones((1, 1, 1, 2))
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = tf.nn.conv2d(x, kernel, 1, "VALID")
         try:
-            tape.gradient(y, x)
+            tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=(1, 1, 1, 2),
+                filter=tf.ones((1, 1, 1, 2)),
+                out_backprop=tf.ones((1, 1, 1, 2)),
+                strides=(1, 1, 1, 1),
+                padding="VALID",
+            )
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
             return False
     return True

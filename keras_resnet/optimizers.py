@@ -36,4 +36,4 @@ class SGD(keras.optimizers.SGD):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments."""
-        return super().get_config() | {"l2": self.l2}
+        return {**super().get_config(), "l2": self.l2}

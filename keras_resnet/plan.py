@@ -306,7 +306,7 @@ def make_plan(spec: ResNetSpec) -> Plan:
             shape = unit.shape
     if spec.output_stride and total < spec.output_stride:
         raise SpecError(
-            f"output_stride: {spec.output_stride} is more than the network's own {total}"
+            f"output_stride: {spec.output_stride} is above the network's own {total}"
         )
     for side in spec.input_shape[:-1]:
         if side is not None and side < total:

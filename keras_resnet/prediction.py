@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
+import keras
 import numpy as np
 
 from keras_resnet import runfolder, serving
@@ -28,44 +28,30 @@ def predict_files(
         UserError: not a model, or not an image.
     """
     model = Path(model)
+    served = serving.load(model) if serving.is_saved_model(model) else _load_run(model)
     paths = [Path(path) for path in images]
-    probabilities_of, shape, names = (
-        _saved_model(model) if serving.is_saved_model(model) else _run(model)
-    )
-    arrays = [read_image(path, shape) for path in paths]
+    # Images of a model without a size keep their own, and so can't share a batch.
+    size = 1 if None in served.image_shape else BATCH
     rankings: list[tuple[Path, Ranking]] = []
-    for start in range(0, len(paths), BATCH):
-        batch = np.stack(arrays[start : start + BATCH])
-        for path, row in zip(paths[start:], probabilities_of(batch), strict=False):
+    for start in range(0, len(paths), size):
+        batch = paths[start : start + size]
+        pixels = np.stack([read_image(path, served.image_shape) for path in batch])
+        for path, row in zip(batch, served.predict(pixels), strict=True):
             order = np.argsort(-row, kind="stable")
-            rankings.append((path, [(names[i], float(row[i])) for i in order]))
+            ranking = [(served.class_names[i], float(row[i])) for i in order]
+            rankings.append((path, ranking))
     return rankings
 
 
-def _run(folder: Path) -> tuple[Any, Any, list[str]]:
-    import keras
-
+def _load_run(folder: Path) -> serving.Served:
+    """A run's best model, in the form of a served one."""
     runfolder.check_trained(folder)
     described = runfolder.read_json(folder / runfolder.DATA)
     model = keras.models.load_model(folder / runfolder.BEST)
 
-    def probabilities_of(batch: np.ndarray) -> np.ndarray:
-        logits = model.predict_on_batch(batch)
-        return np.asarray(keras.ops.softmax(logits))
+    def predict(batch: np.ndarray) -> np.ndarray:
+        return np.asarray(keras.ops.softmax(model.predict_on_batch(batch)))
 
-    return probabilities_of, described["image_shape"], described["class_names"]
-
-
-def _saved_model(folder: Path) -> tuple[Any, Any, list[str]]:
-    signature, names = serving.load_signature(folder)
-    images = signature.structured_input_signature[1]["images"]
-    classes = signature.structured_outputs["probabilities"].shape[-1]
-
-    def probabilities_of(batch: np.ndarray) -> np.ndarray:
-        return np.asarray(signature(images=batch)["probabilities"])
-
-    return (
-        probabilities_of,
-        tuple(images.shape[1:]),
-        names or [str(i) for i in range(classes)],
+    return serving.Served(
+        predict, tuple(described["image_shape"]), tuple(described["class_names"])
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from keras_resnet.spec import Block, ResNetSpec, SpecError
@@ -108,8 +109,8 @@ def _units(depth: int, layers: int, rest: int, what: str) -> int:
 
 
 # The dialects, as the differences from He 2015.
-_PRE = {"order": "pre", "project_norm": False}
-_V1_5 = {"stride_on": "3x3", "init": "he_fan_out"}
+_PRE: dict[str, Any] = {"order": "pre", "project_norm": False}
+_V1_5: dict[str, Any] = {"stride_on": "3x3", "init": "he_fan_out"}
 _KERAS = {
     "init": "glorot",
     "conv_bias": "all",
@@ -124,8 +125,8 @@ _KERAS_V2 = {
     "stride_at": "last",
 }
 _BASIC = {"block": "basic", "widths": (64, 128, 256, 512)}
-_PLAIN = {"merge": "none"}
-_HIGHWAY = {"merge": "exclusive_gate", "gate_bias": -3.0}
+_PLAIN: dict[str, Any] = {"merge": "none"}
+_HIGHWAY: dict[str, Any] = {"merge": "exclusive_gate", "gate_bias": -3.0}
 _R18, _R34 = {"depths": (2, 2, 2, 2), **_BASIC}, {"depths": (3, 4, 6, 3), **_BASIC}
 _R50, _R101 = {"depths": (3, 4, 6, 3)}, {"depths": (3, 4, 23, 3)}
 _R152, _R200 = {"depths": (3, 8, 36, 3)}, {"depths": (3, 24, 36, 3)}
@@ -231,7 +232,7 @@ PRESETS: dict[str, Preset] = {
 }
 
 # Names that say all: other sizes of these families need no row.
-_FAMILIES = [
+_FAMILIES: list[tuple[re.Pattern[str], Callable[..., ResNetSpec]]] = [
     (re.compile(r"wrn_(\d+)_(\d+)"), wide_resnet),
     (re.compile(r"cifar_resnext(\d+)_(\d+)x(\d+)d"), cifar_resnext),
 ]

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ CONFUSION = "confusion.png"
 SAMPLES = "samples"  # some test images, to try predict on
 EXPORT = "export"  # SavedModels, a folder for each version
 RESULT = "result.json"  # final metrics; there once the run has ended
+
+_TEMPORARY = ".part-"
 
 
 class RunFolderError(UserError):
@@ -67,6 +69,8 @@ def prepare(folder: Path, recipe: str) -> bool:
                 f"folder: {folder} holds an unfinished run of another recipe; name a "
                 "new folder"
             )
+        for leftover in folder.rglob(f"{_TEMPORARY}*"):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         return True
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -124,20 +128,20 @@ def write_text(path: Path, text: str) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path of the same suffix, renamed to `path` if the body succeeds."""
-    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+    temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(4)}-{path.name}")
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
-        remove = shutil.rmtree if temporary.is_dir() else Path.unlink
-        if temporary.exists():
-            remove(temporary)
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
 
 
-def append_line(path: Path, value: Any) -> None:
-    """Adds a line of JSON."""
-    with path.open("a") as file:
-        file.write(json.dumps(value, sort_keys=True) + "\n")
+def write_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Writes a JSON line for each row, by renaming."""
+    write_text(path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -144,7 +144,8 @@ class ResNetSpec:
                 value = tuple(value)
                 object.__setattr__(self, field, value)
             if not check(value):
-                raise SpecError(f"{field}: {value!r} is not {allowed}")
+                shown = list(value) if isinstance(value, tuple) else value
+                raise SpecError(f"{field}: {shown!r} is not {allowed}")
         _check_combinations(self)
 
     @property

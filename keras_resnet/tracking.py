@@ -7,6 +7,7 @@ dead or full never ends a training run: what fails is said once and left out.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,11 +16,13 @@ from rich.console import Console
 
 DEFAULT_STORE = "sqlite:///mlflow.db"
 
-# MLflow's own defaults wait for minutes on a dead server, and send usage statistics.
+# MLflow's own defaults wait for minutes on a dead server, send usage statistics, and
+# tell of each table of a new database.
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 
 
@@ -60,6 +63,7 @@ class MLflowTracker:
         self.uri = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
         self.run_id: str | None = None
         self.failed = False
+        self._client: Any = None
 
     def start(self, name: str, params: Mapping[str, Any]) -> None:
         """Opens the run."""
@@ -67,10 +71,20 @@ class MLflowTracker:
         def start() -> None:
             import mlflow
 
-            mlflow.set_tracking_uri(self.uri)
-            mlflow.set_experiment(self.experiment)
-            self.run_id = mlflow.start_run(run_name=name).info.run_id
-            mlflow.log_params(dict(params))
+            # A client of our own leaves alone a run that the caller has active.
+            self._client = client = mlflow.MlflowClient(self.uri)
+            experiment = client.get_experiment_by_name(self.experiment)
+            experiment_id = (
+                experiment.experiment_id
+                if experiment
+                else client.create_experiment(self.experiment)
+            )
+            run = client.create_run(experiment_id, run_name=name)
+            self.run_id = run.info.run_id
+            entities = [
+                mlflow.entities.Param(key, str(value)) for key, value in params.items()
+            ]
+            client.log_batch(self.run_id, params=entities)
 
         self._try("start a run", start)
 
@@ -78,9 +92,11 @@ class MLflowTracker:
         """Metrics of an epoch."""
 
         def log() -> None:
-            import mlflow
+            from mlflow.entities import Metric
 
-            mlflow.log_metrics(dict(metrics), step=step, run_id=self.run_id)
+            now = round(time.time() * 1000)
+            entities = [Metric(key, value, now, step) for key, value in metrics.items()]
+            self._client.log_batch(self.run_id, metrics=entities)
 
         self._try("log metrics", log)
 
@@ -88,10 +104,8 @@ class MLflowTracker:
         """Copies of files and folders."""
 
         def log() -> None:
-            import mlflow
-
             for path in paths:
-                mlflow.log_artifact(str(path), run_id=self.run_id)
+                self._client.log_artifact(self.run_id, str(path))
 
         self._try("log files", log)
 
@@ -106,28 +120,31 @@ class MLflowTracker:
             signature = mlflow.models.infer_signature(
                 sample, model.predict(sample, verbose=0)
             )
-            mlflow.keras.log_model(
-                model,
-                name="model",
-                signature=signature,
+            requirements = [
                 # Inferring them takes ten seconds.
-                pip_requirements=[
-                    f"keras=={keras.__version__}",
-                    f"tensorflow=={tf.__version__}",
-                ],
-            )
+                f"keras=={keras.__version__}",
+                f"tensorflow=={tf.__version__}",
+            ]
+            # Only the active run can be given a model.
+            mlflow.set_tracking_uri(self.uri)
+            with mlflow.start_run(self.run_id, nested=True):
+                mlflow.keras.log_model(
+                    model,
+                    name="model",
+                    signature=signature,
+                    pip_requirements=requirements,
+                )
 
         self._try("log the model", log)
 
     def finish(self, status: str) -> None:
         """Closes the run as "FINISHED", "FAILED" or "KILLED"."""
-
-        def finish() -> None:
-            import mlflow
-
-            mlflow.end_run(status)
-
-        self._try("close the run", finish)
+        if self.run_id:
+            self.failed = False  # even if a metric was lost, the run has ended
+            self._try(
+                "close the run",
+                lambda: self._client.set_terminated(self.run_id, status),
+            )
 
     def _try(self, what: str, action: Callable[[], None]) -> None:
         """Runs one call; after the first that fails, no more are tried."""

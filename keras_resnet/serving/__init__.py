@@ -2,9 +2,10 @@
 
 from keras_resnet.serving.saved_model import (
     ExportError,
+    Served,
     export,
     is_saved_model,
-    load_signature,
+    load,
 )
 
-__all__ = ["ExportError", "export", "is_saved_model", "load_signature"]
+__all__ = ["ExportError", "Served", "export", "is_saved_model", "load"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_resnet import runfolder
@@ -97,18 +98,46 @@ def is_saved_model(path: Path) -> bool:
     return (path / "saved_model.pb").is_file()
 
 
-def load_signature(path: Path) -> tuple[Any, list[str] | None]:
-    """The `serving_default` function of a SavedModel, and its class names.
+class Served(NamedTuple):
+    """A SavedModel as TF Serving would answer with it.
+
+    Attributes:
+        predict: uint8 images (batch, height, width, channels) -> float32
+            probabilities (batch, classes).
+        image_shape: (height, width, channels), None where open.
+        class_names: a name for each class; its number where the export has none.
+    """
+
+    predict: Callable[[np.ndarray], np.ndarray]
+    image_shape: tuple[int | None, int | None, int]
+    class_names: tuple[str, ...]
+
+
+def load(path: Path | str) -> Served:
+    """Loads an exported SavedModel, without Keras.
 
     Raises:
-        ExportError: not a SavedModel with that signature.
+        ExportError: not a SavedModel that `export` wrote.
     """
+    path = Path(path)
     try:
         loaded = tf.saved_model.load(str(path))
         signature = loaded.signatures["serving_default"]
+        images = signature.structured_input_signature[1]["images"]
+        classes = signature.structured_outputs["probabilities"].shape[-1]
     except (OSError, KeyError, ValueError) as error:
-        raise ExportError(f"model: can't load {path}: {error}") from None
-    # A signature lives only as long as the object it came from.
-    signature.keep_alive = loaded
+        reason = str(error).splitlines()[0]
+        raise ExportError(f"model: can't load {path}: {reason}") from None
+
+    def predict(batch: np.ndarray) -> np.ndarray:
+        # Through `loaded`: its signatures live only as long as it does.
+        outputs = loaded.signatures["serving_default"](images=tf.constant(batch))
+        return np.asarray(outputs["probabilities"])
+
     labels = path / LABELS
-    return signature, labels.read_text().splitlines() if labels.is_file() else None
+    names = (
+        labels.read_text().splitlines()
+        if labels.is_file()
+        else map(str, range(classes))
+    )
+    return Served(predict, tuple(images.shape[1:]), tuple(names))

@@ -20,58 +20,74 @@ if TYPE_CHECKING:
 MONITOR = "val_accuracy"
 
 
-def run_callbacks(folder: Path | str, recipe: Recipe) -> list[keras.callbacks.Callback]:
+class RunState(keras.callbacks.Callback):
     """Keeps history, best model and resume state in a run folder.
+
+    Continues where the folder's checkpoint ends. Every file is written by renaming, in
+    an order in which a kill at any moment costs at most the epoch under way.
+
+    Args:
+        folder: the run folder; made if missing.
+        recipe: its recipe.
 
     Raises:
         RunFolderError: the folder holds a finished run, another run or no run.
     """
-    folder = Path(folder)
-    resumed = runfolder.prepare(folder, recipe.to_json())
-    history = runfolder.read_lines(folder / runfolder.HISTORY) if resumed else []
-    best = max((row.get(MONITOR, 0.0) for row in history), default=-1.0)
-    return [
-        BestModel(folder / runfolder.BEST, best),
-        History(folder / runfolder.HISTORY),
-        keras.callbacks.BackupAndRestore(
-            str(folder / runfolder.CHECKPOINT), delete_checkpoint=False
-        ),
-    ]
 
-
-class History(keras.callbacks.Callback):
-    """Writes a line of metrics an epoch."""
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, folder: Path, recipe: Recipe) -> None:
         super().__init__()
-        self.path = path
+        runfolder.prepare(folder, recipe.to_json())
+        self.folder = folder
+        self.history: list[dict[str, float]] = []
         self.started = 0.0
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Restores weights, optimizer and epoch, if there is a checkpoint."""
+        checkpoints = self._checkpoints()
+        done = max(checkpoints, default=0)
+        if done:
+            self.model.optimizer.build(self.model.trainable_variables)
+            self.model.load_weights(checkpoints[done])
+            # As Keras' own BackupAndRestore starts `fit` at a later epoch.
+            self.model._initial_epoch = done
+        # An epoch may have been written down and not checkpointed.
+        rows = runfolder.read_lines(self.folder / runfolder.HISTORY)
+        self.history = rows[:done]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the clock."""
         self.started = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Adds the line."""
+        """Saves the model if it is as good as any, history, and state to resume."""
         row = {"epoch": epoch + 1, "seconds": time.perf_counter() - self.started}
-        runfolder.append_line(self.path, row | _floats(logs))
-
-
-class BestModel(keras.callbacks.Callback):
-    """Saves the model of the best epoch, the later one of equals, by renaming."""
-
-    def __init__(self, path: Path, best: float) -> None:
-        super().__init__()
-        self.path = path
-        self.best = best
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Saves if this epoch is as good as any."""
-        value = _floats(logs).get(MONITOR, float(epoch))
-        if value >= self.best:
-            self.best = value
-            with runfolder.replacing(self.path) as temporary:
+        row |= _floats(logs)
+        if all(_score(row) >= _score(before) for before in self.history):
+            with runfolder.replacing(self.folder / runfolder.BEST) as temporary:
                 self.model.save(temporary)
+        self.history.append(row)
+        runfolder.write_lines(self.folder / runfolder.HISTORY, self.history)
+        old = self._checkpoints()
+        path = self.folder / runfolder.CHECKPOINT / f"epoch-{epoch + 1}.weights.h5"
+        path.parent.mkdir(exist_ok=True)
+        with runfolder.replacing(path) as temporary:
+            self.model.save_weights(temporary)  # with the optimizer's state
+        for epoch_done, checkpoint in old.items():
+            if epoch_done != epoch + 1:
+                checkpoint.unlink()
+
+    def _checkpoints(self) -> dict[int, Path]:
+        """Epochs done -> state after them."""
+        folder = self.folder / runfolder.CHECKPOINT
+        return {
+            int(path.name.split("-")[1].split(".")[0]): path
+            for path in folder.glob("epoch-*.weights.h5")
+        }
+
+
+def _score(row: dict[str, float]) -> float:
+    """What the best epoch is chosen by; without validation data, the last is."""
+    return row.get(MONITOR, row["epoch"])
 
 
 class Tracking(keras.callbacks.Callback):

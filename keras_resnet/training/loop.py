@@ -78,6 +78,7 @@ def fit(
         data.train,
         validation_data=data.val,
         epochs=recipe.epochs,
+        shuffle=False,  # the data set shuffles
         verbose=0,
         callbacks=[
             *(recipe.callbacks(folder) if folder is not None else []),
@@ -269,4 +270,4 @@ def _write_samples(data: Splits, folder: Path) -> np.ndarray:
             Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(
                 temporary
             )
-    return images
+    return np.asarray(images)

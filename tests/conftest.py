@@ -1,0 +1,57 @@
+"""Shared settings and fixtures."""
+
+from __future__ import annotations
+
+import os
+
+# Before TensorFlow is imported: as the command line sets them.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from keras_resnet import ResNetSpec, cifar_resnet
+
+# Examples are drawn the same every time, and a shared machine may be slow.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
+
+ROOT = Path(__file__).parents[1]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="Write golden files anew."
+    )
+
+
+@pytest.fixture
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture
+def tiny_spec() -> ResNetSpec:
+    """8 layers, 8x8 pixels, gray."""
+    return cifar_resnet(
+        8, name="tiny", input_shape=(8, 8, 1), stem_width=4, widths=(4, 8, 8)
+    )
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    import keras
+
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, with no tracking server set."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path

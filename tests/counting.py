@@ -1,0 +1,23 @@
+"""Counts of a built Keras model, from its layers alone."""
+
+from __future__ import annotations
+
+from math import prod
+
+import keras
+
+
+def trainable_params(model: keras.Model) -> int:
+    return sum(prod(weight.shape) for weight in model.trainable_weights)
+
+
+def macs(model: keras.Model) -> int:
+    """Multiply-adds of convolutions and dense layers for one image."""
+    total = 0
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            height, width = layer.output.shape[1:3]
+            total += height * width * prod(layer.kernel.shape)
+        elif isinstance(layer, keras.layers.Dense):
+            total += prod(layer.kernel.shape)
+    return total

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from keras_resnet import PRESETS, ResNetSpec, cifar_resnet, get_spec
+from keras_resnet.cli import main
+
+
+def invoke(*arguments: object):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_list_shows_every_network():
+    result = invoke("list")
+    assert result.exit_code == 0
+    for name in PRESETS:
+        assert f" {name} " in result.output
+    assert "25,557,032" in result.output
+
+
+def test_list_filters_and_writes_json():
+    rows = json.loads(invoke("list", "cifar_resnet20", "--json").output)
+    assert rows == [
+        {
+            "name": "cifar_resnet20",
+            "depth": 20,
+            "params": 269722,
+            "total_params": 271098,
+            "macs": 40551040,
+            "source": "He 2015 (1512.03385) T6",
+        }
+    ]
+
+
+@pytest.mark.parametrize("name", ["resnext50_32x4d", "cifar_highway20", "resnet18"])
+def test_show_adds_up(name):
+    shown = json.loads(invoke("show", name, "--json").output)
+    for cost in ("params", "macs"):
+        assert sum(part[cost] for part in shown["parts"]) == shown["cost"][cost]
+    spec = get_spec(name)
+    assert ResNetSpec.from_dict(shown["spec"]) == spec
+    assert len(shown["parts"]) == sum(spec.depths) + 2
+    text = invoke("show", name).output
+    for part in shown["parts"]:
+        assert part["name"] in text
+
+
+def test_show_knows_open_sizes_and_saves_specs(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(cifar_resnet(20, input_shape=(None, None, 3)).to_json())
+    assert "?x?x16" in invoke("show", "--spec", path).output
+    saved = tmp_path / "saved.json"
+    assert invoke("show", "wrn_16_4", "--save-spec", saved).exit_code == 0
+    assert ResNetSpec.from_json(saved.read_text()) == get_spec("wrn_16_4")
+    again = invoke("show", "wrn_16_4", "--save-spec", saved)
+    assert again.exit_code == 2
+
+
+def test_listing_never_imports_tensorflow():
+    code = (
+        "import sys; from keras_resnet.cli import main; "
+        "main(['show', 'resnet50'], standalone_mode=False); "
+        "main(['list'], standalone_mode=False); "
+        "print(sorted({'tensorflow', 'keras', 'mlflow', 'sklearn', 'matplotlib', "
+        "'keras_tuner', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in main.commands)])
+def test_help_has_an_example(command):
+    result = invoke(*command, "--help")
+    assert result.exit_code == 0
+    if command:
+        assert f"Example: keras-resnet {command[0]}" in " ".join(result.output.split())
+
+
+MISTAKES = [
+    (["show", "resnet51"], "no preset is named 'resnet51'; closest: resnet50"),
+    (["show"], "name a preset or give --spec FILE"),
+    (["show", "resnet50", "--spec", "x.json"], "not both"),
+    (["show", "--spec", "missing.json"], "can't read missing.json: No such file"),
+    (["show", "--spec", "folder"], "can't read folder: Is a directory"),
+    (["show", "--spec", "notes.txt"], "spec: not JSON"),
+    (["show", "--spec", "key.json"], "colour: not a field of a spec"),
+    (["show", "--spec", "type.json"], "depths: 'three' is not a list"),
+    (["show", "--spec", "depth.json"], "depths: [-1] is not a list"),
+    (["show", "--spec", "groups.json"], "cardinality: 7 does not divide 64"),
+    (["show", "--spec", "binary"], "can't read binary: not text"),
+    (["show", "wrn_29_2"], "6n+4 layers, which 29 is not"),
+    (["list", "zzz"], "no network matches 'zzz'"),
+    (["train", "--model", "resnet50"], "too small for a total stride of 32"),
+    (["train", "--model", "resnet5"], "no preset is named 'resnet5'"),
+    (["train", "--recipe", "digit"], "recipe: 'digit' is not one of"),
+    (["train", "--recipe", "missing.json"], "can't read missing.json"),
+    (["train", "--data", "mnist"], "data: 'mnist' is not one of"),
+    (["train", "--folder", "folder"], "folder exists and is not a run"),
+    (["train", "--folder", "notes.txt"], "notes.txt is a file"),
+    (["train", "--folder", "notes.txt/run"], "can't write to notes.txt/run"),
+    (["train", "--epochs", "0"], "0 is not in the range"),
+    (["train", "--seed", "-1"], "-1 is not in the range"),
+    (["evaluate", "folder"], "folder is not a run folder"),
+    (["evaluate", "nowhere"], "nowhere is not a run folder; it doesn't exist"),
+    (["predict", "folder", "notes.txt"], "folder is not a run folder"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+def test_mistakes_end_in_one_line_and_write_nothing(workplace, arguments, message):
+    (workplace / "folder").mkdir()
+    (workplace / "folder" / "mine").write_text("x")
+    (workplace / "notes.txt").write_text("notes")
+    (workplace / "binary").write_bytes(b"\xff\xfe\x00")
+    for name, text in {
+        "key": '{"colour": 1}',
+        "type": '{"depths": "three"}',
+        "depth": '{"depths": [-1], "widths": [16]}',
+        "groups": '{"cardinality": 7}',
+    }.items():
+        (workplace / f"{name}.json").write_text(text)
+    before = sorted(workplace.rglob("*"))
+    result = invoke(*arguments)
+    assert result.exit_code == 2, result.output
+    assert message in result.output
+    errors = [line for line in result.output.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1
+    assert result.output.splitlines()[-1] == errors[0]
+    assert sorted(workplace.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_the_main_job(workplace):
+    """`train` with few epochs, then `evaluate` and `predict`, as printed."""
+    result = invoke("train", "--epochs", 2, "--folder", "runs/mine")
+    assert result.exit_code == 0, result.output
+    assert "epoch 2/2" in result.output
+    for line in (
+        "run folder  runs/mine",
+        "SavedModel  runs/mine/export/1",
+        "mlflow ui",
+    ):
+        assert line in result.output
+    evaluated = json.loads(invoke("evaluate", "runs/mine", "--json").output)
+    assert f"test accuracy {evaluated['accuracy']:.2%}" in result.output
+    assert "360 images" in invoke("evaluate", "runs/mine").output
+
+    samples = sorted(Path("runs/mine/samples").glob("*.png"))
+    by_run = json.loads(invoke("predict", "runs/mine", *samples, "--json").output)
+    assert [row["image"] for row in by_run] == list(map(str, samples))
+    by_export = json.loads(
+        invoke("predict", "runs/mine/export/1", *samples, "--json", "--top", 10).output
+    )
+    for run_row, export_row in zip(by_run, by_export, strict=True):
+        assert len(run_row["classes"]) == 3
+        assert sum(export_row["classes"].values()) == pytest.approx(1, abs=1e-4)
+        for name, share in run_row["classes"].items():
+            assert export_row["classes"][name] == pytest.approx(share, abs=1e-4)
+    assert samples[0].name in invoke("predict", "runs/mine", samples[0]).output
+
+    Path("bad.png").write_text("no image")
+    bad = invoke("predict", "runs/mine", samples[0], "bad.png")
+    assert (bad.exit_code, bad.output) == (
+        2,
+        "Error: image: bad.png is not an image file\n",
+    )
+    again = invoke("train", "--folder", "runs/mine")
+    assert (again.exit_code, again.output) == (
+        2,
+        "Error: folder: runs/mine holds a finished run; name a new folder\n",
+    )

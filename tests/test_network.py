@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import csv
+import hashlib
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from counting import macs, trainable_params
+
+from keras_resnet import (
+    PRESETS,
+    SpecError,
+    build,
+    cifar_resnet,
+    estimate_cost,
+    get_spec,
+    make_plan,
+)
+
+GOLDEN = Path(__file__).parent / "golden" / "networks.csv"
+COLUMNS = ("name", "params", "total_params", "macs", "weights", "sha256")
+
+
+def buildable(name: str) -> bool:
+    spec = PRESETS[name].spec
+    return spec.merge in ("add", "none") and spec.survival == 1
+
+
+def is_small(name: str) -> bool:
+    spec = PRESETS[name].spec
+    return sum(spec.depths) <= 27 and estimate_cost(spec).params < 3e6
+
+
+NETWORKS = [
+    pytest.param(name, marks=() if is_small(name) else pytest.mark.slow)
+    for name in PRESETS
+    if buildable(name)
+]
+
+
+def golden() -> dict[str, dict[str, str]]:
+    with GOLDEN.open(newline="") as file:
+        return {row["name"]: row for row in csv.DictReader(file)}
+
+
+def describe(model: keras.Model) -> dict[str, str]:
+    """Sizes, and the names and order of all weights as one hash."""
+    paths = "\n".join(f"{weight.path} {weight.shape}" for weight in model.weights)
+    return {
+        "params": str(trainable_params(model)),
+        "total_params": str(model.count_params()),
+        "macs": str(macs(model)),
+        "weights": str(len(model.weights)),
+        "sha256": hashlib.sha256(paths.encode()).hexdigest(),
+    }
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_built_layers_equal_golden_copy_and_estimate(name, update_golden):
+    row = {"name": name, **describe(build(name))}
+    if update_golden:
+        rows = (golden() if GOLDEN.exists() else {}) | {name: row}
+        with GOLDEN.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows[n] for n in PRESETS if n in rows)
+    assert golden()[name] == row
+    cost = estimate_cost(get_spec(name))
+    assert [str(n) for n in cost[:3]] == [
+        row[column] for column in ("params", "total_params", "macs")
+    ]
+
+
+# Weight names in their order, in full, for one network of each wiring.
+WEIGHT_ORDER = {
+    "cifar_resnet8": cifar_resnet(8),
+    "cifar_plain8": cifar_resnet(8, merge="none"),
+    "cifar_resnet8_project": cifar_resnet(8, shortcut="project"),
+    "cifar_resnet8_v2": cifar_resnet(8, order="pre"),
+    "cifar_resnet11": cifar_resnet(11, "bottleneck"),
+    "cifar_resnet11_v2": cifar_resnet(
+        11, "bottleneck", order="pre", project_norm=False
+    ),
+    "cifar_resnet11_v1_5_d": cifar_resnet(
+        11, "bottleneck", stride_on="3x3", project_pool=True, dropout=0.1
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHT_ORDER)
+def test_weight_order_in_full(name, update_golden):
+    path = GOLDEN.parent / "weights" / f"{name}.txt"
+    model = build(WEIGHT_ORDER[name])
+    text = "".join(f"{w.path} {tuple(w.shape)}\n" for w in model.weights)
+    if update_golden:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "stock", "side"),
+    [
+        ("keras_resnet50", "ResNet50", 97),
+        ("keras_resnet50_v2", "ResNet50V2", 97),
+        ("keras_resnet101", "ResNet101", 64),
+        ("keras_resnet152_v2", "ResNet152V2", 64),
+    ],
+)
+def test_keras_applications_weights_and_outputs(name, stock, side):
+    shape = (side, side, 3)
+    theirs = getattr(keras.applications, stock)(
+        weights=None, include_top=False, input_shape=shape, pooling="avg"
+    )
+    ours = build(name, include_top=False, input_shape=shape, pooling="avg")
+    assert [w.path for w in ours.weights] == [w.path for w in theirs.weights]
+    random = np.random.default_rng(0)
+    values = [
+        random.uniform(0.5, 1.5, w.shape)
+        if "variance" in w.path or "gamma" in w.path
+        else random.normal(0, 0.05, w.shape)
+        for w in theirs.weights
+    ]
+    theirs.set_weights(values)
+    ours.set_weights(values)
+    x = random.normal(size=(1, *shape)).astype("float32")
+    expected = theirs.predict(x, verbose=0)
+    assert np.ptp(expected) > 0
+    np.testing.assert_allclose(ours.predict(x, verbose=0), expected, rtol=1e-5)
+
+
+def test_option_a_subsamples_and_appends_zero_channels():
+    model = build(cifar_resnet(8))
+    shortcut = keras.Model(
+        model.get_layer("conv2_block1_out").output,
+        model.get_layer("conv3_block1_0_pad").output,
+    )
+    x = np.random.default_rng(0).normal(size=(2, 32, 32, 16)).astype("float32")
+    y = shortcut.predict(x, verbose=0)
+    np.testing.assert_array_equal(y[..., :16], x[:, ::2, ::2])
+    np.testing.assert_array_equal(y[..., 16:], 0)
+
+
+def test_minus_infinity_padding_is_symmetric():
+    spec = get_spec("resnet18", input_shape=(32, 32, 3), stem_pool_pad="minus_inf")
+    model = build(spec)
+    pool = keras.Model(
+        model.get_layer("conv1_relu").output, model.get_layer("pool1_pool").output
+    )
+    x = -np.random.default_rng(0).uniform(1, 2, (1, 16, 16, 64)).astype("float32")
+    y = pool.predict(x, verbose=0)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+    np.testing.assert_array_equal(y, windows[:, ::2, ::2].max(axis=(-1, -2)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "deviation"),
+    [
+        ({"init": "he_fan_in"}, (2 / (9 * 16)) ** 0.5),  # .1179
+        ({"init": "he_fan_out"}, (2 / (9 * 32)) ** 0.5),  # .0833
+        ({"init": "glorot"}, (2 / (9 * 48)) ** 0.5),
+    ],
+)
+def test_initialization(changes, deviation):
+    kernel = build(cifar_resnet(8, **changes)).get_layer("conv3_block1_1_conv").kernel
+    assert kernel.shape[-2:] == (16, 32)
+    assert np.std(kernel) == pytest.approx(deviation, rel=0.03)
+
+
+def test_zero_gamma_starts_units_as_identities():
+    model = build(cifar_resnet(20, zero_gamma=True))
+    unit = keras.Model(
+        model.get_layer("conv2_block1_out").output,
+        model.get_layer("conv2_block3_out").output,
+    )
+    x = np.random.default_rng(0).uniform(size=(1, 32, 32, 16)).astype("float32")
+    np.testing.assert_array_equal(unit.predict(x, verbose=0), x)
+
+
+def test_raw_pixels_are_normalized_inside(tiny_spec):
+    plain = build(tiny_spec)
+    ours = build(tiny_spec, pixel_stats=([100.0], [50.0]))
+    ours.set_weights(plain.get_weights())
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1), dtype=np.uint8)
+    np.testing.assert_allclose(
+        ours.predict(pixels, verbose=0),
+        plain.predict((pixels - 100.0) / 50, verbose=0),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    with pytest.raises(SpecError, match=r"pixel_stats: .* are not 1 means"):
+        build(tiny_spec, pixel_stats=([1, 2, 3], [1, 1, 1]))
+
+
+def test_mixed_precision_keeps_logits_and_pixels_in_float32(tiny_spec):
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model = build(tiny_spec, pixel_stats=([100.0], [50.0]))
+        assert model.get_layer("conv2_block1_1_conv").compute_dtype == "bfloat16"
+        assert model.get_layer("pixel_stats").compute_dtype == "float32"
+        assert model.predict(np.zeros((1, 8, 8, 1)), verbose=0).dtype == np.float32
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+
+
+def test_without_the_classifier(tiny_spec):
+    assert build(tiny_spec, include_top=False).output_shape == (None, 2, 2, 8)
+    assert build(tiny_spec, include_top=False, pooling="max").output_shape == (None, 8)
+    pre = build(tiny_spec, include_top=False, order="pre")
+    assert pre.layers[-1].name == "post_relu"
+    with pytest.raises(SpecError, match="pooling: 'mean' is not"):
+        build(tiny_spec, include_top=False, pooling="mean")
+
+
+def test_any_image_size(tiny_spec):
+    model = build(tiny_spec, input_shape=(None, None, 3), classes=7)
+    for side in (8, 13):
+        assert model.predict(np.zeros((2, side, side, 3)), verbose=0).shape == (2, 7)
+
+
+@pytest.mark.parametrize("activation", [None, "softmax"])
+def test_outputs_are_logits_unless_asked(tiny_spec, activation):
+    model = build(tiny_spec, classifier_activation=activation)
+    y = model.predict(np.ones((2, 8, 8, 1)), verbose=0)
+    assert np.allclose(y.sum(axis=-1), 1) == (activation == "softmax")
+
+
+def test_every_layer_of_the_plan_is_built_under_its_name(tiny_spec):
+    for changes in ({}, {"order": "pre"}, {"shortcut": "project"}, {"merge": "none"}):
+        spec = tiny_spec.replace(**changes)
+        planned = {op.name: op.shape for op in make_plan(spec).ops}
+        built = {la.name: la.output.shape[1:] for la in build(spec).layers[1:]}
+        assert built == planned
+
+
+def test_what_is_not_built_yet_says_so(tiny_spec):
+    with pytest.raises(SpecError, match=r"merge: 'scale' .* can't be built yet"):
+        build(tiny_spec, merge="scale")
+    with pytest.raises(SpecError, match=r"survival 0\.8333 can't be built yet"):
+        build(tiny_spec, survival=0.5)

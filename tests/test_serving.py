@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_resnet import build, cifar_resnext, serving
+from keras_resnet.serving import ExportError
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A grouped network with raw pixels in, as versions 1 and 2."""
+    model = build(
+        cifar_resnext(11, 4, 4, widths=(16, 32, 32), stem_width=8),
+        pixel_stats=([120.0] * 3, [60.0] * 3),
+    )
+    path = tmp_path_factory.mktemp("export") / "net"
+    return model, [serving.export(model, path) for _ in range(2)]
+
+
+def test_versions_count_up_and_are_never_overwritten(exported):
+    model, (first, second) = exported
+    assert (first.name, second.name) == ("1", "2")
+    assert sorted(path.name for path in first.parent.iterdir()) == ["1", "2"]
+    with pytest.raises(ExportError, match=r"version: .*2 exists; name a higher one"):
+        serving.export(model, first.parent, version=2)
+
+
+def test_signature(exported):
+    model, (first, _) = exported
+    signature = tf.saved_model.load(str(first)).signatures["serving_default"]
+    [images] = signature.structured_input_signature[1].values()
+    assert (images.name, images.dtype) == ("images", tf.uint8)
+    assert images.shape.as_list() == [None, 32, 32, 3]
+    outputs = signature.structured_outputs
+    assert outputs["probabilities"].dtype == tf.float32
+    assert outputs["classes"].dtype == tf.int64
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    logits = model.predict(pixels, verbose=0)
+    served = serving.load(first)
+    np.testing.assert_allclose(
+        served.predict(pixels), tf.nn.softmax(logits), rtol=1e-4, atol=1e-6
+    )
+    assert served.class_names == tuple("0123456789")
+
+
+def test_no_function_must_be_compiled(exported):
+    _, (first, _) = exported
+    assert b"XlaMustCompile" not in (first / "saved_model.pb").read_bytes()
+
+
+def test_probabilities_stay_probabilities(tiny_spec, tmp_path):
+    model = build(tiny_spec, classifier_activation="softmax")
+    path = serving.export(model, tmp_path / "net", class_names=list("abcdefghij"))
+    served = serving.load(path)
+    pixels = np.full((1, 8, 8, 1), 7, np.uint8)
+    expected = model.predict(pixels, verbose=0)
+    np.testing.assert_allclose(served.predict(pixels), expected, rtol=1e-4)
+    assert served.class_names == tuple("abcdefghij")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"version": 0}, "version: 0 is not a positive integer"),
+        ({"version": "1"}, "version: '1' is not a positive integer"),
+        ({"class_names": ["a"]}, "class_names: 1 names for 10 classes"),
+    ],
+)
+def test_wrong_arguments_write_nothing(tiny_spec, tmp_path, arguments, message):
+    with pytest.raises(ExportError, match=message):
+        serving.export(build(tiny_spec), tmp_path / "net", **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unwritable_and_unreadable_places(tiny_spec, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ExportError, match=r"path: can't write to .*Not a directory"):
+        serving.export(build(tiny_spec), tmp_path / "file" / "net")
+    with pytest.raises(ExportError, match="model: can't load"):
+        serving.load(tmp_path)

@@ -1,0 +1,137 @@
+"""The rules between modules, the public surface and the packaging."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+import keras_resnet
+
+PACKAGE = ROOT / "keras_resnet"
+HEAVY = {"tensorflow", "keras", "mlflow", "keras_tuner", "matplotlib", "sklearn"}
+LAZY = {"mlflow", "keras_tuner", "matplotlib", "tensorflow_datasets"}
+
+# Room -> rooms that it may import from; "*" is any.
+RULES: dict[str, set[str]] = {
+    "__init__": set(),
+    "errors": set(),
+    "spec": {"errors"},
+    "presets": {"spec"},
+    "plan": {"spec"},
+    "cost": {"plan", "spec"},
+    "runfolder": {"errors"},
+    "layers": set(),
+    "blocks": {"layers", "plan", "spec"},
+    "network": {"blocks", "plan", "presets", "spec"},
+    "surgery": {"layers"},
+    "optimizers": set(),
+    "data": {"data", "errors"},
+    "tracking": set(),
+    "serving": {"serving", "errors", "runfolder"},
+    "prediction": {"data", "runfolder", "serving"},
+    "training": {"*"},
+    "cli": {"*"},
+}
+WITHOUT_TENSORFLOW = ("__init__", "errors", "spec", "presets", "plan", "cost", "cli")
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """Modules that a file imports, and whether at its top level."""
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(child)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for child in ast.walk(node)
+    }
+    functions = {
+        id(child)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+        for child in ast.walk(node)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        top = id(node) not in functions
+        if isinstance(node, ast.Import):
+            found += [(alias.name, top) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "keras_resnet":
+                found += [(f"keras_resnet.{alias.name}", top) for alias in node.names]
+            else:
+                found.append((node.module, top))
+    return found
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    room = room_of(path)
+    allowed = RULES[room]
+    for module, top in imports(path):
+        package, *rest = module.split(".")
+        if package == "keras_resnet" and rest and "*" not in allowed:
+            assert rest[0] in allowed, f"{room} must not import {module}"
+        assert package != "tuning" or room == "cli"
+        if top:
+            assert package not in LAZY, f"{room} must import {package} where it is used"
+            if room in WITHOUT_TENSORFLOW:
+                assert package not in HEAVY, f"{room} must not import {package}"
+
+
+def test_no_module_shares_its_name_with_a_public_function():
+    modules = {room_of(path) for path in FILES}
+    functions = set(keras_resnet._HOMES)
+    assert not modules & functions
+
+
+def test_public_surface_is_whole():
+    names = keras_resnet.__all__  # ruff keeps it sorted
+    assert set(names) == {*keras_resnet._HOMES, *keras_resnet._MODULES}
+    for name in names:
+        assert getattr(keras_resnet, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        keras_resnet.nothing  # noqa: B018
+
+
+def test_requirements_equal_the_packages_dependencies():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    requirements = (ROOT / "requirements.txt").read_text().splitlines()
+    assert requirements == project["dependencies"]
+
+
+def test_readme_names_every_command_and_make_target():
+    from keras_resnet.cli import main
+
+    readme = (ROOT / "README.md").read_text()
+    for name in main.commands:
+        assert f"keras-resnet {name}" in readme
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
+    for target in set(targets) - {"clean"}:
+        assert f"make {target}" in readme
+
+
+def test_readme_snippets_run(workplace, monkeypatch):
+    """With the recipe cut to an epoch."""
+    from keras_resnet.training import recipes
+
+    short = {name: r.replace(epochs=1) for name, r in recipes.RECIPES.items()}
+    monkeypatch.setattr(recipes, "RECIPES", short)
+    readme = (ROOT / "README.md").read_text()
+    snippets = re.findall(r"```python\n(.*?)```", readme, re.S)
+    assert snippets
+    for snippet in snippets:
+        exec(snippet, {})

@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from keras_resnet import (
+    build,
+    cifar_resnet,
+    data,
+    estimate_cost,
+    runfolder,
+    training,
+)
+from keras_resnet.runfolder import RunFolderError
+from keras_resnet.tracking import MLflowTracker
+from keras_resnet.training import get_recipe
+
+TINY = get_recipe("digits").replace(
+    name="tiny",
+    model=cifar_resnet(8, name="tiny", stem_width=4, widths=(4, 8, 8)),
+    epochs=2,
+    warmup_epochs=0,
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A whole run, tracked by MLflow in its own database."""
+    place = tmp_path_factory.mktemp("run")
+    here = Path.cwd()
+    os.chdir(place)
+    try:
+        yield training.train(TINY, folder=place / "one", tracker=MLflowTracker())
+    finally:
+        os.chdir(here)
+
+
+@pytest.mark.slow
+def test_what_a_run_leaves(run):
+    assert {path.name for path in run.folder.iterdir()} == {
+        "recipe.json",
+        "data.json",
+        "environment.json",
+        "history.jsonl",
+        "checkpoint",
+        "best.keras",
+        "curves.png",
+        "confusion.png",
+        "samples",
+        "export",
+        "result.json",
+    }
+    recipe = training.Recipe.from_json((run.folder / "recipe.json").read_text())
+    assert recipe.model.input_shape == (8, 8, 1)
+    environment = json.loads((run.folder / "environment.json").read_text())
+    assert environment["seed"] == 0
+    assert environment["versions"]["keras"] == keras.__version__
+    assert environment["onednn"] in (True, False)
+    history = runfolder.read_lines(run.folder / "history.jsonl")
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert set(history[0]) == {
+        "epoch", "seconds", "loss", "accuracy", "val_loss", "val_accuracy",
+    }  # fmt: skip
+    result = json.loads((run.folder / "result.json").read_text())
+    assert result["test_accuracy"] == run.metrics["accuracy"]
+    for picture in ("curves.png", "confusion.png"):
+        with Image.open(run.folder / picture) as image:
+            assert min(image.size) > 400
+    assert len(list((run.folder / "samples").glob("*.png"))) == 10
+
+
+@pytest.mark.slow
+def test_export_predicts_as_the_model(run):
+    served = tf.saved_model.load(str(run.export)).signatures["serving_default"]
+    pixels = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 1), dtype=np.uint8)
+    out = served(images=tf.constant(pixels))
+    model = keras.models.load_model(run.folder / "best.keras")
+    expected = keras.ops.softmax(model.predict(pixels, verbose=0))
+    np.testing.assert_allclose(out["probabilities"], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(out["classes"], np.argmax(expected, axis=-1))
+    labels = (run.export / "assets" / "labels.txt").read_text().split()
+    assert labels == list("0123456789")
+
+
+@pytest.mark.slow
+def test_evaluate_agrees_with_the_run(run):
+    metrics = training.evaluate(run.folder)
+    assert metrics["images"] == 360
+    assert metrics["accuracy"] == run.metrics["accuracy"]
+    assert metrics["loss"] == pytest.approx(run.metrics["loss"], rel=1e-5)
+    # The same by Keras' own.
+    model = keras.models.load_model(run.folder / "best.keras")
+    test = data.load("digits").test
+    model.compile(**TINY.compile_args(model, 1))
+    loss, accuracy = model.evaluate(test, verbose=0)
+    assert metrics["loss"] == pytest.approx(loss, rel=1e-4)
+    assert metrics["accuracy"] == pytest.approx(accuracy)
+
+
+@pytest.mark.slow
+def test_mlflow_has_it_all(run):
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{run.folder.parent}/mlflow.db")
+    logged = client.get_run(run.run_id)
+    assert logged.info.status == "FINISHED"
+    assert logged.data.params["epochs"] == "2"
+    cost = estimate_cost(TINY.model.replace(input_shape=(8, 8, 1)))
+    assert logged.data.params["params"] == str(cost.params)
+    assert logged.data.params["seed"] == "0"
+    assert logged.data.metrics["test_accuracy"] == run.metrics["accuracy"]
+    losses = client.get_metric_history(run.run_id, "loss")
+    assert [point.step for point in losses] == [1, 2]
+    files = {file.path for file in client.list_artifacts(run.run_id)}
+    assert {"recipe.json", "environment.json", "curves.png", "confusion.png"} <= files
+
+
+@pytest.mark.slow
+def test_the_logged_model_loads_without_this_package(run):
+    place = run.folder.parent
+    code = f"""
+import sys
+sys.modules["keras_resnet"] = None  # importing it fails
+import mlflow, numpy as np
+mlflow.set_tracking_uri("sqlite:///{place}/mlflow.db")
+[model] = mlflow.search_logged_models(output_format="list")
+loaded = mlflow.keras.load_model(model.model_uri)
+x = np.load({str(place / "x.npy")!r})
+np.save({str(place / "y.npy")!r}, loaded.predict(x, verbose=0))
+"""
+    x = np.random.default_rng(0).uniform(0, 255, (3, 8, 8, 1)).astype("float32")
+    np.save(place / "x.npy", x)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=place, timeout=120)
+    model = keras.models.load_model(run.folder / "best.keras")
+    np.testing.assert_allclose(
+        np.load(place / "y.npy"), model.predict(x, verbose=0), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_not_run_again(run):
+    with pytest.raises(RunFolderError, match="holds a finished run"):
+        training.train(TINY, folder=run.folder)
+
+
+@pytest.mark.slow
+def test_a_seed_fixes_the_result(run, tmp_path):
+    again = training.train(TINY, folder=tmp_path / "again")
+    keys = ("loss", "accuracy", "val_loss", "val_accuracy")
+    for first, second in zip(run.history, again.history, strict=True):
+        assert [first[key] for key in keys] == [second[key] for key in keys]
+    other = training.train(TINY, folder=tmp_path / "other", seed=1)
+    assert other.history[0]["loss"] != run.history[0]["loss"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_was(workplace):
+    folder = workplace / "killed"
+    recipe = workplace / "recipe.json"
+    recipe.write_text(TINY.replace(epochs=400).to_json())
+    command = [
+        sys.executable, "-m", "keras_resnet.cli", "train", "--no-track",
+        "--recipe", str(recipe), "--folder", str(folder),
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    history = folder / "history.jsonl"
+    deadline = time.monotonic() + 120
+    while len(runfolder.read_lines(history)) < 4:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = len(runfolder.read_lines(history))
+    model = keras.models.load_model(folder / "best.keras")  # whole, whenever it died
+    assert model.output_shape == (None, 10)
+
+    # The same folder under a shorter recipe is another run; a longer kill test is
+    # wasted time: end the same recipe early by its epoch count.
+    with pytest.raises(RunFolderError, match="unfinished run of another recipe"):
+        training.train(TINY, folder=folder)
+    stop = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: setattr(model, "stop_training", epoch > done)
+    )
+    splits = data.load("digits", batch_size=TINY.batch_size, augment=TINY.augment)
+    spec = TINY.model.replace(input_shape=(8, 8, 1))
+    model = build(spec, pixel_stats=splits.pixel_stats)
+    unfinished = training.Recipe.from_json((folder / "recipe.json").read_text())
+    training.fit(model, unfinished, splits, folder=folder, callbacks=[stop])
+    epochs = [row["epoch"] for row in runfolder.read_lines(history)]
+    assert epochs[-1] == done + 2
+    assert epochs == sorted(epochs)
+    assert int(model.optimizer.iterations) == epochs[-1] * splits.steps
+
+
+@pytest.mark.slow
+def test_a_dead_tracking_server_does_not_end_a_run(workplace, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    result = training.train(
+        TINY.replace(epochs=1), folder="lonely", tracker=MLflowTracker()
+    )
+    assert (result.folder / "result.json").exists()
+    assert result.run_id is None
+    message = capsys.readouterr().err
+    assert message.count("MLflow at http://127.0.0.1:9 could not start a run") == 1
+
+
+def test_plain_keras_in_five_lines():
+    """As in the README, shorter."""
+    recipe = TINY
+    splits = data.load("digits", batch_size=recipe.batch_size, augment=recipe.augment)
+    model = build(
+        recipe.model, input_shape=splits.image_shape, pixel_stats=splits.pixel_stats
+    )
+    model.compile(**recipe.compile_args(model, splits.steps))
+    history = model.fit(
+        splits.train,
+        validation_data=splits.val,
+        epochs=2,
+        shuffle=False,
+        verbose=0,
+    )
+    assert history.history["loss"][1] < history.history["loss"][0]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.write_text("x"), "is a file; name a new folder"),
+        (
+            lambda path: (path.mkdir(), (path / "mine.txt").write_text("x")),
+            "exists and is not a run; name a new or empty folder",
+        ),
+    ],
+)
+def test_other_peoples_folders_are_left_alone(tmp_path, make, message):
+    path = tmp_path / "precious"
+    make(path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(RunFolderError, match=message):
+        training.train(TINY, folder=path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_too_small_images_write_nothing(workplace):
+    recipe = TINY.replace(model=cifar_resnet(8, stem="imagenet"))
+    with pytest.raises(ValueError, match="too small for a total stride of 16"):
+        training.train(recipe, folder="new")
+    assert list(workplace.iterdir()) == []
+
+
+def test_files_are_whole_or_absent(tmp_path):
+    path = tmp_path / "file.txt"
+
+    def fail_half_way():
+        with runfolder.replacing(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    assert list(tmp_path.iterdir()) == []
+    runfolder.write_text(path, "whole")
+    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
