@@ -98,13 +98,14 @@ def __dir__() -> list[str]:
     return [*__all__, "__version__"]
 
 
-def _register_layers(_: Any) -> None:
-    importlib.import_module(f"{__name__}.layers")
+def _register(_: Any) -> None:
+    for module in ("layers", "optimizers"):
+        importlib.import_module(f"{__name__}.{module}")
 
 
-# Keras loads a `.keras` file with our layers only once they are registered: now if it
+# Keras loads a `.keras` file with our classes only once they are registered: now if it
 # is imported already, else as soon as it is.
-wrapt.register_post_import_hook(_register_layers, "keras")
+wrapt.register_post_import_hook(_register, "keras")
 
 try:
     _other = importlib.metadata.version("keras-resnet")

@@ -234,7 +234,7 @@ def train(
     right = round(metrics["accuracy"] * metrics["images"])
     click.echo(
         f"\ntest accuracy {metrics['accuracy']:.2%} "
-        f"({right} of {metrics['images']:.0f} images), by the best epoch on validation"
+        f"({right} of {metrics['images']:.0f} images), best epoch by validation loss"
     )
     click.echo(f"run folder  {result.folder}")
     click.echo(f"SavedModel  {result.export}")

@@ -16,6 +16,14 @@ def invoke(*arguments: object):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
+def run(*arguments: object) -> str:
+    """What a command prints in a process of its own."""
+    command = [sys.executable, "-m", "keras_resnet.cli", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_list_shows_every_network():
     result = invoke("list")
     assert result.exit_code == 0
@@ -139,25 +147,24 @@ def test_mistakes_end_in_one_line_and_write_nothing(workplace, arguments, messag
 
 @pytest.mark.slow
 def test_the_main_job(workplace):
-    """`train` with few epochs, then `evaluate` and `predict`, as printed."""
-    result = invoke("train", "--epochs", 2, "--folder", "runs/mine")
-    assert result.exit_code == 0, result.output
-    assert "epoch 2/2" in result.output
+    """`train` with few epochs, then `evaluate` and `predict`, in other processes."""
+    printed = run("train", "--epochs", 2, "--folder", "runs/mine")
+    assert "epoch 2/2" in printed
     for line in (
         "run folder  runs/mine",
         "SavedModel  runs/mine/export/1",
         "mlflow ui",
     ):
-        assert line in result.output
-    evaluated = json.loads(invoke("evaluate", "runs/mine", "--json").output)
-    assert f"test accuracy {evaluated['accuracy']:.2%}" in result.output
+        assert line in printed
+    evaluated = json.loads(run("evaluate", "runs/mine", "--json"))
+    assert f"test accuracy {evaluated['accuracy']:.2%}" in printed
     assert "360 images" in invoke("evaluate", "runs/mine").output
 
     samples = sorted(Path("runs/mine/samples").glob("*.png"))
-    by_run = json.loads(invoke("predict", "runs/mine", *samples, "--json").output)
+    by_run = json.loads(run("predict", "runs/mine", *samples, "--json"))
     assert [row["image"] for row in by_run] == list(map(str, samples))
     by_export = json.loads(
-        invoke("predict", "runs/mine/export/1", *samples, "--json", "--top", 10).output
+        run("predict", "runs/mine/export/1", *samples, "--json", "--top", 10)
     )
     for run_row, export_row in zip(by_run, by_export, strict=True):
         assert len(run_row["classes"]) == 3

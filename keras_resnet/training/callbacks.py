@@ -17,8 +17,6 @@ from keras_resnet.tracking import Tracker
 if TYPE_CHECKING:
     from keras_resnet.training.recipes import Recipe
 
-MONITOR = "val_accuracy"
-
 
 class RunState(keras.callbacks.Callback):
     """Keeps history, best model and resume state in a run folder.
@@ -59,7 +57,7 @@ class RunState(keras.callbacks.Callback):
         self.started = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Saves the model if it is as good as any, history, and state to resume."""
+        """Saves the model if it is the best, history, and state to resume."""
         row = {"epoch": epoch + 1, "seconds": time.perf_counter() - self.started}
         row |= _floats(logs)
         if all(_score(row) >= _score(before) for before in self.history):
@@ -86,8 +84,11 @@ class RunState(keras.callbacks.Callback):
 
 
 def _score(row: dict[str, float]) -> float:
-    """What the best epoch is chosen by; without validation data, the last is."""
-    return row.get(MONITOR, row["epoch"])
+    """What the best epoch is chosen by; without validation data, the last is.
+
+    Cross-entropy rather than accuracy, which ties and jumps where images are few.
+    """
+    return -row["val_loss"] if "val_loss" in row else row["epoch"]
 
 
 class Tracking(keras.callbacks.Callback):
@@ -130,7 +131,7 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Moves on."""
-        names = (("loss", ".4f"), ("accuracy", ".4f"), (MONITOR, ".4f"))
+        names = (("loss", ".4f"), ("accuracy", ".4f"), ("val_accuracy", ".4f"))
         values = _floats(logs)
         metrics = "  ".join(f"{n} {values[n]:{f}}" for n, f in names if n in values)
         if self.console.is_terminal:
