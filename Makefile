@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 .PHONY: demo test check lint bench clean
 
 demo: $(VENV)/installed  ## train, track and export a small network, then ask it
-	$(BIN)/keras-resnet train --folder runs/demo
-	$(BIN)/keras-resnet predict runs/demo/export/1 runs/demo/samples/*.png
+	run=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
+	  $(BIN)/keras-resnet train --folder $$run && \
+	  $(BIN)/keras-resnet predict $$run/export/1 $$run/samples/*.png
 
 test: lint  ## everything
 	$(BIN)/pytest

@@ -46,8 +46,7 @@ def test_wheel_runs_from_an_empty_folder(wheel, tmp_path):
     """With this environment's dependencies, without this checkout."""
     site = tmp_path / "site"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
-        + [str(site), str(wheel)],
+        [sys.executable, "-m", "pip", "install", "--no-deps", "--target", site, wheel],
         check=True,
         capture_output=True,
     )
