@@ -134,7 +134,8 @@ import sys
 sys.modules["keras_resnet"] = None  # importing it fails
 import mlflow, numpy as np
 mlflow.set_tracking_uri("sqlite:///{place}/mlflow.db")
-[model] = mlflow.search_logged_models(output_format="list")
+experiment = mlflow.get_experiment_by_name("keras_resnet").experiment_id
+[model] = mlflow.search_logged_models([experiment], output_format="list")
 loaded = mlflow.keras.load_model(model.model_uri)
 x = np.load({str(place / "x.npy")!r})
 np.save({str(place / "y.npy")!r}, loaded.predict(x, verbose=0))
