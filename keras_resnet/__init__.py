@@ -21,6 +21,7 @@ _HOMES = {
     "ResNetSpec": "spec",
     "SpecError": "spec",
     "build": "network",
+    "features": "surgery",
     "cifar_resnet": "presets",
     "cifar_resnext": "presets",
     "estimate_cost": "cost",
@@ -30,13 +31,16 @@ _HOMES = {
     "wide_resnet": "presets",
 }
 _MODULES = (
+    "applications",
     "data",
     "layers",
     "optimizers",
+    "resnext",
     "serving",
     "surgery",
     "tracking",
     "training",
+    "weights",
 )
 
 __all__ = [
@@ -45,32 +49,39 @@ __all__ = [
     "Plan",
     "ResNetSpec",
     "SpecError",
+    "applications",
     "build",
     "cifar_resnet",
     "cifar_resnext",
     "data",
     "estimate_cost",
+    "features",
     "get_spec",
     "layers",
     "list_networks",
     "make_plan",
     "optimizers",
+    "resnext",
     "serving",
     "surgery",
     "tracking",
     "training",
+    "weights",
     "wide_resnet",
 ]
 
 if TYPE_CHECKING:
     from keras_resnet import (
+        applications,
         data,
         layers,
         optimizers,
+        resnext,
         serving,
         surgery,
         tracking,
         training,
+        weights,
     )
     from keras_resnet.cost import Cost, estimate_cost
     from keras_resnet.network import build
@@ -84,6 +95,7 @@ if TYPE_CHECKING:
         wide_resnet,
     )
     from keras_resnet.spec import ResNetSpec, SpecError
+    from keras_resnet.surgery import features
 
 
 def __getattr__(name: str) -> Any:

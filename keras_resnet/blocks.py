@@ -8,8 +8,15 @@ from typing import Any
 import keras
 
 from keras_resnet import plan
-from keras_resnet.layers import BatchNormalization, Conv2D
-from keras_resnet.spec import ResNetSpec, SpecError
+from keras_resnet.layers import (
+    BatchNormalization,
+    Conv2D,
+    MergeAdd,
+    MergeDropout,
+    MergeGate,
+    Skip,
+)
+from keras_resnet.spec import ResNetSpec
 
 INITIALIZERS = {
     # He 2015 (1502.01852): by the inputs, or by the outputs as fb.resnet.torch does,
@@ -62,15 +69,10 @@ def layer(op: plan.Op, spec: ResNetSpec) -> keras.layers.Layer:
                 name=op.name,
             )
         case plan.Dense():
-            # Logits stay float32 under mixed precision.
-            is_classifier = op.name == "predictions"
             return keras.layers.Dense(
                 plan.channels_of(op.shape),
                 use_bias=op.bias,
-                kernel_initializer=(
-                    "glorot_uniform" if is_classifier else _initializer(spec)
-                ),
-                dtype="float32" if is_classifier else None,
+                kernel_initializer=_initializer(spec),
                 name=op.name,
             )
         case plan.Norm():
@@ -93,7 +95,14 @@ def layer(op: plan.Op, spec: ResNetSpec) -> keras.layers.Layer:
             return pooling(op.size, strides=op.stride, padding=op.padding, name=op.name)
         case plan.PadChannels():
             if len(op.shape) == 1:
-                return keras.layers.ZeroPadding1D((0, op.extra), name=op.name)
+                return keras.Sequential(
+                    [
+                        keras.layers.Reshape((-1, 1)),
+                        keras.layers.ZeroPadding1D((0, op.extra)),
+                        keras.layers.Flatten(),
+                    ],
+                    name=op.name,
+                )
             # Zeros for the last two of four axes: read channels-first, these are
             # "rows and columns"; here they are columns and channels.
             return keras.layers.ZeroPadding2D(
@@ -101,14 +110,35 @@ def layer(op: plan.Op, spec: ResNetSpec) -> keras.layers.Layer:
             )
         case plan.Dropout():
             return keras.layers.Dropout(op.rate, name=op.name)
+        case plan.Skip():
+            return Skip(op.survival, name=op.name)
         case plan.Merge():
-            if op.kind != "add" or op.survival < 1:
-                raise SpecError(
-                    f"merge: {op.kind!r} with survival {op.survival:.4g} can't be "
-                    "built yet; 'add' and 'none' with survival 1 can"
-                )
-            return keras.layers.Add(name=op.name)
+            return _merge(op, spec)
     raise TypeError(f"no layer for {op!r}")
+
+
+def classifier(op: plan.Op, activation: Any) -> keras.layers.Layer:
+    """The last layer, in float32 under mixed precision too."""
+    return keras.layers.Dense(
+        plan.channels_of(op.shape), activation, dtype="float32", name=op.name
+    )
+
+
+def _merge(op: plan.Merge, spec: ResNetSpec) -> keras.layers.Layer:
+    """The layer that stands where `Add` stands in keras.applications.
+
+    Scales, gates and draws live inside it: a layer more in one branch would change the
+    order in which Keras lists the weights of both.
+    """
+    if op.kind in ("exclusive_gate", "shortcut_gate"):
+        return MergeGate(op.kind == "exclusive_gate", spec.gate_bias, name=op.name)
+    if op.kind in ("dropout", "dropout_inverted"):
+        inverted = op.kind == "dropout_inverted"
+        return MergeDropout(spec.merge_dropout, inverted, name=op.name)
+    scales = spec.merge_scales if op.kind == "scale" else (1.0, 1.0)
+    if op.survival == 1 and scales == (1.0, 1.0):
+        return keras.layers.Add(name=op.name)
+    return MergeAdd(scales[0], scales[1], op.survival, spec.survival_mode, name=op.name)
 
 
 def _initializer(spec: ResNetSpec) -> keras.initializers.Initializer:

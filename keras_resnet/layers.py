@@ -77,7 +77,246 @@ class Conv2D(keras.layers.Conv2D):
 
 @register
 class BatchNormalization(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization` under our registered name.
+    """`keras.layers.BatchNormalization` as one fused kernel where there is one.
 
-    Models are saved with it, so that a faster implementation loads the same files.
+    The moving variance takes the unbiased batch variance, n / (n - 1) of Keras' own, as
+    torch's and the papers' frameworks do. A batch of one value a channel has no
+    variance: it leaves the moving statistics as they were, which stochastic depth
+    relies on (`Skip`). Synchronized or masked, it is Keras' own.
     """
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Normalizes (batch, height, width, channels) or (batch, features)."""
+        rank = len(inputs.shape)
+        last = self.axis in (-1, rank - 1)
+        if rank not in (2, 4) or not last or self.synchronized or mask is not None:
+            return super().call(inputs, training=training, mask=mask)
+        if rank == 2:
+            images = inputs[:, tf.newaxis, tf.newaxis]
+            return tf.squeeze(self._fused(images, bool(training)), axis=(1, 2))
+        return self._fused(inputs, bool(training))
+
+    def _fused(self, inputs: Any, training: bool) -> Any:
+        moving = [
+            tf.cast(statistic, tf.float32)
+            for statistic in (self.moving_mean, self.moving_variance)
+        ]
+        scale = self.gamma if self.scale else tf.ones_like(moving[0])
+        offset = self.beta if self.center else tf.zeros_like(moving[0])
+        learning = training and self.trainable
+        outputs, *batch = tf.compat.v1.nn.fused_batch_norm(
+            inputs,
+            tf.cast(scale, tf.float32),
+            tf.cast(offset, tf.float32),
+            *moving,
+            epsilon=self.epsilon,
+            is_training=learning,
+            exponential_avg_factor=1 - self.momentum if learning else 1.0,
+        )
+        if learning:
+            if None in inputs.shape[1:3] or inputs.shape[1:3] == (1, 1):
+                one_value = tf.equal(tf.size(inputs), inputs.shape[-1])
+                batch = [
+                    tf.where(one_value, old, new)
+                    for old, new in zip(moving, batch, strict=True)
+                ]
+            self.moving_mean.assign(batch[0])
+            self.moving_variance.assign(batch[1])
+        return outputs
+
+
+@register
+class Skip(keras.layers.Layer):
+    """Where a residual branch begins that is skipped with probability 1 - survival.
+
+    In training one draw a batch (and a replica) decides. A branch that is skipped gets
+    one pixel of one image, which costs no time and moves no batch norm, and `MergeAdd`
+    at its end leaves out what does not have the shortcut's shape. So the layers of the
+    branch stay layers of the model, which a condition around them would hide. In
+    inference the branch gets everything.
+    """
+
+    supports_jit = False  # XLA needs to know sizes
+
+    def __init__(self, survival: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.survival = survival
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """All of the batch, or next to nothing."""
+        if not training:
+            return inputs
+        kept = keras.random.uniform((), seed=self.seed_generator) < self.survival
+        shape = tf.shape(inputs)
+        size = tf.where(kept, shape[:-1], tf.ones_like(shape[:-1]))
+        return tf.slice(
+            inputs, tf.zeros_like(shape), tf.concat([size, shape[-1:]], axis=0)
+        )
+
+    def compute_output_spec(self, inputs: Any, training: bool | None = None) -> Any:
+        """Open in all but the channels."""
+        shape = (*[None] * (len(inputs.shape) - 1), inputs.shape[-1])
+        return keras.KerasTensor(shape, dtype=inputs.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        return {**super().get_config(), "survival": self.survival}
+
+
+@register
+class MergeAdd(keras.layers.Layer):
+    """shortcut_scale * shortcut + residual_scale * residual, with stochastic depth.
+
+    Args:
+        shortcut_scale: factor of the shortcut.
+        residual_scale: factor of the residual.
+        survival: probability p of the residual.
+        mode: "batch" as Huang 2016: a residual that `Skip` cut is left out, and in
+            inference the residual counts p times (Equation 5). "sample": each image
+            draws on its own, survivors count 1/p times, and inference is the plain
+            sum.
+    """
+
+    def __init__(
+        self,
+        shortcut_scale: float = 1.0,
+        residual_scale: float = 1.0,
+        survival: float = 1.0,
+        mode: str = "batch",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.shortcut_scale = shortcut_scale
+        self.residual_scale = residual_scale
+        self.survival = survival
+        self.mode = mode
+        self.supports_jit = survival == 1 or mode == "sample"
+        if survival < 1 and mode == "sample":
+            self.seed_generator = keras.random.SeedGenerator()
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """The merged tensor, from [shortcut, residual]."""
+        shortcut, residual = inputs
+        factor = self.residual_scale
+        if self.shortcut_scale != 1:
+            shortcut = shortcut * self.shortcut_scale
+        if self.survival == 1 or (self.mode == "sample" and not training):
+            pass
+        elif not training:
+            factor *= self.survival
+        elif self.mode == "sample":
+            draws = keras.random.uniform(
+                (tf.shape(residual)[0], *[1] * (len(residual.shape) - 1)),
+                dtype=residual.dtype,
+                seed=self.seed_generator,
+            )
+            residual = residual * tf.cast(draws < self.survival, residual.dtype)
+            factor /= self.survival
+        else:
+            return tf.cond(
+                tf.reduce_all(tf.shape(residual) == tf.shape(shortcut)),
+                lambda: shortcut + residual * factor,
+                lambda: shortcut,
+            )
+        return shortcut + (residual if factor == 1 else residual * factor)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shortcut's."""
+        return input_shape[0]
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        names = ("shortcut_scale", "residual_scale", "survival", "mode")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@register
+class MergeGate(keras.layers.Layer):
+    """(1 - g) * shortcut + g * residual, g a 1x1 convolution of the shortcut.
+
+    The gate is elementwise: g = sigmoid(W x + b) with as many channels as x. It is the
+    highway unit (Srivastava 2015, Equation 3) with its transform gate on the residual,
+    and "exclusive gating" of He 2016, section 3.1.
+
+    Args:
+        exclusive: False for "shortcut-only gating": (1 - g) * shortcut + residual.
+        gate_bias: initial b; negative opens the shortcut.
+    """
+
+    def __init__(
+        self, exclusive: bool = True, gate_bias: float = -1.0, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.exclusive = exclusive
+        self.gate_bias = gate_bias
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the gate's kernel and bias."""
+        channels = input_shape[0][-1]
+        self.kernel = self.add_weight(
+            name="kernel", shape=(channels, channels), initializer="glorot_uniform"
+        )
+        self.bias = self.add_weight(
+            name="bias",
+            shape=(channels,),
+            initializer=keras.initializers.Constant(self.gate_bias),
+        )
+
+    def gate(self, shortcut: Any) -> Any:
+        """g, of the shortcut's shape, between 0 and 1."""
+        return keras.ops.sigmoid(keras.ops.matmul(shortcut, self.kernel) + self.bias)
+
+    def call(self, inputs: Any) -> Any:
+        """The merged tensor, from [shortcut, residual]."""
+        shortcut, residual = inputs
+        gate = self.gate(shortcut)
+        return (1 - gate) * shortcut + (gate * residual if self.exclusive else residual)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shortcut's."""
+        return input_shape[0]
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        own = {"exclusive": self.exclusive, "gate_bias": self.gate_bias}
+        return {**super().get_config(), **own}
+
+
+@register
+class MergeDropout(keras.layers.Layer):
+    """dropout(shortcut) + residual (He 2016, section 3.1).
+
+    Args:
+        rate: share of the shortcut that is dropped in training.
+        inverted: False as the paper: what is kept stays as it is, and inference scales
+            the shortcut by 1 - rate. True as Keras: what is kept is scaled by
+            1 / (1 - rate), and inference is the plain sum.
+    """
+
+    def __init__(self, rate: float, inverted: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.inverted = inverted
+        self.seed_generator = keras.random.SeedGenerator()
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """The merged tensor, from [shortcut, residual]."""
+        shortcut, residual = inputs
+        if training:
+            shortcut = keras.random.dropout(
+                shortcut, self.rate, seed=self.seed_generator
+            )
+        if not self.inverted:
+            # Keras' dropout has divided by 1 - rate.
+            shortcut = shortcut * (1 - self.rate)
+        return shortcut + residual
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The shortcut's."""
+        return input_shape[0]
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        own = {"rate": self.rate, "inverted": self.inverted}
+        return {**super().get_config(), **own}

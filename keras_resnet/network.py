@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 from keras_resnet import blocks
 from keras_resnet.plan import make_plan
@@ -24,6 +25,7 @@ def build(
     pooling: Literal["avg", "max"] | None = None,
     classifier_activation: str | None = None,
     pixel_stats: PixelStats | None = None,
+    input_tensor: Any = None,
     **changes: Any,
 ) -> keras.Model:
     """Builds a network as a functional model, layers named as keras.applications'.
@@ -39,6 +41,7 @@ def build(
         classifier_activation: None for logits, "softmax" for probabilities.
         pixel_stats: (mean, standard deviation) of each channel; the model then takes
             raw pixels and normalizes them itself, in float32.
+        input_tensor: a Keras tensor to build on instead of a new input.
         **changes: other fields of the spec.
 
     Returns:
@@ -55,29 +58,53 @@ def build(
         get_spec(spec, **changes) if isinstance(spec, str) else spec.replace(**changes)
     )
     plan = make_plan(spec)
-    inputs = x = keras.Input(spec.input_shape, name="image")
-    if pixel_stats is not None:
-        x = _normalization(pixel_stats, spec)(x)
+    inputs, x = stem_input(spec, pixel_stats, input_tensor)
     x = blocks.chain(plan.stem, x, spec)
     for unit in plan.units:
         x = blocks.unit(x, unit, spec)
     if include_top:
-        x = blocks.chain(plan.head, x, spec)
-        if classifier_activation:
-            x = keras.layers.Activation(
-                classifier_activation, dtype="float32", name="probabilities"
-            )(x)
+        *head, classifier = plan.head
+        x = blocks.chain(head, x, spec)
+        x = blocks.classifier(classifier, classifier_activation)(x)
     else:
-        x = blocks.chain(
-            (op for op in plan.head if op.name.startswith("post")), x, spec
-        )
+        post = [op for op in plan.head if op.name.startswith("post")]
+        x = blocks.chain(post, x, spec)
         if pooling == "avg":
             x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(x)
         elif pooling == "max":
             x = keras.layers.GlobalMaxPooling2D(name="max_pool")(x)
         elif pooling is not None:
             raise SpecError(f"pooling: {pooling!r} is not 'avg', 'max' or None")
-    return keras.Model(inputs, x, name=spec.name)
+    model = keras.Model(inputs, x, name=spec.name)
+    model.spec = spec  # for surgery; files don't keep it
+    return model
+
+
+def stem_input(
+    spec: ResNetSpec, pixel_stats: PixelStats | None, tensor: Any = None
+) -> tuple[Any, Any]:
+    """The model's inputs, and what goes into its stem."""
+    if tensor is None:
+        inputs = x = keras.Input(spec.input_shape, name="image")
+    else:
+        x = tensor
+        sources = keras.utils.get_source_inputs(tensor)
+        inputs = sources[0] if len(sources) == 1 else sources
+    if pixel_stats is not None:
+        x = _normalization(pixel_stats, spec)(x)
+    return inputs, x
+
+
+def pixel_stats_of(model: keras.Model) -> PixelStats | None:
+    """The `pixel_stats` that a model was built with."""
+    for layer in model.layers:
+        if layer.name == "pixel_stats":
+            mean, variance = (
+                np.ravel(keras.ops.convert_to_numpy(statistic)).tolist()
+                for statistic in (layer.mean, layer.variance)
+            )
+            return mean, np.sqrt(variance).tolist()
+    return None
 
 
 def _normalization(

@@ -91,6 +91,14 @@ class Dropout(NamedTuple):
     rate: float
 
 
+class Skip(NamedTuple):
+    """Where a branch begins that may be skipped for a whole batch."""
+
+    name: str
+    shape: Shape
+    survival: float
+
+
 class Merge(NamedTuple):
     """Where shortcut and residual meet; `kind` as `ResNetSpec.merge`."""
 
@@ -100,7 +108,7 @@ class Merge(NamedTuple):
     survival: float
 
 
-Op = Pad | Conv | Dense | Norm | Relu | Pool | PadChannels | Dropout | Merge
+Op = Pad | Conv | Dense | Norm | Relu | Pool | PadChannels | Dropout | Skip | Merge
 
 
 class Unit(NamedTuple):
@@ -394,6 +402,9 @@ def _plan_unit(
         _plan_shortcut(shortcut, outer, stride)
 
     residual = _Branch(spec, name, in_shape)
+    survival = spec.survival_of(number)
+    if survival < 1 and spec.survival_mode == "batch":
+        residual.ops.append(Skip(f"{name}_skip", in_shape, survival))
     residual.activations(preactivation, "preact_")
     kernels = spec.conv_kernels
     strided = 1 if spec.block == "bottleneck" and spec.stride_on == "3x3" else 0
@@ -422,9 +433,7 @@ def _plan_unit(
     merge, after = None, _Branch(spec, name, residual.shape)
     if spec.merge != "none":
         tag = "add" if activations.merged else "out"
-        merge = Merge(
-            f"{name}_{tag}", residual.shape, spec.merge, spec.survival_of(number)
-        )
+        merge = Merge(f"{name}_{tag}", residual.shape, spec.merge, survival)
     for letter in activations.merged:
         if letter == "R":
             after.ops.append(Relu(f"{name}_out", after.shape))

@@ -128,6 +128,7 @@ _BASIC = {"block": "basic", "widths": (64, 128, 256, 512)}
 _PLAIN: dict[str, Any] = {"merge": "none"}
 _HIGHWAY: dict[str, Any] = {"merge": "exclusive_gate", "gate_bias": -3.0}
 _R18, _R34 = {"depths": (2, 2, 2, 2), **_BASIC}, {"depths": (3, 4, 6, 3), **_BASIC}
+_D: dict[str, Any] = {"stem": "deep", "project_pool": True, **_V1_5}
 _R50, _R101 = {"depths": (3, 4, 6, 3)}, {"depths": (3, 4, 23, 3)}
 _R152, _R200 = {"depths": (3, 8, 36, 3)}, {"depths": (3, 24, 36, 3)}
 
@@ -136,6 +137,20 @@ def _resnext(cardinality: int, width: int) -> dict[str, Any]:
     return {"cardinality": cardinality, "group_width": width, **_V1_5}
 
 
+def _dense(depth: int, **changes: Any) -> ResNetSpec:
+    """2n+2 fully connected layers of 64 features."""
+    return ResNetSpec(
+        input_shape=(64,),
+        classes=10,
+        stem="dense",
+        block="dense",
+        depths=((depth - 2) // 2,),
+        widths=(64,),
+        **changes,
+    )
+
+
+_BAG = "He 2018 (1812.01187)"
 _HE15 = "He 2015 (1512.03385)"
 _HE16 = "He 2016 (1603.05027)"
 _SD = "Huang 2016 (1603.09382)"
@@ -158,6 +173,9 @@ _IMAGENET: list[tuple[str, int, str, dict[str, Any]]] = [
     ("resnet50_v1_5", 50, "torchvision, Goyal 2017", {**_R50, **_V1_5}),
     ("resnet101_v1_5", 101, "torchvision, Goyal 2017", {**_R101, **_V1_5}),
     ("resnet152_v1_5", 152, "torchvision, Goyal 2017", {**_R152, **_V1_5}),
+    ("resnet50_c", 50, f"{_BAG} Fig 2", {**_R50, **_V1_5, "stem": "deep"}),
+    ("resnet50_d", 50, f"{_BAG} Fig 2", {**_R50, **_D}),
+    ("resnet101_d", 101, f"{_BAG} Fig 2", {**_R101, **_D}),
     ("keras_resnet50", 50, _APPS, {**_R50, **_KERAS}),
     ("keras_resnet101", 101, _APPS, {**_R101, **_KERAS}),
     ("keras_resnet152", 152, _APPS, {**_R152, **_KERAS}),
@@ -185,7 +203,7 @@ _IMAGENET: list[tuple[str, int, str, dict[str, Any]]] = [
     ("resnext101_32x8d", 101, "torchvision", {**_R101, **_resnext(32, 8)}),
 ]
 
-# CIFAR networks: name, depth, source, spec.
+# CIFAR networks and those of flat input: name, depth, source, spec.
 _CIFAR: list[tuple[str, int, str, ResNetSpec]] = [
     *(
         (f"cifar_resnet{depth}", depth, f"{_HE15} T6", cifar_resnet(depth))
@@ -217,6 +235,14 @@ _CIFAR: list[tuple[str, int, str, ResNetSpec]] = [
             (16, 4), (16, 8), (16, 10), (22, 8), (22, 10), (28, 10), (28, 12),
             (40, 1), (40, 2), (40, 4), (40, 8), (40, 10),
         )
+    ),
+    *(
+        (f"dense_resnet{d}", d, "Ours: units of dense layers", _dense(d))
+        for d in (8, 20, 56)
+    ),
+    *(
+        (f"dense_plain{d}", d, "Ours: the same, plain", _dense(d, **_PLAIN))
+        for d in (8, 20, 56)
     ),
     ("cifar_resnext29_1x64d", 29, f"{_XT} s5.3", cifar_resnext(29, 1, 64)),
     ("cifar_resnext29_8x64d", 29, f"{_XT} T7", cifar_resnext(29, 8, 64)),

@@ -19,7 +19,13 @@ SCHEMA = 1
 Stem = Literal["imagenet", "cifar", "deep", "dense"]
 Block = Literal["basic", "bottleneck", "dense"]
 MergeKind = Literal[
-    "add", "none", "scale", "exclusive_gate", "shortcut_gate", "dropout"
+    "add",
+    "none",
+    "scale",
+    "exclusive_gate",
+    "shortcut_gate",
+    "dropout",
+    "dropout_inverted",
 ]
 Shortcut = Literal["pad", "project", "project_all"]
 PadPool = Literal["subsample", "average"]
@@ -69,9 +75,10 @@ class ResNetSpec:
             where the outer width doubles. None: a quarter of the outer width in all.
         merge: how shortcut x and residual F meet: "add" x + F; "none" F (plain);
             "scale"; "exclusive_gate" (1-g)x + gF, the highway unit;
-            "shortcut_gate" (1-g)x + F; "dropout" on x (He 2016, Table 1).
+            "shortcut_gate" (1-g)x + F; "dropout" on x (He 2016, Table 1), or
+            "dropout_inverted" as Keras scales it.
         merge_scales: the factors of x and F under "scale".
-        merge_dropout: the rate under "dropout".
+        merge_dropout: the rate under both dropouts.
         gate_bias: initial bias of the gates' 1x1 convolutions.
         shortcut: how shapes are matched: "pad" zero channels (option A), "project"
             1x1 convolution where the shape changes (B), "project_all" in every

@@ -1,30 +1,249 @@
-"""Changes of built models."""
+"""Changes of built models that keep what they compute."""
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
-from keras_resnet.layers import BatchNormalization, Conv2D
+from keras_resnet import layers
+from keras_resnet.errors import UserError
+from keras_resnet.network import build, pixel_stats_of
+from keras_resnet.plan import Conv, Dense, Norm, Unit, make_plan
+from keras_resnet.spec import ResNetSpec
 
-_STOCK = {
-    Conv2D: keras.layers.Conv2D,
-    BatchNormalization: keras.layers.BatchNormalization,
-}
+
+class SurgeryError(UserError):
+    """A model that can't be changed as asked."""
 
 
 def to_stock(model: keras.Model) -> keras.Model:
-    """The same model in stock Keras layers: loads without this package.
+    """The same model in stock Keras layers, not compiled: loads without this package.
 
-    Names, weights and outputs are equal.
+    Layer names and, in inference, outputs are equal. Stochastic depth and shortcut
+    dropout take their inference form; the rest trains as before.
     """
 
     def clone(layer: Any) -> Any:
-        kind = _STOCK.get(type(layer), type(layer))
+        kind = type(layer)
+        if kind in _STOCK:
+            return _STOCK[kind](layer)
         return kind.from_config(layer.get_config())
 
     stock = keras.models.clone_model(model, clone_function=clone)
     for layer in model.layers:
         stock.get_layer(layer.name).set_weights(layer.get_weights())
-    return stock
+    # The clone of a compiled model is compiled, with our optimizer.
+    return keras.Model(stock.inputs, stock.outputs, name=model.name)
+
+
+def _merged(layer: Any, merge: Any) -> keras.Model:
+    """A model of stock layers that stands where a merge stood, under its name."""
+    inputs = [keras.Input(tensor.shape[1:]) for tensor in layer.input]
+    return keras.Model(inputs, merge(*inputs), name=layer.name)
+
+
+def _stock_add(layer: layers.MergeAdd) -> keras.layers.Layer:
+    factor = layer.residual_scale
+    if layer.mode == "batch":
+        factor *= layer.survival
+    if (layer.shortcut_scale, factor) == (1.0, 1.0):
+        return keras.layers.Add(name=layer.name)
+    return _merged(
+        layer,
+        lambda shortcut, residual: keras.layers.Add()(
+            [
+                keras.layers.Rescaling(layer.shortcut_scale)(shortcut),
+                keras.layers.Rescaling(factor)(residual),
+            ]
+        ),
+    )
+
+
+def _stock_gate(layer: layers.MergeGate) -> keras.Model:
+    def merge(shortcut: Any, residual: Any) -> Any:
+        units = shortcut.shape[-1]
+        gate = keras.layers.Dense(units, activation="sigmoid")(shortcut)
+        closed = keras.layers.Multiply()([gate, shortcut])
+        if layer.exclusive:
+            residual = keras.layers.Multiply()([gate, residual])
+        return keras.layers.Add()(
+            [keras.layers.Subtract()([shortcut, closed]), residual]
+        )
+
+    return _merged(layer, merge)
+
+
+def _stock_dropout(layer: layers.MergeDropout) -> keras.Model:
+    def merge(shortcut: Any, residual: Any) -> Any:
+        if layer.inverted:
+            shortcut = keras.layers.Dropout(layer.rate)(shortcut)
+        else:
+            shortcut = keras.layers.Rescaling(1 - layer.rate)(shortcut)
+        return keras.layers.Add()([shortcut, residual])
+
+    return _merged(layer, merge)
+
+
+_STOCK = {
+    layers.Conv2D: lambda old: keras.layers.Conv2D.from_config(old.get_config()),
+    layers.BatchNormalization: lambda old: keras.layers.BatchNormalization.from_config(
+        old.get_config()
+    ),
+    layers.Skip: lambda old: keras.layers.Identity(name=old.name),
+    layers.MergeAdd: _stock_add,
+    layers.MergeGate: _stock_gate,
+    layers.MergeDropout: _stock_dropout,
+}
+
+
+def deepen(
+    model: keras.Model, depths: Sequence[int], *, spec: ResNetSpec | None = None
+) -> keras.Model:
+    """A deeper network that starts as this one: its new units are identities.
+
+    It is the solution by construction of He 2015, section 1. New residual units end in
+    a batch norm with gamma 0, or where none ends them in a convolution of zeros; new
+    plain units are identity convolutions. Outputs in inference are equal, and all of
+    it trains on. In training, batch norms of new plain units normalize by the batch.
+
+    Args:
+        model: a network that `build` made, with its classifier.
+        depths: units in each stage, none fewer than now.
+        spec: the model's, if it was loaded and not built in this process.
+
+    Raises:
+        SurgeryError: fewer units, or a wiring in which no unit can be an identity.
+    """
+    spec = _spec_of(model, spec)
+    depths = tuple(depths)
+    if len(depths) != len(spec.depths) or any(
+        new < old for new, old in zip(depths, spec.depths, strict=True)
+    ):
+        raise SurgeryError(
+            f"depths: {list(depths)} is not stage by stage {list(spec.depths)} or more"
+        )
+    _check_identities(spec)
+    deeper = build(
+        spec.replace(depths=depths),
+        classifier_activation=_classifier_activation(model),
+        pixel_stats=pixel_stats_of(model),
+    )
+    old = {layer.name: layer for layer in model.layers}
+    for layer in deeper.layers:
+        if layer.name in old:
+            layer.set_weights(old[layer.name].get_weights())
+    for unit in make_plan(deeper.spec).units:
+        index = int(unit.name.rsplit("block", 1)[1])
+        if index > spec.depths[unit.stage - 1]:
+            _make_identity(deeper, unit)
+    return deeper
+
+
+def _check_identities(spec: ResNetSpec) -> None:
+    plain = spec.merge == "none"
+    reasons = {
+        "order": spec.order in ("bn_after_add", "relu_before_add")
+        or (plain and spec.order != "post"),
+        "merge": spec.merge not in ("add", "none"),
+        "shortcut": spec.shortcut == "project_all",
+        "survival": spec.survival < 1,
+        "stride_at": spec.stride_at == "last",
+        "block": plain and spec.block == "bottleneck",
+        "kernels": len(spec.conv_kernels) == 1 and plain and spec.norm == "none",
+    }
+    for field, impossible in reasons.items():
+        if impossible:
+            raise SurgeryError(
+                f"{field}: a new unit can't be an identity under "
+                f"{getattr(spec, field)!r}" + (" in a plain network" if plain else "")
+            )
+
+
+def _make_identity(model: keras.Model, unit: Unit) -> None:
+    """Sets a unit's weights so that it passes on its input (not negative if plain)."""
+    weighted = [op for op in unit.residual if isinstance(op, Conv | Dense | Norm)]
+    if unit.merge:
+        last = model.get_layer(weighted[-1].name)
+        # Gamma and beta, or kernel and bias.
+        for weight in last.trainable_weights:
+            weight.assign(keras.ops.zeros_like(weight))
+        return
+    for op in weighted:
+        layer = model.get_layer(op.name)
+        if isinstance(op, Norm):
+            # With the epsilon that is added to it, a variance of one.
+            variance = np.full(layer.moving_variance.shape, 1 - layer.epsilon)
+            layer.moving_variance.assign(variance)
+            continue
+        layer.set_weights([np.zeros_like(weight) for weight in layer.get_weights()])
+        kernel = np.zeros(layer.kernel.shape, "float32")
+        center = tuple(size // 2 for size in kernel.shape[:-2])
+        kernel[center] = np.eye(*kernel.shape[-2:])
+        layer.kernel.assign(kernel)
+
+
+def features(
+    model: keras.Model, strides: Sequence[int] = (4, 8, 16, 32)
+) -> keras.Model:
+    """A model of feature maps, for detection and segmentation heads.
+
+    Args:
+        model: a convolutional network that `build` or `applications` made.
+        strides: total strides; for each the last unit that has it.
+
+    Returns:
+        A model from images to a dict {"stride_4": (batch, h/4, w/4, channels), ...}.
+
+    Raises:
+        SurgeryError: no unit has one of the strides.
+    """
+    units: dict[str, Any] = {}
+    for layer in model.layers:
+        if match := re.match(r"conv\d+_block\d+_", layer.name):
+            units[match[0]] = layer.output  # the last layer of each unit
+    outputs = list(units.values())
+    last = [layer for layer in model.layers if layer.name == "post_relu"]
+    if last and outputs:
+        outputs[-1] = last[0].output  # a pre-activation network's last sum, activated
+    if not outputs or len(outputs[0].shape) != 4:
+        raise SurgeryError(f"model: {model.name} has no units with feature maps")
+    _, *size, channels = model.input_shape
+    height, width = (side or 1024 for side in size)
+    shapes = keras.Model(model.inputs, {"all": outputs}).compute_output_shape(
+        (1, height, width, channels)
+    )["all"]
+    by_stride = {
+        # Every stride is a power of two; an odd side halves to its upper half.
+        2 ** round(math.log2(height / shape[1])): output
+        for shape, output in zip(shapes, outputs, strict=True)
+    }
+    missing = sorted(set(strides) - set(by_stride))
+    if missing:
+        raise SurgeryError(
+            f"strides: {missing} are not among the model's {sorted(by_stride)}"
+        )
+    return keras.Model(
+        model.inputs,
+        {f"stride_{stride}": by_stride[stride] for stride in strides},
+        name=f"{model.name}_features",
+    )
+
+
+def _spec_of(model: keras.Model, spec: ResNetSpec | None) -> ResNetSpec:
+    found = spec or getattr(model, "spec", None)
+    if found is None:
+        raise SurgeryError(
+            f"model: {model.name} was not built in this process; give its spec"
+        )
+    return found
+
+
+def _classifier_activation(model: keras.Model) -> Any:
+    if model.layers[-1].name != "predictions":
+        raise SurgeryError(f"model: {model.name} has no classifier to keep")
+    return model.layers[-1].activation

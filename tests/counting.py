@@ -6,6 +6,8 @@ from math import prod
 
 import keras
 
+from keras_resnet.layers import MergeGate
+
 
 def trainable_params(model: keras.Model) -> int:
     return sum(prod(weight.shape) for weight in model.trainable_weights)
@@ -18,6 +20,8 @@ def macs(model: keras.Model) -> int:
         if isinstance(layer, keras.layers.Conv2D):
             height, width = layer.output.shape[1:3]
             total += height * width * prod(layer.kernel.shape)
+        elif isinstance(layer, MergeGate):  # a 1x1 convolution at the output's size
+            total += prod(layer.output.shape[1:-1]) * prod(layer.kernel.shape)
         elif isinstance(layer, keras.layers.Dense):
             total += prod(layer.kernel.shape)
     return total

@@ -55,6 +55,62 @@ def test_convolution_equals_keras(
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
 
 
+@pytest.mark.parametrize(
+    ("shape", "arguments"),
+    [
+        ((6, 5, 5, 3), {}),
+        ((6, 5, 5, 3), {"scale": False, "epsilon": 1.001e-5, "momentum": 0.9}),
+        ((6, 5, 5, 3), {"center": False}),
+        ((6, 1, 1, 3), {}),
+        ((16, 8), {}),
+        ((4, 5, 8), {}),  # Keras' own path
+        ((6, 5, 5, 3), {"synchronized": True}),
+    ],
+)
+def test_batch_normalization_equals_keras(shape, arguments):
+    random = np.random.default_rng(0)
+    x = tf.constant(random.normal(1, 2, shape).astype("float32"))
+    results = []
+    for kind in (layers.BatchNormalization, keras.layers.BatchNormalization):
+        layer = kind(**arguments)
+        layer.build(shape)
+        values = np.random.default_rng(1)
+        layer.set_weights([values.uniform(0.5, 2, w.shape) for w in layer.weights])
+        before = np.array(layer.moving_variance)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+            loss = tf.reduce_sum(y * tf.cos(y))
+        gradients = tape.gradient(
+            loss, [x, *(w.value for w in layer.trainable_weights)]
+        )
+        moved = np.array(layer.moving_variance) - layer.momentum * before
+        results.append(
+            [y, *gradients, layer.moving_mean, layer(x, training=False), moved]
+        )
+    n = np.prod(shape[:-1])
+    ours_fused = len(shape) != 3 and "synchronized" not in arguments
+    results[1][-1] = results[1][-1] * (n / (n - 1) if ours_fused else 1)
+    # What inference gives follows the moving variance, which differs by its factor.
+    for results_of in results:
+        results_of.pop(-2)
+    for ours, stock in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, stock, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("shape", [(6, 5, 5, 3), (16, 8)])
+def test_batch_normalization_in_inference_equals_keras(shape):
+    x = np.random.default_rng(0).normal(1, 2, shape).astype("float32")
+    ours, stock = layers.BatchNormalization(), keras.layers.BatchNormalization()
+    for layer in (ours, stock):
+        layer.build(shape)
+        values = np.random.default_rng(1)
+        layer.set_weights([values.uniform(0.5, 2, w.shape) for w in layer.weights])
+    np.testing.assert_allclose(ours(x), stock(x), rtol=1e-5, atol=1e-6)
+    ours.trainable = False
+    np.testing.assert_allclose(ours(x, training=True), stock(x), rtol=1e-5, atol=1e-6)
+
+
 def test_grouped_convolution_is_never_compiled_with_xla():
     layer = layers.Conv2D(8, 3, groups=4)
     layer.build((None, 8, 8, 8))

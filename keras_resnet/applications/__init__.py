@@ -1,0 +1,189 @@
+"""Drop-in for the residual networks of keras.applications, and siblings it lacks.
+
+`from keras_resnet.applications import ResNet50` takes the arguments of Keras' own and
+gives the same layers, weights, order and outputs; its weight files load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import keras
+
+from keras_resnet import weights as weight_files
+from keras_resnet.network import PixelStats, build
+from keras_resnet.presets import get_spec
+from keras_resnet.weights import WeightsError
+
+BASE_URL = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
+
+
+class Published(NamedTuple):
+    """Weights trained on ImageNet by Keras' authors: MD5 of both files."""
+
+    name: str
+    top: str
+    notop: str
+
+
+def _application(
+    title: str, preset: str, name: str, published: Published | None = None
+) -> Callable[..., keras.Model]:
+    """A function with the signature of keras.applications."""
+    default = get_spec(preset)
+
+    def application(
+        include_top: bool = True,
+        weights: str | Path | None = "imagenet" if published else None,
+        input_tensor: Any = None,
+        input_shape: Sequence[int | None] | None = None,
+        pooling: Literal["avg", "max"] | None = None,
+        classes: int = default.classes,
+        classifier_activation: str | None = "softmax",
+        name: str = name,
+        *,
+        pixel_stats: PixelStats | None = None,
+    ) -> keras.Model:
+        if weights == "imagenet":
+            if published is None:
+                raise WeightsError(
+                    f"weights: {title} has no published weights here; give None or "
+                    "the path of a file"
+                )
+            if include_top and classes != default.classes:
+                raise WeightsError(
+                    f"weights: 'imagenet' with the classifier has {default.classes} "
+                    f"classes, not {classes}; give include_top=False"
+                )
+            weights = _fetch(published, include_top)
+        channels = default.input_shape[-1]
+        if input_shape is None and input_tensor is not None:
+            input_shape = input_tensor.shape[1:]
+        elif input_shape is None and not include_top:
+            input_shape = (None, None, channels)
+        model = build(
+            default,
+            input_shape=input_shape,
+            input_tensor=input_tensor,
+            classes=classes,
+            include_top=include_top,
+            pooling=pooling,
+            classifier_activation=classifier_activation,
+            pixel_stats=pixel_stats,
+            name=name,
+        )
+        if weights is not None:
+            weight_files.load_file(model, weights)
+        return model
+
+    application.__name__ = application.__qualname__ = title
+    application.__doc__ = f"""{title}: preset {preset!r} as keras.applications would.
+
+    Args:
+        include_top: whether to end in the classifier.
+        weights: "imagenet" where Keras publishes them, the path of a file, or None.
+        input_tensor: a Keras tensor to build on.
+        input_shape: (height, width, channels); height and width may be None.
+        pooling: without the classifier, None, "avg" or "max".
+        classes: number of classes.
+        classifier_activation: "softmax", or None for logits.
+        name: of the model.
+        pixel_stats: (mean, standard deviation) of each channel, to normalize inside
+            the model; without them the caller preprocesses, as for Keras' own.
+
+    Raises:
+        UserError: sizes or weights that don't fit.
+    """
+    return application
+
+
+def _fetch(published: Published, include_top: bool) -> Path:
+    ending = "" if include_top else "_notop"
+    file = f"{published.name}_weights_tf_dim_ordering_tf_kernels{ending}.h5"
+    md5 = published.top if include_top else published.notop
+    return weight_files.fetch(BASE_URL + file, md5, weight_files.cache_folder() / file)
+
+
+ResNet50 = _application(
+    "ResNet50",
+    "keras_resnet50",
+    "resnet50",
+    Published(
+        "resnet50",
+        "2cb95161c43110f7111970584f804107",
+        "4d473c1dd8becc155b73f8504c6f6626",
+    ),
+)
+ResNet101 = _application(
+    "ResNet101",
+    "keras_resnet101",
+    "resnet101",
+    Published(
+        "resnet101",
+        "f1aeb4b969a6efcfb50fad2f0c20cfc5",
+        "88cf7a10940856eca736dc7b7e228a21",
+    ),
+)
+ResNet152 = _application(
+    "ResNet152",
+    "keras_resnet152",
+    "resnet152",
+    Published(
+        "resnet152",
+        "100835be76be38e30d865e96f2aaae62",
+        "ee4c566cf9a93f14d82f913c2dc6dd0c",
+    ),
+)
+ResNet50V2 = _application(
+    "ResNet50V2",
+    "keras_resnet50_v2",
+    "resnet50v2",
+    Published(
+        "resnet50v2",
+        "3ef43a0b657b3be2300d5770ece849e0",
+        "fac2f116257151a9d068a22e544a4917",
+    ),
+)
+ResNet101V2 = _application(
+    "ResNet101V2",
+    "keras_resnet101_v2",
+    "resnet101v2",
+    Published(
+        "resnet101v2",
+        "6343647c601c52e1368623803854d971",
+        "c0ed64b8031c3730f411d2eb4eea35b5",
+    ),
+)
+ResNet152V2 = _application(
+    "ResNet152V2",
+    "keras_resnet152_v2",
+    "resnet152v2",
+    Published(
+        "resnet152v2",
+        "a49b44d1979771252814e80f8ec446f9",
+        "ed17cf2e0169df9d443503ef94b23b33",
+    ),
+)
+
+# Siblings that Keras lacks, in the papers' own form or torchvision's.
+ResNet18 = _application("ResNet18", "resnet18", "resnet18")
+ResNet34 = _application("ResNet34", "resnet34", "resnet34")
+ResNet200V2 = _application("ResNet200V2", "resnet200_v2", "resnet200v2")
+WideResNet50_2 = _application("WideResNet50_2", "wide_resnet50_2", "wide_resnet50_2")
+WideResNet101_2 = _application(
+    "WideResNet101_2", "wide_resnet101_2", "wide_resnet101_2"
+)
+WideResNet28_10 = _application("WideResNet28_10", "wrn_28_10", "wrn_28_10")
+WideResNet40_4 = _application("WideResNet40_4", "wrn_40_4", "wrn_40_4")
+ResNeXt50_32x4d = _application("ResNeXt50_32x4d", "resnext50_32x4d", "resnext50_32x4d")
+ResNeXt101_32x4d = _application(
+    "ResNeXt101_32x4d", "resnext101_32x4d", "resnext101_32x4d"
+)
+ResNeXt101_32x8d = _application(
+    "ResNeXt101_32x8d", "resnext101_32x8d", "resnext101_32x8d"
+)
+ResNeXt101_64x4d = _application(
+    "ResNeXt101_64x4d", "resnext101_64x4d", "resnext101_64x4d"
+)

@@ -1,0 +1,130 @@
+"""The three equivalent forms of a ResNeXt unit (Xie 2016, Figure 3).
+
+Networks are built in form (c), a grouped convolution. Here its weights make (a), C
+separate bottlenecks whose outputs are added, and (b), C paths that are concatenated
+before one 1x1 convolution. Batch norms stand as in (c): in (a), one after the sum.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import keras
+
+from keras_resnet import blocks
+from keras_resnet.layers import BatchNormalization, Conv2D
+from keras_resnet.network import pixel_stats_of, stem_input
+from keras_resnet.plan import Conv, Unit, make_plan
+from keras_resnet.spec import ResNetSpec, SpecError
+
+_PER_CHANNEL = ("gamma", "beta", "moving_mean", "moving_variance")
+
+
+def to_form(
+    model: keras.Model, form: Literal["a", "b"], *, spec: ResNetSpec | None = None
+) -> keras.Model:
+    """The same network with its grouped units in form (a) or (b).
+
+    Args:
+        model: a post-activation network with a cardinality above 1, that `build` made.
+        form: "a" separate paths, added; "b" separate paths, concatenated.
+        spec: the model's, if it was loaded and not built in this process.
+
+    Returns:
+        A model of equal outputs in inference. Layers of path i of C are named
+        `..._path<i>_...`; the others keep their names.
+
+    Raises:
+        SpecError: another form, nothing grouped, or units in another order.
+    """
+    spec = spec or getattr(model, "spec", None)
+    if form not in ("a", "b"):
+        raise SpecError(f"form: {form!r} is not 'a' or 'b'")
+    if spec is None:
+        raise SpecError(f"model: {model.name} was not built in this process; give spec")
+    if spec.cardinality == 1 or spec.order != "post" or spec.dropout:
+        raise SpecError(
+            "cardinality: forms need a cardinality above 1, order 'post' and no "
+            f"dropout; got {spec.cardinality}, {spec.order!r}, {spec.dropout:g}"
+        )
+    plan = make_plan(spec)
+    inputs, x = stem_input(spec, pixel_stats_of(model))
+    x = blocks.chain(plan.stem, x, spec)
+    for unit in plan.units:
+        shortcut = blocks.chain(unit.shortcut, x, spec) if unit.merge else None
+        residual = _paths(x, unit, spec, form)
+        if unit.merge:
+            x = blocks.layer(unit.merge, spec)([shortcut, residual])
+        else:
+            x = residual
+        x = blocks.chain(unit.after, x, spec)
+    *head, classifier = plan.head
+    x = blocks.chain(head, x, spec)
+    activation = model.get_layer(classifier.name).activation
+    x = blocks.classifier(classifier, activation)(x)
+    result = keras.Model(inputs, x, name=f"{spec.name}_form_{form}")
+    for layer in result.layers:
+        _copy(model, layer, spec)
+    return result
+
+
+def _paths(x: Any, unit: Unit, spec: ResNetSpec, form: str) -> Any:
+    """A unit's residual in C paths."""
+    convs = [op for op in unit.residual if isinstance(op, Conv)]
+    last = next(i for i, op in enumerate(unit.residual) if op is convs[-1])
+    outputs = []
+    for path in range(1, spec.cardinality + 1):
+        y = x
+        for op in unit.residual[:last]:
+            y = _narrow(op, path, spec)(y)
+        if form == "a":
+            y = _narrow(convs[-1], path, spec)(y)
+        outputs.append(y)
+    if form == "a":
+        x = keras.layers.Add(name=f"{unit.name}_sum")(outputs)
+    else:
+        x = keras.layers.Concatenate(name=f"{unit.name}_concat")(outputs)
+        x = blocks.layer(convs[-1], spec)(x)
+    return blocks.chain(unit.residual[last + 1 :], x, spec)
+
+
+def _narrow(op: Any, path: int, spec: ResNetSpec) -> keras.layers.Layer:
+    """A layer of one path: a C-th of the channels, but all of the last's outputs."""
+    unit, layer = op.name.split("_block")[0], op.name.split("_block")[1]
+    block, rest = layer.split("_", 1)
+    config = blocks.layer(op, spec).get_config()
+    config["name"] = f"{unit}_block{block}_path{path}_{rest}"
+    if isinstance(op, Conv):
+        config["groups"] = 1
+        if not op.name.endswith("_3_conv"):
+            config["filters"] //= spec.cardinality
+        elif path > 1:
+            config["use_bias"] = False  # added once
+    return type(blocks.layer(op, spec)).from_config(config)
+
+
+def _copy(model: keras.Model, layer: Any, spec: ResNetSpec) -> None:
+    """Gives a layer its share of the grouped layer's weights."""
+    if "_path" not in layer.name:
+        if layer.weights:
+            layer.set_weights(model.get_layer(layer.name).get_weights())
+        return
+    name, _, rest = layer.name.partition("_path")
+    path, _, rest = rest.partition("_")
+    source = model.get_layer(f"{name}_{rest}")
+    if isinstance(layer, Conv2D):
+        width = layer.kernel.shape[-1 if not rest.startswith("3") else -2]
+        share = slice((int(path) - 1) * width, int(path) * width)
+        if rest.startswith("3"):
+            layer.kernel.assign(source.kernel.value[:, :, share])
+            if layer.use_bias:
+                layer.bias.assign(source.bias.value)
+        else:
+            layer.kernel.assign(source.kernel.value[..., share])
+            if layer.use_bias:
+                layer.bias.assign(source.bias.value[share])
+    elif isinstance(layer, BatchNormalization):
+        width = layer.gamma.shape[0]
+        share = slice((int(path) - 1) * width, int(path) * width)
+        for weight in _PER_CHANNEL:
+            getattr(layer, weight).assign(getattr(source, weight).value[share])

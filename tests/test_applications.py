@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.server
+import inspect
+import threading
+
+import keras
+import numpy as np
+import pytest
+
+from keras_resnet import SpecError, applications, weights
+from keras_resnet.weights import WeightsError
+
+NAMES = (
+    "ResNet50",
+    "ResNet101",
+    "ResNet152",
+    "ResNet50V2",
+    "ResNet101V2",
+    "ResNet152V2",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_signature_is_keras_own(name):
+    ours = inspect.signature(getattr(applications, name)).parameters
+    theirs = inspect.signature(getattr(keras.applications, name)).parameters
+    assert list(ours)[: len(theirs)] == list(theirs)
+    for parameter in theirs:
+        assert ours[parameter].default == theirs[parameter].default
+
+
+def test_one_import_changes():
+    from keras_resnet.applications import resnet, resnet50, resnet_v2
+
+    assert resnet50.ResNet50 is resnet.ResNet50 is applications.ResNet50
+    for ours, theirs in (
+        (resnet, keras.applications.resnet),
+        (resnet50, keras.applications.resnet50),
+        (resnet_v2, keras.applications.resnet_v2),
+    ):
+        for name in ours.__all__:
+            assert hasattr(theirs, name)
+        assert ours.preprocess_input is theirs.preprocess_input
+
+
+@pytest.fixture(scope="module")
+def stock():
+    """Keras' ResNet50 of random weights, small."""
+    model = keras.applications.ResNet50(
+        weights=None, input_shape=(40, 40, 3), classes=7
+    )
+    random = np.random.default_rng(0)
+    model.set_weights(
+        [
+            random.uniform(0.5, 1.5, w.shape)
+            if w.name in ("gamma", "moving_variance")
+            else random.normal(0, 0.05, w.shape)
+            for w in model.weights
+        ]
+    )
+    return model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5:UserWarning")
+def test_keras_files_load(stock, suffix, tmp_path):
+    path = tmp_path / f"stock{suffix}"
+    (stock.save if suffix == ".h5" else stock.save_weights)(path)
+    ours = applications.ResNet50(weights=path, input_shape=(40, 40, 3), classes=7)
+    x = np.random.default_rng(1).normal(size=(2, 40, 40, 3)).astype("float32")
+    expected = stock.predict(x, verbose=0)
+    np.testing.assert_allclose(ours.predict(x, verbose=0), expected, rtol=1e-5)
+    assert ours.layers[-1].name == stock.layers[-1].name == "predictions"
+    weighted = [la.name for la in stock.layers if la.weights]
+    assert [la.name for la in ours.layers if la.weights] == weighted
+    # Another network's are refused, and nothing is loaded.
+    other = applications.ResNet50V2(weights=None, input_shape=(40, 40, 3), classes=7)
+    before = other.get_weights()
+    with pytest.raises(WeightsError, match="doesn't fit resnet50v2") as error:
+        weights.load_file(other, path)
+    assert "\n" not in str(error.value)
+    for a, b in zip(before, other.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_arguments_as_keras_takes_them():
+    tensor = keras.Input((64, 64, 3), name="mine")
+    scaled = keras.layers.Rescaling(2.0)(tensor)
+    model = applications.ResNet18(
+        include_top=False, weights=None, input_tensor=scaled, pooling="avg"
+    )
+    assert model.input.name == "mine"
+    assert model.output_shape == (None, 512)
+    assert applications.ResNet18(include_top=False, weights=None).output_shape == (
+        None, None, None, 512,
+    )  # fmt: skip
+    wide = applications.WideResNet40_4(classes=5, classifier_activation=None)
+    assert wide.output_shape == (None, 5)
+    assert wide.name == "wrn_40_4"
+    named = applications.ResNet18(weights=None, name="backbone", include_top=False)
+    assert named.name == "backbone"
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "message"),
+    [
+        (
+            lambda: applications.ResNet50(classes=10),
+            WeightsError,
+            "1000 classes, not 10",
+        ),
+        (
+            lambda: applications.ResNet18(weights="imagenet"),
+            WeightsError,
+            "ResNet18 has no published weights here",
+        ),
+        (
+            lambda: applications.ResNet18(weights="nowhere.h5"),
+            WeightsError,
+            "there is no file nowhere.h5",
+        ),
+        (
+            lambda: applications.ResNet50(weights=None, input_shape=(16, 16, 3)),
+            SpecError,
+            "too small",
+        ),
+        (
+            lambda: applications.ResNet50(weights=None, include_top=False, pooling="x"),
+            SpecError,
+            "pooling: 'x'",
+        ),
+    ],
+)
+def test_mistakes(make, kind, message):
+    with pytest.raises(kind, match=message):
+        make()
+
+
+CONTENT = np.random.default_rng(0).bytes(300_000)
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Serves CONTENT with ranges; `/truncated` ends too soon, `/wrong` lies."""
+
+    requests: list[str]
+
+    def do_GET(self):
+        start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+        self.requests.append(f"{self.path} {start}")
+        if self.path == "/missing":
+            self.send_error(404)
+            return
+        content = CONTENT[::-1] if self.path == "/wrong" else CONTENT
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        end = 100_000 if self.path == "/truncated" else None
+        self.wfile.write(content[start:end])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    handler = type("Handler", (Server,), {"requests": []})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}", handler.requests
+        running.shutdown()
+        thread.join()
+
+
+def test_download_is_checked_and_cached(server, tmp_path):
+    url, requests = server
+    path = tmp_path / "models" / "file.h5"
+    for _ in range(2):
+        assert weights.fetch(f"{url}/file", MD5, path).read_bytes() == CONTENT
+    assert requests == ["/file 0"]
+    assert [p.name for p in path.parent.iterdir()] == ["file.h5"]
+
+
+def test_a_truncated_download_is_continued(server, tmp_path):
+    url, requests = server
+    path = tmp_path / "file.h5"
+    with pytest.raises(
+        WeightsError, match=r"after 100,000 of 300,000 bytes; try again"
+    ):
+        weights.fetch(f"{url}/truncated", MD5, path)
+    assert not path.exists()
+    assert weights.fetch(f"{url}/file", MD5, path).read_bytes() == CONTENT
+    assert requests == ["/truncated 0", "/file 100000"]
+
+
+def test_a_wrong_file_is_not_kept(server, tmp_path):
+    url, _ = server
+    path = tmp_path / "file.h5"
+    with pytest.raises(WeightsError, match="is not the file expected"):
+        weights.fetch(f"{url}/wrong", MD5, path)
+    assert list(tmp_path.iterdir()) == []
+    path.write_bytes(b"something else")
+    with pytest.raises(WeightsError, match="delete it to download it again"):
+        weights.fetch(f"{url}/file", MD5, path)
+    assert path.read_bytes() == b"something else"
+
+
+def test_no_network_says_what_to_fetch_and_where_to_put_it(
+    server, tmp_path, monkeypatch
+):
+    url, _ = server
+    with pytest.raises(WeightsError, match="404"):
+        weights.fetch(f"{url}/missing", MD5, tmp_path / "file.h5")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(applications, "BASE_URL", "http://127.0.0.1:9/")
+    with pytest.raises(WeightsError) as error:
+        applications.ResNet50()
+    message = str(error.value)
+    file = "resnet50_weights_tf_dim_ordering_tf_kernels.h5"
+    assert f"http://127.0.0.1:9/{file}" in message
+    assert f"put it at {tmp_path}/models/{file}" in message
+    assert "\n" not in message
+
+
+def test_published_hashes_are_keras_own():
+    from keras.src.applications.resnet import WEIGHTS_HASHES
+
+    with contextlib.ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        asked = {}
+
+        def fetch(url, md5, path):
+            asked[path.name.split("_")[0], "notop" in path.name] = md5
+            raise WeightsError("asked")
+
+        patch.setattr(weights, "fetch", fetch)
+        for name in NAMES:
+            for top in (True, False):
+                with pytest.raises(WeightsError, match="asked"):
+                    getattr(applications, name)(include_top=top)
+    assert asked == {
+        (name, notop): hashes[notop]
+        for name, hashes in WEIGHTS_HASHES.items()
+        if not name.startswith("resnext")
+        for notop in (False, True)
+    }
