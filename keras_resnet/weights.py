@@ -51,8 +51,12 @@ def fetch(url: str, md5: str, path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         _download(url, part)
     except OSError as error:  # of the network as well as of the disk
-        refused = isinstance(error, HTTPError)
-        reason = error if refused else getattr(error, "reason", error)
+        reason: object
+        if isinstance(error, HTTPError):
+            error.close()
+            reason = f"the server answers {error.code} {error.reason}"
+        else:
+            reason = getattr(error, "reason", error)
         raise WeightsError(
             f"weights: can't download {url}: {reason}; try again, or fetch it "
             f"elsewhere and put it at {path}"
@@ -74,9 +78,10 @@ def _download(url: str, part: Path) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except HTTPError as error:
-        if error.code == 416 and start:  # nothing is left, or another file
-            return
-        raise
+        if error.code != 416 or not start:
+            raise
+        error.close()  # nothing is left to send, or it is another file
+        return
     with response:
         resumed = response.status == 206
         length = int(response.headers.get("Content-Length") or 0)

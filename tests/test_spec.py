@@ -23,7 +23,7 @@ def specs(draw) -> ResNetSpec:
     block = "dense" if dense else draw(st.sampled_from(["basic", "bottleneck"]))
     bottleneck = block == "bottleneck"
     cardinality = draw(st.sampled_from([1, 2, 4])) if bottleneck else 1
-    start = draw(st.sampled_from([16, 32, 64]))
+    start = draw(st.sampled_from([32, 64]))
     order = draw(choices(module.Order))
     norm = "batch" if order == "bn_after_add" else draw(choices(module.NormKind))
     merge = draw(choices(module.MergeKind))

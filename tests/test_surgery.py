@@ -84,6 +84,7 @@ DEEPENED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "depths", "x"), DEEPENED, ids=lambda v: getattr(v, "name", None)
 )
@@ -169,6 +170,7 @@ def test_what_has_no_forms_says_why(spec, form, message):
         to_form(build(spec), form)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "channels"),
     [

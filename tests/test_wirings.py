@@ -188,7 +188,9 @@ ORDERS = ("post", "pre", "bn_after_add", "relu_before_add", "relu_only_pre")
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+@pytest.mark.parametrize(
+    "block", ["basic", pytest.param("bottleneck", marks=pytest.mark.slow)]
+)
 def test_every_order_trains(order, block):
     depth = 8 if block == "basic" else 11
     model = build(cifar_resnet(depth, block, order=order, input_shape=(8, 8, 1)))
@@ -219,7 +221,9 @@ def test_every_order_trains(order, block):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "policy", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)]
+)
 def test_every_wiring_serializes_and_takes_a_step(changes, policy, tmp_path):
     keras.mixed_precision.set_global_policy(policy)
     try:
