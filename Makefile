@@ -22,6 +22,7 @@ lint: $(VENV)/installed-dev
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/grouped_convolution.py
+	$(BIN)/python benchmarks/stochastic_depth.py
 
 clean:
 	rm -rf $(VENV)

@@ -127,6 +127,18 @@ def test_readme_names_every_command_and_make_target():
         assert f"make {target}" in readme
 
 
+@pytest.mark.slow
+def test_snippets_of_the_documentation_run():
+    """One after the other, as a reader would."""
+    names: dict[str, object] = {}
+    page = (ROOT / "docs" / "networks.md").read_text()
+    for snippet in re.findall(r"```python\n(.*?)```", page, re.S):
+        exec(snippet, names)
+    known = set(keras_resnet.PRESETS)
+    for name in re.findall(r"`((?:cifar_|wide_|keras_)?res\w*\d\w*)`", page):
+        assert name in known, f"docs/networks.md names {name}, which is no preset"
+
+
 def test_readme_snippets_run(workplace, monkeypatch):
     """With the recipe cut to an epoch."""
     from keras_resnet.training import recipes
