@@ -60,8 +60,7 @@ def layer(op: plan.Op, spec: ResNetSpec) -> keras.layers.Layer:
                 plan.channels_of(op.shape),
                 op.kernel,
                 strides=op.stride,
-                # The plan pads before a convolution that strides.
-                padding="same" if op.stride == 1 and op.kernel > 1 else "valid",
+                padding=op.padding,
                 dilation_rate=op.dilation,
                 groups=op.groups,
                 use_bias=op.bias,

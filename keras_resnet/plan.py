@@ -28,7 +28,7 @@ class Pad(NamedTuple):
 
 
 class Conv(NamedTuple):
-    """A square convolution; padded to keep the size unless it strides."""
+    """A square convolution; `padding` as Keras means it."""
 
     name: str
     shape: Shape
@@ -38,6 +38,7 @@ class Conv(NamedTuple):
     groups: int
     dilation: int
     bias: bool
+    padding: Literal["valid", "same"]
 
 
 class Dense(NamedTuple):
@@ -229,16 +230,26 @@ class _Branch:
             self.ops.append(Dense(name, (channels,), self.channels, bias))
         else:
             in_channels = self.channels
-            if stride > 1 and kernel > 1:
-                # Symmetric, as Caffe and torch pad: Keras' "same" would shift the
-                # grid by a pixel where it strides.
+            shape = (*_strided(self.shape, stride)[:-1], channels)
+            padding: Literal["valid", "same"] = "valid" if kernel == 1 else "same"
+            # Keras' "same" would shift the grid by a pixel where it strides: so pad
+            # symmetrically, as Caffe and torch do. keras.applications V2 always does.
+            pads = stride > 1 or self.spec.conv_bias == "keras_v2"
+            if kernel > 1 and dilation == 1 and pads:
                 self.pad(tag, kernel // 2)
-                shape = _strided(self.shape, stride, valid=kernel)
-            else:
-                shape = _strided(self.shape, stride)
-            shape = (*shape[:-1], channels)
+                padding = "valid"
             self.ops.append(
-                Conv(name, shape, in_channels, kernel, stride, groups, dilation, bias)
+                Conv(
+                    name,
+                    shape,
+                    in_channels,
+                    kernel,
+                    stride,
+                    groups,
+                    dilation,
+                    bias,
+                    padding,
+                )
             )
         self.shape = self.ops[-1].shape
 

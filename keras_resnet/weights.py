@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import urllib.request
+import warnings
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -113,8 +114,11 @@ def load_file(model: Any, path: Path | str) -> None:
         raise WeightsError(f"weights: there is no file {path}")
     before = model.get_weights()
     try:
-        model.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
+        with warnings.catch_warnings():
+            # Keras skips what it does not find, and only warns of it.
+            warnings.filterwarnings("error", message="Skipping nested container")
+            model.load_weights(path)
+    except (ValueError, OSError, KeyError, UserWarning) as error:
         model.set_weights(before)
         reason = str(error).strip().splitlines()[0]
         raise WeightsError(

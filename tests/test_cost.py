@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import targets
 
-from keras_resnet import Cost, estimate_cost, get_spec
+from keras_resnet import Cost, estimate_cost, get_spec, wide_resnet
 
 ROWS = targets.rows()
 
@@ -45,8 +45,30 @@ def test_totals_count_moving_statistics():
     assert estimate_cost(get_spec("keras_resnet50_v2")).total_params == 25_613_800
 
 
-def test_activations_of_alexnet_era_arithmetic():
-    """By hand, for one convolution unit of ResNet-20's first stage."""
+@pytest.mark.parametrize(
+    ("depth", "kernels", "params"),
+    [
+        # Zagoruyko 2016, Table 2; the three-convolution types' depths are nominal.
+        (40, (1, 3, 1), 1_429_082),
+        (40, (3, 1, 1), 1_343_066),
+        (22, (3, 1, 3), 1_145_498),
+        (40, (3, 1), 1_211_354),
+        (40, (1, 3), 1_297_370),
+        (28, (3, 3), 1_467_610),
+    ],
+)
+def test_block_types_of_wide_resnets(depth, kernels, params):
+    assert estimate_cost(wide_resnet(depth, 2, kernels=kernels)).params == params
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3, 4])
+def test_convolutions_in_a_block_of_wide_resnets(layers):
+    """Zagoruyko 2016, Table 3: as many in all, so as many parameters."""
+    spec = wide_resnet(40, 2, kernels=(3,) * layers, depths=(12 // layers,) * 3)
+    assert estimate_cost(spec).params == 2_243_546
+
+
+def test_activations_by_hand():
     cost = estimate_cost(get_spec("cifar_resnet20", depths=(1, 1, 1)))
     stem, stage1, stage2, stage3 = 16 * 1024, 2 * 16 * 1024, 2 * 32 * 256, 2 * 64 * 64
     assert cost.activations == stem + stage1 + stage2 + stage3 + 10

@@ -176,6 +176,9 @@ def test_keras_applications_weights_and_outputs(name, stock, side):
         weights=None, include_top=False, input_shape=shape, pooling="avg"
     )
     ours = build(name, include_top=False, input_shape=shape, pooling="avg")
+    unnamed = ("input_layer", "max_pooling2d")  # numbered by Keras
+    names = [la.name for la in theirs.layers if not la.name.startswith(unnamed)]
+    assert {la.name for la in ours.layers} >= set(names)
     assert [w.path for w in ours.weights] == [w.path for w in theirs.weights]
     random = np.random.default_rng(0)
     values = [
@@ -189,7 +192,9 @@ def test_keras_applications_weights_and_outputs(name, stock, side):
     x = random.normal(size=(1, *shape)).astype("float32")
     expected = theirs.predict(x, verbose=0)
     assert np.ptp(expected) > 0
-    np.testing.assert_allclose(ours.predict(x, verbose=0), expected, rtol=1e-5)
+    difference = np.abs(ours.predict(x, verbose=0) - expected).max()
+    print(f"{name}: {difference / np.abs(expected).max():.1e}")
+    assert difference <= 1e-5 * np.abs(expected).max()
 
 
 def test_option_a_subsamples_and_appends_zero_channels():
