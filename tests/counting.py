@@ -6,7 +6,8 @@ from math import prod
 
 import keras
 
-from keras_resnet.layers import MergeGate
+from keras_resnet.layers import MergeGate, Skip
+from keras_resnet.surgery import to_stock
 
 
 def trainable_params(model: keras.Model) -> int:
@@ -15,6 +16,8 @@ def trainable_params(model: keras.Model) -> int:
 
 def macs(model: keras.Model) -> int:
     """Multiply-adds of convolutions and dense layers for one image."""
+    if any(isinstance(layer, Skip) for layer in model.layers):
+        model = to_stock(model)  # behind a Skip, the size of images is open
     total = 0
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D):
