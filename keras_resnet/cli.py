@@ -107,15 +107,18 @@ def show(
     if as_json:
         fields = {
             "spec": spec.to_dict(),
-            "depth": plan.depth,
+            "weighted_layers": plan.depth,
             "cost": cost._asdict(),
             "parts": _rows(plan),
         }
         click.echo(json.dumps(fields, indent=2))
         return
+    from rich.markup import escape
+
+    title = escape(f"{spec.name}: {plan.depth} weighted layers")
     table = _table(
         "part", "in", "out", "stride>", "groups>", "shortcut", "merge", "survival>",
-        "trainable>", "MACs>", title=f"{spec.name}: {plan.depth} weighted layers",
+        "trainable>", "MACs>", title=title,
     )  # fmt: skip
     for row in _rows(plan):
         table.add_row(
@@ -213,23 +216,30 @@ def train(
         else get_recipe(recipe)
     )
     spec = _spec(model, spec_file)
-    changes = {"model": spec, "epochs": epochs, "batch_size": batch_size}
+    chosen = chosen.over(epochs or chosen.epochs)
+    changes = {"model": spec, "batch_size": batch_size}
     chosen = chosen.replace(**{k: v for k, v in changes.items() if v is not None})
     _prepare_tensorflow()
     from rich.console import Console
 
-    from keras_resnet.tracking import MLflowTracker
+    from keras_resnet import runfolder
+    from keras_resnet.tracking import DEFAULT_STORE, MLflowTracker
     from keras_resnet.training import train as run_training
 
-    console = Console(highlight=False)
-    result = run_training(
-        chosen,
-        data=data,
-        folder=folder,
-        seed=seed,
-        tracker=MLflowTracker(console=console) if track else None,
-        console=console,
-    )
+    console = Console(highlight=False, markup=False)
+    folder = folder or runfolder.new_name(chosen.name)
+    try:
+        result = run_training(
+            chosen,
+            data=data,
+            folder=folder,
+            seed=seed,
+            tracker=MLflowTracker(console=console) if track else None,
+            console=console,
+        )
+    except KeyboardInterrupt:
+        click.echo(f"\nstopped; the same command with --folder {folder} goes on")
+        raise SystemExit(130) from None
     metrics = result.metrics
     right = round(metrics["accuracy"] * metrics["images"])
     click.echo(
@@ -244,7 +254,7 @@ def train(
     click.echo(f"  keras-resnet evaluate {result.folder}")
     click.echo(f"  keras-resnet predict {result.folder} {result.folder}/samples/*.png")
     if result.run_id:
-        store = os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")
+        store = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
         click.echo(f"  mlflow ui --backend-store-uri {store}")
 
 
@@ -344,9 +354,8 @@ def _prepare_tensorflow() -> None:
     They are off by default on some processors, and much faster.
     """
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1"):
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
     # While it starts, TensorFlow writes a dozen lines that no setting silences; they
     # are held back, and shown if it does not start.
     sys.stderr.flush()
@@ -376,7 +385,8 @@ def _table(*columns: str, title: str | None = None) -> Any:
         table.add_column(
             column.rstrip(">"),
             justify="right" if column.endswith(">") else "left",
-            no_wrap=True,
+            # Where it is narrow, only the source is folded.
+            no_wrap=column != "source",
         )
     return table
 
@@ -385,8 +395,11 @@ def _print(table: Any) -> None:
     from rich.console import Console
 
     console = Console()
-    # A pipe has no width to keep to.
-    (console if console.is_terminal else Console(width=200)).print(table)
+    # A pipe has no width to keep to, and what does not fit is worth a second line.
+    narrow = console.measure(table).minimum > console.width
+    if narrow or not console.is_terminal:
+        console = Console(width=200)
+    console.print(table)
 
 
 def _macs(macs: int | None) -> str:

@@ -55,7 +55,7 @@ def estimate_cost(network: ResNetSpec | Plan) -> Cost:
     Raises:
         SpecError: the spec's image is too small for its strides.
     """
-    plan = make_plan(network) if isinstance(network, ResNetSpec) else network
+    plan = network if isinstance(network, Plan) else make_plan(network)
     return cost_of(plan.ops, known_size=None not in plan.spec.input_shape)
 
 

@@ -82,14 +82,18 @@ class BatchNormalization(keras.layers.BatchNormalization):
     The moving variance takes the unbiased batch variance, n / (n - 1) of Keras' own, as
     torch's and the papers' frameworks do. A batch of one value a channel has no
     variance: it leaves the moving statistics as they were, which stochastic depth
-    relies on (`Skip`). Synchronized or masked, it is Keras' own.
+    relies on (`Skip`). Synchronized, masked or in float64, it is Keras' own.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalizes (batch, height, width, channels) or (batch, features)."""
         rank = len(inputs.shape)
-        last = self.axis in (-1, rank - 1)
-        if rank not in (2, 4) or not last or self.synchronized or mask is not None:
+        fusible = (
+            rank in (2, 4)
+            and self.axis in (-1, rank - 1)
+            and self.compute_dtype in ("float32", "float16", "bfloat16")
+        )
+        if not fusible or self.synchronized or mask is not None:
             return super().call(inputs, training=training, mask=mask)
         if rank == 2:
             images = inputs[:, tf.newaxis, tf.newaxis]
@@ -115,9 +119,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
         if learning:
             if None in inputs.shape[1:3] or inputs.shape[1:3] == (1, 1):
-                one_value = tf.equal(tf.size(inputs), inputs.shape[-1])
+                too_few = tf.size(inputs) <= inputs.shape[-1]
                 batch = [
-                    tf.where(one_value, old, new)
+                    tf.where(too_few, old, new)
                     for old, new in zip(moving, batch, strict=True)
                 ]
             self.moving_mean.assign(batch[0])
@@ -133,7 +137,8 @@ class Skip(keras.layers.Layer):
     one pixel of one image, which costs no time and moves no batch norm, and `MergeAdd`
     at its end leaves out what does not have the shortcut's shape. So the layers of the
     branch stay layers of the model, which a condition around them would hide. In
-    inference the branch gets everything.
+    inference the branch gets everything. Where the whole batch is one value a channel
+    (one image of one pixel), nothing can be told apart and nothing is skipped.
     """
 
     supports_jit = False  # XLA needs to know sizes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_resnet import blocks
+from keras_resnet.errors import UserError
 from keras_resnet.plan import make_plan
 from keras_resnet.presets import get_spec
 from keras_resnet.spec import ResNetSpec, SpecError
@@ -50,13 +52,21 @@ def build(
     Raises:
         SpecError: no such preset, or a wrong field or size.
     """
+    if input_tensor is not None:
+        input_shape = _shape_of(input_tensor, input_shape)
     if input_shape is not None:
-        changes["input_shape"] = tuple(input_shape)
+        is_sequence = isinstance(input_shape, Sequence)
+        changes["input_shape"] = tuple(input_shape) if is_sequence else input_shape
     if classes is not None:
         changes["classes"] = classes
-    spec = (
-        get_spec(spec, **changes) if isinstance(spec, str) else spec.replace(**changes)
-    )
+    spec = spec if isinstance(spec, ResNetSpec) else get_spec(spec)
+    spec = spec.replace(**changes)
+    if pooling not in (None, "avg", "max"):
+        raise SpecError(f"pooling: {pooling!r} is not 'avg', 'max' or None")
+    if pooling and (include_top or spec.block == "dense"):
+        raise SpecError(
+            f"pooling: {pooling!r} needs include_top=False and a network of images"
+        )
     plan = make_plan(spec)
     inputs, x = stem_input(spec, pixel_stats, input_tensor)
     x = blocks.chain(plan.stem, x, spec)
@@ -73,8 +83,6 @@ def build(
             x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(x)
         elif pooling == "max":
             x = keras.layers.GlobalMaxPooling2D(name="max_pool")(x)
-        elif pooling is not None:
-            raise SpecError(f"pooling: {pooling!r} is not 'avg', 'max' or None")
     model = keras.Model(inputs, x, name=spec.name)
     model.spec = spec  # for surgery; files don't keep it
     return model
@@ -107,14 +115,64 @@ def pixel_stats_of(model: keras.Model) -> PixelStats | None:
     return None
 
 
+def _shape_of(
+    tensor: Any, input_shape: Sequence[int | None] | None
+) -> tuple[int | None, ...]:
+    """The shape of one image of a Keras tensor, that must not contradict another."""
+    if not isinstance(tensor, keras.KerasTensor):
+        raise SpecError(
+            f"input_tensor: {type(tensor).__name__} is not a Keras tensor, as "
+            "keras.Input makes"
+        )
+    shape = tuple(tensor.shape[1:])
+    if input_shape is not None and tuple(input_shape) != shape:
+        raise SpecError(
+            f"input_shape: {list(input_shape)} is not the input_tensor's {list(shape)}"
+        )
+    return shape
+
+
+def ends_in_softmax(model: keras.Model) -> bool:
+    """Whether a classifier gives probabilities; False for logits.
+
+    Raises:
+        UserError: the model is no classifier, or gives neither.
+    """
+    last = model.layers[-1]
+    activation = getattr(last, "activation", None)
+    outputs = model.outputs
+    if len(outputs) != 1 or len(outputs[0].shape) != 2:
+        raise UserError(
+            f"model: {model.name} is no classifier: its output is not (batch, classes)"
+        )
+    if isinstance(last, keras.layers.Softmax):
+        return True
+    if activation is keras.activations.softmax:
+        return True
+    if not isinstance(last, keras.layers.Dense) or (
+        activation is not keras.activations.linear
+    ):
+        raise UserError(
+            f"model: {model.name} ends in {last.name!r}, neither logits nor a softmax"
+        )
+    return False
+
+
 def _normalization(
     pixel_stats: PixelStats, spec: ResNetSpec
 ) -> keras.layers.Normalization:
-    mean, std = (list(map(float, numbers)) for numbers in pixel_stats)
     channels = spec.input_shape[-1]
-    if len(mean) != channels or len(std) != channels or min(std) <= 0:
+    try:
+        mean, std = (list(map(float, numbers)) for numbers in pixel_stats)
+        fits = len(mean) == len(std) == channels and all(
+            math.isfinite(m) and math.isfinite(s) and s > 0
+            for m, s in zip(mean, std, strict=True)
+        )
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
         raise SpecError(
-            f"pixel_stats: {mean} and {std} are not {channels} means and {channels} "
+            f"pixel_stats: {pixel_stats!r} is not {channels} means and {channels} "
             "positive standard deviations"
         )
     return keras.layers.Normalization(

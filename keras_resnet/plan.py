@@ -297,8 +297,12 @@ def make_plan(spec: ResNetSpec) -> Plan:
     """Decides every layer of the network.
 
     Raises:
-        SpecError: the image is too small for the strides.
+        SpecError: not a spec, or its image is too small for its strides.
     """
+    if not isinstance(spec, ResNetSpec):
+        raise SpecError(
+            f"network: {spec!r} is not a ResNetSpec; get_spec makes one of a name"
+        )
     activations = ORDERS[spec.order]
     stem = _plan_stem(spec, activations)
     shape = stem.shape

@@ -45,9 +45,7 @@ def predict_files(
 
 def _load_run(folder: Path) -> serving.Served:
     """A run's best model, in the form of a served one."""
-    runfolder.check_trained(folder)
-    described = runfolder.read_json(folder / runfolder.DATA)
-    model = keras.models.load_model(folder / runfolder.BEST)
+    model, described = runfolder.load_best(folder)
 
     def predict(batch: np.ndarray) -> np.ndarray:
         return np.asarray(keras.ops.softmax(model.predict_on_batch(batch)))

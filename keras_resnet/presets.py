@@ -38,6 +38,8 @@ def cifar_resnet(depth: int, block: Block = "basic", **changes: Any) -> ResNetSp
     Raises:
         SpecError: the depth does not divide.
     """
+    if block not in ("basic", "bottleneck"):
+        raise SpecError(f"block: {block!r} is not 'basic' or 'bottleneck'")
     if block == "bottleneck":
         units = _units(depth, 9, 2, "a CIFAR network of bottleneck units")
         widths, shortcut = (64, 128, 256), "project"
@@ -67,8 +69,10 @@ def wide_resnet(depth: int, k: float, **changes: Any) -> ResNetSpec:
         SpecError: the depth does not divide.
     """
     units = _units(depth, 6, 4, "a Wide ResNet")
+    if "block" in changes:
+        raise SpecError("block: a Wide ResNet has basic units; vary its `kernels`")
     fields: dict[str, Any] = {
-        "name": f"wrn_{depth}_{k:g}",
+        "name": f"wrn_{depth}_{k}",
         "k": k,
         "shortcut": "project",
         **_PRE,
@@ -99,9 +103,11 @@ def cifar_resnext(
 
 def _units(depth: int, layers: int, rest: int, what: str) -> int:
     """n of depth = layers n + rest."""
-    if type(depth) is int and depth > rest and (depth - rest) % layers == 0:
+    if type(depth) is not int:
+        raise SpecError(f"depth: {depth!r} is not an integer")
+    if depth > rest and (depth - rest) % layers == 0:
         return (depth - rest) // layers
-    below = max((depth - rest) // layers, 1) * layers + rest if depth else rest + layers
+    below = max((depth - rest) // layers, 1) * layers + rest
     raise SpecError(
         f"depth: {what} has {layers}n+{rest} layers, which {depth} is not; "
         f"nearest are {below} and {below + layers}"
@@ -259,8 +265,11 @@ PRESETS: dict[str, Preset] = {
 
 # Names that say all: other sizes of these families need no row.
 _FAMILIES: list[tuple[re.Pattern[str], Callable[..., ResNetSpec]]] = [
-    (re.compile(r"wrn_(\d+)_(\d+)"), wide_resnet),
-    (re.compile(r"cifar_resnext(\d+)_(\d+)x(\d+)d"), cifar_resnext),
+    (re.compile(r"wrn_([0-9]{1,6})_([0-9]{1,6})"), wide_resnet),
+    (
+        re.compile(r"cifar_resnext([0-9]{1,6})_([0-9]{1,6})x([0-9]{1,6})d"),
+        cifar_resnext,
+    ),
 ]
 
 
@@ -283,14 +292,16 @@ def get_spec(name: str, **changes: Any) -> ResNetSpec:
         return PRESETS[name].spec.replace(**changes)
     for pattern, make in _FAMILIES:
         if match := pattern.fullmatch(name):
-            return make(*map(int, match.groups()), **changes)
+            return make(*map(int, match.groups())).replace(**changes)
     raise SpecError(_unknown(name))
 
 
 def _unknown(name: str) -> str:
     """Why there is no such preset, and what is near."""
     message = f"network: no preset is named {name!r}"
-    if match := re.fullmatch(r"cifar_(?:resnet|plain|highway)(\d+)(?:_v2)?", name):
+    if match := re.fullmatch(
+        r"cifar_(?:resnet|plain|highway)([0-9]{1,6})(?:_v2)?", name
+    ):
         depth = int(match[1])
         blocks = [
             f"{block!r} ({n}n+2)"

@@ -16,6 +16,7 @@ from keras_resnet.layers import BatchNormalization, Conv2D
 from keras_resnet.network import pixel_stats_of, stem_input
 from keras_resnet.plan import Conv, Unit, make_plan
 from keras_resnet.spec import ResNetSpec, SpecError
+from keras_resnet.surgery import spec_of
 
 _PER_CHANNEL = ("gamma", "beta", "moving_mean", "moving_variance")
 
@@ -36,16 +37,17 @@ def to_form(
 
     Raises:
         SpecError: another form, nothing grouped, or units in another order.
+        SurgeryError: the model is not the whole network of its spec.
     """
-    spec = spec or getattr(model, "spec", None)
+    spec = spec_of(model, spec)
     if form not in ("a", "b"):
         raise SpecError(f"form: {form!r} is not 'a' or 'b'")
-    if spec is None:
-        raise SpecError(f"model: {model.name} was not built in this process; give spec")
-    if spec.cardinality == 1 or spec.order != "post" or spec.dropout:
+    draws = spec.dropout > 0 or spec.survival < 1
+    if spec.cardinality == 1 or spec.order != "post" or draws:
         raise SpecError(
-            "cardinality: forms need a cardinality above 1, order 'post' and no "
-            f"dropout; got {spec.cardinality}, {spec.order!r}, {spec.dropout:g}"
+            "cardinality: forms need a cardinality above 1, order 'post', no dropout "
+            f"and survival 1; got {spec.cardinality}, {spec.order!r}, "
+            f"{spec.dropout:g} and {spec.survival:g}"
         )
     plan = make_plan(spec)
     inputs, x = stem_input(spec, pixel_stats_of(model))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -27,6 +28,7 @@ SAMPLES = "samples"  # some test images, to try predict on
 EXPORT = "export"  # SavedModels, a folder for each version
 RESULT = "result.json"  # final metrics; there once the run has ended
 
+LOCK = ".lock"
 _TEMPORARY = ".part-"
 
 
@@ -55,7 +57,7 @@ def prepare(folder: Path, recipe: str) -> bool:
     """
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"folder: {folder} is a file; name a new folder")
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and _contents(folder):
         if not is_run(folder):
             raise RunFolderError(
                 f"folder: {folder} exists and is not a run; name a new or empty folder"
@@ -69,8 +71,6 @@ def prepare(folder: Path, recipe: str) -> bool:
                 f"folder: {folder} holds an unfinished run of another recipe; name a "
                 "new folder"
             )
-        for leftover in folder.rglob(f"{_TEMPORARY}*"):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         return True
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,6 +80,35 @@ def prepare(folder: Path, recipe: str) -> bool:
             f"folder: can't write to {folder}: {error.strerror}"
         ) from None
     return False
+
+
+def _contents(folder: Path) -> list[Path]:
+    """What is in a folder but for what a kill left half written."""
+    own = (_TEMPORARY, LOCK)
+    return [path for path in folder.iterdir() if not path.name.startswith(own)]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps a second process out of a run folder; a kill unlocks it.
+
+    Raises:
+        RunFolderError: another process trains in it.
+    """
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunFolderError(
+                f"folder: another process trains in {folder}; name a new folder"
+            ) from None
+        yield
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Removes what a kill left half written."""
+    for leftover in folder.rglob(f"{_TEMPORARY}*"):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 def is_run(folder: Path) -> bool:
@@ -148,4 +177,27 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """All lines of JSON; none if the file is missing."""
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except ValueError as error:
+        raise RunFolderError(f"run: can't read {path}: {error}") from None
+
+
+def load_best(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """A run's best model, and what is known of its data.
+
+    Raises:
+        RunFolderError: not a run, one without a model yet, or damaged.
+    """
+    import keras
+
+    check_trained(folder)
+    described = read_json(folder / DATA)
+    keys = {"source", "seed", "image_shape", "class_names"}
+    if not isinstance(described, dict) or not keys <= set(described):
+        raise RunFolderError(f"run: {folder / DATA} lacks {', '.join(sorted(keys))}")
+    try:
+        return keras.models.load_model(folder / BEST), described
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RunFolderError(f"run: can't load {folder / BEST}: {reason}") from None

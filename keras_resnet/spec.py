@@ -215,7 +215,7 @@ class ResNetSpec:
         """The inverse of `to_json`."""
         try:
             fields = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise SpecError(f"spec: not JSON: {error}") from None
         return cls.from_dict(fields)
 
@@ -345,7 +345,7 @@ _CHECKS: dict[str, _Check] = {
 
 
 def _check_keys(changes: Mapping[str, Any]) -> None:
-    unknown = sorted(set(changes) - set(_CHECKS))
+    unknown = sorted(str(key) for key in changes if key not in _CHECKS)
     if unknown:
         raise SpecError(
             f"{', '.join(unknown)}: not a field of a spec; "

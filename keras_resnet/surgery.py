@@ -26,10 +26,17 @@ def to_stock(model: keras.Model) -> keras.Model:
 
     Layer names and, in inference, outputs are equal. Stochastic depth and shortcut
     dropout take their inference form; the rest trains as before.
+
+    Raises:
+        SurgeryError: a network of ours is nested in the model.
     """
 
     def clone(layer: Any) -> Any:
         kind = type(layer)
+        if isinstance(layer, keras.Model):
+            raise SurgeryError(
+                f"model: {model.name} holds another model, {layer.name}; convert that"
+            )
         if kind in _STOCK:
             return _STOCK[kind](layer)
         return kind.from_config(layer.get_config())
@@ -37,8 +44,9 @@ def to_stock(model: keras.Model) -> keras.Model:
     stock = keras.models.clone_model(model, clone_function=clone)
     for layer in model.layers:
         stock.get_layer(layer.name).set_weights(layer.get_weights())
-    # The clone of a compiled model is compiled, with our optimizer.
-    return keras.Model(stock.inputs, stock.outputs, name=model.name)
+    if stock.compiled:  # as a compiled model's clone is, with our optimizer
+        stock = keras.Model(stock.inputs, stock.outputs, name=model.name)
+    return stock
 
 
 def _merged(layer: Any, merge: Any) -> keras.Model:
@@ -119,8 +127,9 @@ def deepen(
     Raises:
         SurgeryError: fewer units, or a wiring in which no unit can be an identity.
     """
-    spec = _spec_of(model, spec)
-    depths = tuple(depths)
+    spec = spec_of(model, spec)
+    wanted = spec.replace(depths=depths)
+    depths = wanted.depths
     if len(depths) != len(spec.depths) or any(
         new < old for new, old in zip(depths, spec.depths, strict=True)
     ):
@@ -129,8 +138,8 @@ def deepen(
         )
     _check_identities(spec)
     deeper = build(
-        spec.replace(depths=depths),
-        classifier_activation=_classifier_activation(model),
+        wanted,
+        classifier_activation=model.layers[-1].activation,
         pixel_stats=pixel_stats_of(model),
     )
     old = {layer.name: layer for layer in model.layers}
@@ -187,14 +196,13 @@ def _make_identity(model: keras.Model, unit: Unit) -> None:
         layer.kernel.assign(kernel)
 
 
-def features(
-    model: keras.Model, strides: Sequence[int] = (4, 8, 16, 32)
-) -> keras.Model:
+def features(model: keras.Model, strides: Sequence[int] | None = None) -> keras.Model:
     """A model of feature maps, for detection and segmentation heads.
 
     Args:
         model: a convolutional network that `build` or `applications` made.
-        strides: total strides; for each the last unit that has it.
+        strides: total strides, all that the model has if None; for each, the map of
+            the last unit that has it. Of an ImageNet network (4, 8, 16, 32).
 
     Returns:
         A model from images to a dict {"stride_4": (batch, h/4, w/4, channels), ...}.
@@ -222,6 +230,9 @@ def features(
         2 ** round(math.log2(height / shape[1])): output
         for shape, output in zip(shapes, outputs, strict=True)
     }
+    strides = sorted(by_stride) if strides is None else strides
+    if not isinstance(strides, Sequence) or not strides:
+        raise SurgeryError(f"strides: {strides!r} is not a list of total strides")
     missing = sorted(set(strides) - set(by_stride))
     if missing:
         raise SurgeryError(
@@ -234,16 +245,31 @@ def features(
     )
 
 
-def _spec_of(model: keras.Model, spec: ResNetSpec | None) -> ResNetSpec:
+def spec_of(model: keras.Model, spec: ResNetSpec | None) -> ResNetSpec:
+    """The spec of a whole network, given or remembered, checked against its layers.
+
+    Raises:
+        SurgeryError: no spec, another network's, or a model of more than the network.
+    """
     found = spec or getattr(model, "spec", None)
-    if found is None:
+    if not isinstance(found, ResNetSpec):
         raise SurgeryError(
-            f"model: {model.name} was not built in this process; give its spec"
+            f"model: {getattr(model, 'name', model)!r} was not built in this process; "
+            "give its spec"
+        )
+    planned = {op.name: op.shape[-1] for op in make_plan(found).ops}
+    built = {
+        layer.name: layer.output.shape[-1]
+        for layer in model.layers
+        if not isinstance(layer, keras.layers.InputLayer)
+        and layer.name != "pixel_stats"
+    }
+    if built != planned:
+        names = sorted(planned.keys() ^ built.keys()) or [
+            name for name in planned if planned[name] != built[name]
+        ]
+        raise SurgeryError(
+            f"model: {model.name} is not the whole network of its spec, with its "
+            f"classifier and nothing before it: they differ in {', '.join(names[:3])}"
         )
     return found
-
-
-def _classifier_activation(model: keras.Model) -> Any:
-    if model.layers[-1].name != "predictions":
-        raise SurgeryError(f"model: {model.name} has no classifier to keep")
-    return model.layers[-1].activation

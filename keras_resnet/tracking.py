@@ -6,6 +6,7 @@ dead or full never ends a training run: what fails is said once and left out.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -126,25 +127,34 @@ class MLflowTracker:
                 f"tensorflow=={tf.__version__}",
             ]
             # Only the active run can be given a model.
+            callers = mlflow.get_tracking_uri()
             mlflow.set_tracking_uri(self.uri)
-            with mlflow.start_run(self.run_id, nested=True):
-                mlflow.keras.log_model(
-                    model,
-                    name="model",
-                    signature=signature,
-                    pip_requirements=requirements,
-                )
+            try:
+                with mlflow.start_run(self.run_id, nested=True):
+                    mlflow.keras.log_model(
+                        model,
+                        name="model",
+                        signature=signature,
+                        pip_requirements=requirements,
+                    )
+            finally:
+                mlflow.set_tracking_uri(callers)
 
         self._try("log the model", log)
 
     def finish(self, status: str) -> None:
         """Closes the run as "FINISHED", "FAILED" or "KILLED"."""
-        if self.run_id:
-            self.failed = False  # even if a metric was lost, the run has ended
-            self._try(
-                "close the run",
-                lambda: self._client.set_terminated(self.run_id, status),
-            )
+        if self.run_id is None:
+            return
+        if not self.failed:
+            self._try("close the run", lambda: self._close(status))
+            return
+        # A metric was lost, and said so; the run may be there all the same.
+        with contextlib.suppress(Exception):
+            self._close(status)
+
+    def _close(self, status: str) -> None:
+        self._client.set_terminated(self.run_id, status)
 
     def _try(self, what: str, action: Callable[[], None]) -> None:
         """Runs one call; after the first that fails, no more are tried."""
@@ -159,6 +169,7 @@ class MLflowTracker:
                 f"MLflow at {self.uri} could not {what}: {reason[0]}; the run goes on "
                 "and its folder keeps everything",
                 style="yellow",
+                markup=False,
                 highlight=False,
                 soft_wrap=True,
             )

@@ -6,9 +6,11 @@ import hashlib
 import os
 import urllib.request
 import warnings
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
+from zipfile import BadZipFile
 
 from rich.progress import Progress
 
@@ -51,7 +53,7 @@ def fetch(url: str, md5: str, path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _download(url, part)
-    except OSError as error:  # of the network as well as of the disk
+    except (OSError, HTTPException) as error:  # of the network or the disk
         reason: object
         if isinstance(error, HTTPError):
             error.close()
@@ -106,8 +108,10 @@ def _md5(path: Path) -> str:
 def load_file(model: Any, path: Path | str) -> None:
     """Loads a `.weights.h5`, a keras.applications' `.h5` or a `.keras` into a model.
 
+    Keras matches the layers of a class by their order.
+
     Raises:
-        WeightsError: no such file, or weights of another network.
+        WeightsError: no such file, or one that lacks weights or has other shapes.
     """
     path = Path(path)
     if not path.is_file():
@@ -118,9 +122,9 @@ def load_file(model: Any, path: Path | str) -> None:
             # Keras skips what it does not find, and only warns of it.
             warnings.filterwarnings("error", message="Skipping nested container")
             model.load_weights(path)
-    except (ValueError, OSError, KeyError, UserWarning) as error:
+    except (ValueError, OSError, KeyError, UserWarning, BadZipFile) as error:
         model.set_weights(before)
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsError(
             f"weights: {path} doesn't fit {model.name}: {reason}"
         ) from None

@@ -95,6 +95,7 @@ def test_help_has_an_example(command):
 MISTAKES = [
     (["show", "resnet51"], "no preset is named 'resnet51'; closest: resnet50"),
     (["show"], "name a preset or give --spec FILE"),
+    (["show", "wrn_99999999999_2"], "no preset is named 'wrn_99999999999_2'"),
     (["show", "resnet50", "--spec", "x.json"], "not both"),
     (["show", "--spec", "missing.json"], "can't read missing.json: No such file"),
     (["show", "--spec", "folder"], "can't read folder: Is a directory"),

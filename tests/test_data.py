@@ -123,6 +123,39 @@ def test_what_is_no_image_is_named(tmp_path, name, content, message):
         read_image(path, (8, 8, 1))
 
 
+def test_what_pixels_mean_is_kept(tmp_path):
+    wide = np.full((4, 4), 200 * 257, np.uint16)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    assert (read_image(tmp_path / "wide.png", (4, 4, 1)) == 200).all()
+    clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    clear.putpixel((1, 2), (10, 20, 30, 255))
+    clear.save(tmp_path / "clear.png")
+    image = read_image(tmp_path / "clear.png", (4, 4, 3))
+    assert image[2, 1].tolist() == [10, 20, 30]
+    assert image[0, 0].tolist() == [255, 255, 255]
+    turned = Image.new("L", (6, 4))
+    exif = turned.getexif()
+    exif[0x0112] = 6  # the camera was turned by a quarter
+    turned.save(tmp_path / "turned.jpg", exif=exif)
+    assert read_image(tmp_path / "turned.jpg", (None, None, 1)).shape == (6, 4, 1)
+    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(DataError, match="pixels of 32 bits"):
+        read_image(tmp_path / "float.tiff", (4, 4, 1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "batch_size: 0 is not a positive integer"),
+        ({"seed": -1}, "seed: -1 is not an integer"),
+        ({"augment": {"pad": 1}}, "augment: .* is not an Augment"),
+    ],
+)
+def test_wrong_arguments(arguments, message):
+    with pytest.raises(DataError, match=message):
+        data.load("digits", **arguments)
+
+
 def test_truncated_images_are_named(tmp_path):
     path = tmp_path / "half.png"
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)

@@ -64,12 +64,14 @@ def test_convolution_equals_keras(
         ((6, 1, 1, 3), {}),
         ((16, 8), {}),
         ((4, 5, 8), {}),  # Keras' own path
+        ((6, 5, 5, 3), {"dtype": "float64"}),
         ((6, 5, 5, 3), {"synchronized": True}),
     ],
 )
 def test_batch_normalization_equals_keras(shape, arguments):
     random = np.random.default_rng(0)
-    x = tf.constant(random.normal(1, 2, shape).astype("float32"))
+    x = random.normal(1, 2, shape).astype(arguments.get("dtype", "float32"))
+    x = tf.constant(x)
     results = []
     for kind in (layers.BatchNormalization, keras.layers.BatchNormalization):
         layer = kind(**arguments)
@@ -89,7 +91,8 @@ def test_batch_normalization_equals_keras(shape, arguments):
             [y, *gradients, layer.moving_mean, layer(x, training=False), moved]
         )
     n = np.prod(shape[:-1])
-    ours_fused = len(shape) != 3 and "synchronized" not in arguments
+    own = {"synchronized", "dtype"} & set(arguments)
+    ours_fused = len(shape) != 3 and not own
     results[1][-1] = results[1][-1] * (n / (n - 1) if ours_fused else 1)
     # What inference gives follows the moving variance, which differs by its factor.
     for results_of in results:

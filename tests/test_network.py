@@ -257,8 +257,36 @@ def test_raw_pixels_are_normalized_inside(tiny_spec):
         rtol=1e-5,
         atol=1e-6,
     )
-    with pytest.raises(SpecError, match=r"pixel_stats: .* are not 1 means"):
-        build(tiny_spec, pixel_stats=([1, 2, 3], [1, 1, 1]))
+    nan = float("nan")
+    for wrong in (([1, 2, 3], [1, 1, 1]), 3, (1, 2), ("a", "b"), ([1], [nan])):
+        with pytest.raises(SpecError, match=r"pixel_stats: .* is not 1 means"):
+            build(tiny_spec, pixel_stats=wrong)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"input_shape": 224}, "input_shape: 224 is not"),
+        ({"classes": "10"}, "classes: '10' is not an integer"),
+        ({"pooling": "avg"}, "pooling: 'avg' needs include_top=False"),
+        ({"input_tensor": np.zeros((1, 8, 8, 1))}, "input_tensor: ndarray is not"),
+        (
+            {"input_tensor": keras.Input((8, 8, 1)), "input_shape": (9, 9, 1)},
+            r"input_shape: \[9, 9, 1\] is not the input_tensor's \[8, 8, 1\]",
+        ),
+    ],
+)
+def test_wrong_arguments(tiny_spec, arguments, message):
+    with pytest.raises(SpecError, match=message):
+        build(tiny_spec, **arguments)
+    with pytest.raises(SpecError, match="None is not the name of a preset"):
+        build(None)
+
+
+def test_a_tensor_gives_its_shape(tiny_spec):
+    model = build(tiny_spec, input_tensor=keras.Input((12, 12, 1)))
+    assert model.spec.input_shape == (12, 12, 1)
+    assert estimate_cost(model.spec).total_params == model.count_params()
 
 
 def test_mixed_precision_keeps_logits_and_pixels_in_float32(tiny_spec):

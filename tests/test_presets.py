@@ -30,7 +30,11 @@ def test_patterns():
         (lambda: cifar_resnet(21), r"6n\+2 layers, which 21 is not; .* 20 and 26"),
         (lambda: cifar_resnet(2), r"which 2 is not; nearest are 8 and 14"),
         (lambda: cifar_resnet(-4), "which -4 is not; nearest are 8 and 14"),
-        (lambda: cifar_resnet(20.0), "which 20.0 is not"),
+        (lambda: cifar_resnet(20.0), "depth: 20.0 is not an integer"),
+        (lambda: cifar_resnet("20"), "depth: '20' is not an integer"),
+        (lambda: cifar_resnet(29, "bottlenek"), "block: 'bottlenek' is not 'basic' or"),
+        (lambda: wide_resnet(16, "4"), "k: '4' is not a number"),
+        (lambda: wide_resnet(28, 2, block="bottleneck"), "block: a Wide ResNet has"),
         (lambda: cifar_resnet(32, "bottleneck"), r"9n\+2 layers, which 32 is not"),
         (lambda: wide_resnet(30, 2), r"6n\+4 layers, which 30 is not; .* 28 and 34"),
         (lambda: cifar_resnext(28, 8, 64), r"9n\+2 layers, which 28 is not"),
@@ -61,4 +65,5 @@ def test_names_that_say_all_need_no_row():
 
 def test_changes():
     assert get_spec("resnet50", classes=7).classes == 7
+    assert get_spec("wrn_34_10", k=2).k == 2
     assert cifar_resnet(20, order="pre").order == "pre"

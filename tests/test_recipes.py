@@ -7,6 +7,7 @@ import pytest
 
 from keras_resnet import SpecError, build, cifar_resnet
 from keras_resnet.data import Augment
+from keras_resnet.errors import UserError
 from keras_resnet.training import RECIPES, Recipe, RecipeError, get_recipe
 
 DIGITS = get_recipe("digits")
@@ -34,6 +35,10 @@ def test_json_may_name_a_preset():
         ({"learning_rate": "fast"}, "recipe: learning_rate: 'fast' is not a positive"),
         ({"schedule": "cosinus"}, "recipe: schedule: 'cosinus' is not one of 'const"),
         ({"drops": [0.5, 0.2]}, "recipe: drops: .* increasing fractions"),
+        ({"drops": [0.5]}, r"recipe: drops: \[0\.5\] with schedule 'cosine'"),
+        ({"schedule": "steps"}, r"recipe: drops: \[\] with schedule 'steps'"),
+        ({"warmup_epochs": 40}, "fewer than the 25 epochs"),
+        ({"schedule": "constant"}, "warmup_epochs: 2 needs schedule 'cosine'"),
         ({"momentum": 1}, "recipe: momentum: 1 "),
         ({"augment": {"pad": -1}}, "recipe: augment: .* is not"),
         ({"augment": {"pat": 1}}, "recipe: augment: pat: not a field; the fields are"),
@@ -84,7 +89,11 @@ def test_cosine_with_warm_up(tiny_spec):
 
 def test_steps_drop_at_their_step(tiny_spec):
     recipe = DIGITS.replace(
-        epochs=8, schedule="steps", drops=(0.5, 0.75), learning_rate=1.0
+        epochs=8,
+        schedule="steps",
+        drops=(0.5, 0.75),
+        learning_rate=1.0,
+        warmup_epochs=0,
     )
     values = rates(recipe, build(tiny_spec), 10)
     expected = [1.0] * 40 + [0.1] * 20 + [0.01] * 20
@@ -92,7 +101,7 @@ def test_steps_drop_at_their_step(tiny_spec):
 
 
 def test_constant(tiny_spec):
-    recipe = DIGITS.replace(schedule="constant", learning_rate=0.3)
+    recipe = DIGITS.replace(schedule="constant", learning_rate=0.3, warmup_epochs=0)
     optimizer = recipe.compile_args(build(tiny_spec), 5)["optimizer"]
     assert float(optimizer.learning_rate) == pytest.approx(0.3)
     assert (optimizer.l2, optimizer.weight_decay) == (recipe.l2, None)
@@ -102,6 +111,17 @@ def test_a_model_that_ends_in_a_softmax_is_refused(tiny_spec):
     model = build(tiny_spec, classifier_activation="softmax")
     with pytest.raises(RecipeError, match="model: ends in a softmax; build it with"):
         DIGITS.compile_args(model, 5)
+    for changes, message in (
+        ({"classifier_activation": "sigmoid"}, "neither logits nor a softmax"),
+        ({"include_top": False}, "is no classifier"),
+    ):
+        with pytest.raises(UserError, match=message):
+            DIGITS.compile_args(build(tiny_spec, **changes), 5)
+
+
+def test_other_lengths_keep_the_share_of_the_warm_up():
+    assert DIGITS.over(50).warmup_epochs == 2 * DIGITS.warmup_epochs
+    assert DIGITS.over(1).epochs == 1
 
 
 def test_augment_is_data():

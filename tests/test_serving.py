@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_resnet import build, cifar_resnext, serving
+from keras_resnet.errors import UserError
 from keras_resnet.serving import ExportError
 
 
@@ -72,6 +74,25 @@ def test_wrong_arguments_write_nothing(tiny_spec, tmp_path, arguments, message):
     with pytest.raises(ExportError, match=message):
         serving.export(build(tiny_spec), tmp_path / "net", **arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_classifier_is_refused(tiny_spec, tmp_path):
+    for changes, message in (
+        ({"classifier_activation": "sigmoid"}, "neither logits nor a softmax"),
+        ({"include_top": False}, "is no classifier"),
+    ):
+        with pytest.raises(UserError, match=message):
+            serving.export(build(tiny_spec, **changes), tmp_path / "net")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_softmax_layer_is_not_doubled(tiny_spec, tmp_path):
+    logits = build(tiny_spec)
+    model = keras.Sequential([logits, keras.layers.Softmax()])
+    pixels = np.full((1, 8, 8, 1), 7, np.uint8)
+    served = serving.load(serving.export(model, tmp_path / "net"))
+    expected = model.predict(pixels, verbose=0)
+    np.testing.assert_allclose(served.predict(pixels), expected, rtol=1e-4)
 
 
 def test_unwritable_and_unreadable_places(tiny_spec, tmp_path):

@@ -26,16 +26,16 @@ RULES: dict[str, set[str]] = {
     "cost": {"plan", "spec"},
     "runfolder": {"errors"},
     "layers": set(),
-    "blocks": {"layers", "plan", "spec"},
-    "network": {"blocks", "plan", "presets", "spec"},
+    "blocks": {"cost", "layers", "plan", "spec"},
+    "network": {"blocks", "errors", "plan", "presets", "spec"},
     "surgery": {"errors", "layers", "network", "plan", "spec"},
-    "resnext": {"blocks", "layers", "network", "plan", "spec"},
+    "resnext": {"blocks", "layers", "network", "plan", "spec", "surgery"},
     "applications": {"errors", "network", "presets", "spec", "weights"},
     "weights": {"errors", "runfolder"},
     "optimizers": set(),
     "data": {"errors"},
     "tracking": set(),
-    "serving": {"errors", "runfolder"},
+    "serving": {"errors", "network", "runfolder"},
     "prediction": {"data", "runfolder", "serving"},
     "training": {"*"},
     "cli": {"*"},
@@ -143,7 +143,7 @@ def test_readme_snippets_run(workplace, monkeypatch):
     """With the recipe cut to an epoch."""
     from keras_resnet.training import recipes
 
-    short = {name: r.replace(epochs=1) for name, r in recipes.RECIPES.items()}
+    short = {name: r.over(1) for name, r in recipes.RECIPES.items()}
     monkeypatch.setattr(recipes, "RECIPES", short)
     readme = (ROOT / "README.md").read_text()
     snippets = re.findall(r"```python\n(.*?)```", readme, re.S)

@@ -121,14 +121,20 @@ def test_a_loaded_model_needs_its_spec(tmp_path):
     loaded = keras.models.load_model(tmp_path / "m.keras")
     with pytest.raises(SurgeryError, match="give its spec"):
         deepen(loaded, (2, 1, 1))
+    for other in (
+        cifar_resnet(14),
+        cifar_resnet(8, merge="none"),
+        cifar_resnet(8, k=2),
+    ):
+        with pytest.raises(SurgeryError, match="is not the whole network of its spec"):
+            deepen(loaded, (3, 3, 3), spec=other)
     assert_same_outputs(model, deepen(loaded, (2, 1, 1), spec=model.spec), X)
 
 
 @pytest.mark.parametrize(
     ("changes", "depths", "message"),
     [
-        ({}, (1, 1), r"depths: \[1, 1\] is not stage by stage \[1, 1, 1\] or more"),
-        ({}, (2, 0, 1), "depths: "),
+        ({"include_top": False}, (2, 1, 1), "with its classifier and nothing before"),
         (
             {"order": "bn_after_add"},
             (2, 1, 1),
@@ -142,7 +148,28 @@ def test_a_loaded_model_needs_its_spec(tmp_path):
 )
 def test_what_can_not_be_deepened_says_why(changes, depths, message):
     with pytest.raises(SurgeryError, match=message):
-        deepen(build(cifar_resnet(8, **changes)), depths)
+        deepen(build(cifar_resnet(8), **changes), depths)
+
+
+@pytest.mark.parametrize("depths", [(1, 1), (2, 0, 1), 5, (2, 1, "1")])
+def test_wrong_depths(depths):
+    with pytest.raises(SpecError, match=r"^depths: "):
+        deepen(build(cifar_resnet(8)), depths)
+    with pytest.raises(SurgeryError, match=r"not stage by stage \[2, 2, 2\] or more"):
+        deepen(build(cifar_resnet(14)), (3, 1, 3))
+
+
+def test_layers_before_the_network_are_not_lost():
+    scaled = keras.layers.Rescaling(2.0)(keras.Input((32, 32, 3)))
+    model = build(cifar_resnet(8), input_tensor=scaled)
+    with pytest.raises(SurgeryError, match="nothing before it"):
+        deepen(model, (2, 1, 1))
+
+
+def test_nested_networks_are_refused():
+    nested = keras.Sequential([build(cifar_resnet(8)), keras.layers.Softmax()])
+    with pytest.raises(SurgeryError, match="holds another model, cifar_resnet8"):
+        to_stock(nested)
 
 
 @pytest.mark.parametrize("form", ["a", "b"])
@@ -163,6 +190,7 @@ def test_the_three_forms_are_equal(form, changes):
     [
         (cifar_resnext(11, 4, 4), "d", "form: 'd' is not 'a' or 'b'"),
         (cifar_resnet(8), "a", "need a cardinality above 1"),
+        (cifar_resnext(11, 4, 4, survival=0.5), "b", "survival 1; got 4, 'post', 0"),
     ],
 )
 def test_what_has_no_forms_says_why(spec, form, message):

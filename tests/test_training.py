@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from keras_resnet import (
 )
 from keras_resnet.runfolder import RunFolderError
 from keras_resnet.tracking import MLflowTracker
-from keras_resnet.training import get_recipe
+from keras_resnet.training import get_recipe, loop
 
 TINY = get_recipe("digits").replace(
     name="tiny",
@@ -60,6 +61,7 @@ def test_what_a_run_leaves(run):
         "samples",
         "export",
         "result.json",
+        ".lock",
     }
     recipe = training.Recipe.from_json((run.folder / "recipe.json").read_text())
     assert recipe.model.input_shape == (8, 8, 1)
@@ -206,12 +208,79 @@ def test_a_killed_run_goes_on_where_it_was(workplace):
 
 
 @pytest.mark.slow
+def test_an_unfinished_run_is_continued_on_its_own_data_only(workplace):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "draw_curves", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(TINY, folder="mine")
+    with pytest.raises(RunFolderError, match="unfinished run with seed 0, not 1"):
+        training.train(TINY, folder="mine", seed=1)
+    with (
+        runfolder.locked(Path("mine")),
+        pytest.raises(RunFolderError, match="another process trains in mine"),
+    ):
+        training.train(TINY, folder="mine")
+    result = training.train(TINY, folder="mine")
+    assert [row["epoch"] for row in result.history] == [1, 2]
+    assert [path.name for path in Path("mine/export").iterdir()] == ["1"]
+
+
+@pytest.mark.slow
+def test_divergence_ends_a_run(workplace):
+    recipe = TINY.replace(learning_rate=1e30)
+    with pytest.raises(
+        ValueError, match=r"diverged in epoch 1: .* lower learning_rate"
+    ):
+        training.train(recipe, folder="wild")
+    assert not Path("wild/result.json").exists()
+    assert not Path("wild/best.keras").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("best.keras", "junk"), ("data.json", "{}"), ("data.json", "[")],
+)
+def test_damaged_runs_are_named(run, tmp_path, file, content):
+    folder = shutil.copytree(run.folder, tmp_path / "copy")
+    (folder / file).write_text(content)
+    with pytest.raises(RunFolderError, match=file) as error:
+        training.evaluate(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.slow
+def test_two_replicas(tmp_path):
+    """The same path under a strategy, in a process with two devices."""
+    code = """
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(
+    cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import sys
+from keras_resnet import training
+recipe = training.get_recipe("digits").over(1)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+result = training.train(recipe, folder=sys.argv[1], strategy=strategy)
+print(result.metrics["images"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "360", done.stderr[-2000:]
+
+
+@pytest.mark.slow
 def test_a_dead_tracking_server_does_not_end_a_run(workplace, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    result = training.train(
-        TINY.replace(epochs=1), folder="lonely", tracker=MLflowTracker()
-    )
+    result = training.train(TINY.over(1), folder="lonely", tracker=MLflowTracker())
     assert (result.folder / "result.json").exists()
     assert result.run_id is None
     message = capsys.readouterr().err

@@ -57,11 +57,8 @@ def _application(
                     f"weights: 'imagenet' with the classifier has {default.classes} "
                     f"classes, not {classes}; give include_top=False"
                 )
-            weights = _fetch(published, include_top)
         channels = default.input_shape[-1]
-        if input_shape is None and input_tensor is not None:
-            input_shape = input_tensor.shape[1:]
-        elif input_shape is None and not include_top:
+        if input_shape is None and input_tensor is None and not include_top:
             input_shape = (None, None, channels)
         model = build(
             default,
@@ -69,11 +66,13 @@ def _application(
             input_tensor=input_tensor,
             classes=classes,
             include_top=include_top,
-            pooling=pooling,
+            pooling=None if include_top else pooling,
             classifier_activation=classifier_activation,
             pixel_stats=pixel_stats,
             name=name,
         )
+        if weights == "imagenet" and published:
+            weights = _fetch(published, include_top)
         if weights is not None:
             weight_files.load_file(model, weights)
         return model

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_resnet.data.augment import augment_batch
 from keras_resnet.data.settings import Augment
-from keras_resnet.data.sources import read
+from keras_resnet.data.sources import DataError, read
 
 TEST_SHARE = 0.2  # 360 of the digits
 VAL_SHARE = 0.08  # 144 of the digits
@@ -58,10 +58,16 @@ def load(
         seed: fixes splits, order and augmentation.
 
     Raises:
-        DataError: no such source.
+        DataError: no such source, or a wrong size or seed.
     """
     from sklearn.model_selection import train_test_split
 
+    if type(batch_size) is not int or batch_size < 1:
+        raise DataError(f"batch_size: {batch_size!r} is not a positive integer")
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise DataError(f"seed: {seed!r} is not an integer from 0 to 2**32 - 1")
+    if augment is not None and not isinstance(augment, Augment):
+        raise DataError(f"augment: {augment!r} is not an Augment(pad=, flip=)")
     images, labels, class_names = read(source)
     rest, test = train_test_split(
         np.arange(len(labels)), test_size=TEST_SHARE, stratify=labels, random_state=seed

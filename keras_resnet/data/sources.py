@@ -47,7 +47,7 @@ def read(source: str) -> Images:
     Raises:
         DataError: no such source.
     """
-    if source not in SOURCES:
+    if not isinstance(source, str) or source not in SOURCES:
         raise DataError(
             f"data: {source!r} is not one of {', '.join(map(repr, SOURCES))}"
         )

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_resnet import runfolder
 from keras_resnet.errors import UserError
+from keras_resnet.network import ends_in_softmax
 
 LABELS = Path("assets") / "labels.txt"
 
@@ -42,9 +43,11 @@ def export(
         The version's folder.
 
     Raises:
-        ExportError: the version exists or isn't one, or names and classes don't match.
+        UserError: the model gives neither logits nor probabilities; the version
+            exists or isn't one; names and classes don't match.
     """
     path = Path(path)
+    probabilities = ends_in_softmax(model)
     classes = model.output_shape[-1]
     if class_names is not None and len(class_names) != classes:
         raise ExportError(
@@ -65,7 +68,7 @@ def export(
         raise ExportError(f"path: can't write to {path}: {error.strerror}") from None
     target = path / str(version)
     with runfolder.replacing(target) as temporary:
-        _write(model, temporary)
+        _write(model, temporary, probabilities)
         if class_names is not None:
             (temporary / LABELS).parent.mkdir(exist_ok=True)
             (temporary / LABELS).write_text(
@@ -74,13 +77,10 @@ def export(
     return target
 
 
-def _write(model: keras.Model, path: Path) -> None:
-    last = getattr(model.layers[-1], "activation", None)
-    ends_in_softmax = last is keras.activations.softmax
-
+def _write(model: keras.Model, path: Path, is_softmax: bool) -> None:
     def serve(images: Any) -> dict[str, Any]:
         outputs = model(tf.cast(images, tf.float32), training=False)
-        probabilities = outputs if ends_in_softmax else tf.nn.softmax(outputs)
+        probabilities = outputs if is_softmax else tf.nn.softmax(outputs)
         return {
             "probabilities": probabilities,
             "classes": tf.argmax(probabilities, axis=-1),
@@ -126,7 +126,7 @@ def load(path: Path | str) -> Served:
         images = signature.structured_input_signature[1]["images"]
         classes = signature.structured_outputs["probabilities"].shape[-1]
     except (OSError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ExportError(f"model: can't load {path}: {reason}") from None
 
     def predict(batch: np.ndarray) -> np.ndarray:
@@ -135,9 +135,11 @@ def load(path: Path | str) -> Served:
         return np.asarray(outputs["probabilities"])
 
     labels = path / LABELS
-    names = (
-        labels.read_text().splitlines()
-        if labels.is_file()
-        else map(str, range(classes))
-    )
+    names = list(map(str, range(classes)))
+    if labels.is_file():
+        names = labels.read_text().splitlines()
+    if len(names) != classes:
+        raise ExportError(
+            f"model: {labels} has {len(names)} names for {classes} classes"
+        )
     return Served(predict, tuple(images.shape[1:]), tuple(names))

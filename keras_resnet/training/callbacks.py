@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
 
 from keras_resnet import runfolder
+from keras_resnet.errors import UserError
 from keras_resnet.tracking import Tracker
 
 if TYPE_CHECKING:
     from keras_resnet.training.recipes import Recipe
+
+
+class TrainingError(UserError):
+    """A training that can't go on."""
 
 
 class RunState(keras.callbacks.Callback):
@@ -34,7 +40,8 @@ class RunState(keras.callbacks.Callback):
 
     def __init__(self, folder: Path, recipe: Recipe) -> None:
         super().__init__()
-        runfolder.prepare(folder, recipe.to_json())
+        if runfolder.prepare(folder, recipe.to_json()):
+            runfolder.clear_leftovers(folder)
         self.folder = folder
         self.history: list[dict[str, float]] = []
         self.started = 0.0
@@ -45,12 +52,19 @@ class RunState(keras.callbacks.Callback):
         done = max(checkpoints, default=0)
         if done:
             self.model.optimizer.build(self.model.trainable_variables)
-            self.model.load_weights(checkpoints[done])
+            try:
+                self.model.load_weights(checkpoints[done])
+            except (ValueError, OSError, KeyError) as error:
+                raise runfolder.RunFolderError(
+                    f"run: can't load {checkpoints[done]}: {error}"
+                ) from None
             # As Keras' own BackupAndRestore starts `fit` at a later epoch.
             self.model._initial_epoch = done
         # An epoch may have been written down and not checkpointed.
         rows = runfolder.read_lines(self.folder / runfolder.HISTORY)
         self.history = rows[:done]
+        if done and self._is_best():
+            self._save_best()  # in case the kill came just before it was
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the clock."""
@@ -60,9 +74,12 @@ class RunState(keras.callbacks.Callback):
         """Saves the model if it is the best, history, and state to resume."""
         row = {"epoch": epoch + 1, "seconds": time.perf_counter() - self.started}
         row |= _floats(logs)
-        if all(_score(row) >= _score(before) for before in self.history):
-            with runfolder.replacing(self.folder / runfolder.BEST) as temporary:
-                self.model.save(temporary)
+        if not all(math.isfinite(value) for value in row.values()):
+            raise TrainingError(
+                f"training diverged in epoch {epoch + 1}: its loss is not a number; "
+                "try a lower learning_rate or more warmup_epochs. The folder keeps the "
+                "epochs before"
+            )
         self.history.append(row)
         runfolder.write_lines(self.folder / runfolder.HISTORY, self.history)
         old = self._checkpoints()
@@ -73,6 +90,16 @@ class RunState(keras.callbacks.Callback):
         for epoch_done, checkpoint in old.items():
             if epoch_done != epoch + 1:
                 checkpoint.unlink()
+        if self._is_best():
+            self._save_best()
+
+    def _is_best(self) -> bool:
+        """Whether the last epoch is as good as any."""
+        return all(_score(self.history[-1]) >= _score(row) for row in self.history)
+
+    def _save_best(self) -> None:
+        with runfolder.replacing(self.folder / runfolder.BEST) as temporary:
+            self.model.save(temporary)
 
     def _checkpoints(self) -> dict[int, Path]:
         """Epochs done -> state after them."""
@@ -111,7 +138,7 @@ class ProgressBar(keras.callbacks.Callback):
         self.console = console
         self.epochs = epochs
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("epochs  {task.fields[metrics]}"),
@@ -125,8 +152,8 @@ class ProgressBar(keras.callbacks.Callback):
         """Shows the bar."""
         self.progress.start()
 
-    def on_train_end(self, logs: Any = None) -> None:
-        """Leaves the bar where it ended."""
+    def stop(self) -> None:
+        """Leaves the bar where it is, whatever ended the training."""
         self.progress.stop()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

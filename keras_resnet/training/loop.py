@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,6 +56,7 @@ def fit(
     folder: Path | str | None = None,
     tracker: Tracker | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    strategy: Any = None,
     console: Console | None = None,
 ) -> keras.callbacks.History:
     """Compiles and trains a model by a recipe.
@@ -67,26 +68,38 @@ def fit(
         folder: where history, best model and resume state are kept, if anywhere.
         tracker: is told each epoch's metrics.
         callbacks: others.
+        strategy: the `tf.distribute` strategy that the model was built under.
         console: where progress is shown; none if None.
 
     Raises:
         RecipeError: the model does not put out logits.
         RunFolderError: the folder holds something else.
     """
-    model.compile(**recipe.compile_args(model, data.steps))
-    return model.fit(
-        data.train,
-        validation_data=data.val,
-        epochs=recipe.epochs,
-        shuffle=False,  # the data set shuffles
-        verbose=0,
-        callbacks=[
-            *(recipe.callbacks(folder) if folder is not None else []),
-            *([Tracking(tracker)] if tracker else []),
-            *([ProgressBar(console, recipe.name, recipe.epochs)] if console else []),
-            *callbacks,
-        ],
-    )
+    with _scope(strategy):
+        model.compile(**recipe.compile_args(model, data.steps))
+    bar = ProgressBar(console, recipe.name, recipe.epochs) if console else None
+    try:
+        return model.fit(
+            data.train,
+            validation_data=data.val,
+            epochs=recipe.epochs,
+            shuffle=False,  # the data set shuffles
+            verbose=0,
+            callbacks=[
+                *(recipe.callbacks(folder) if folder is not None else []),
+                *([Tracking(tracker)] if tracker else []),
+                *([bar] if bar else []),
+                *callbacks,
+            ],
+        )
+    finally:
+        if bar:
+            bar.stop()
+
+
+def _scope(strategy: Any) -> contextlib.AbstractContextManager[Any]:
+    """The scope of a `tf.distribute` strategy, if there is one."""
+    return strategy.scope() if strategy else contextlib.nullcontext()
 
 
 def train(
@@ -124,17 +137,19 @@ def train(
         )
     spec = recipe.model.replace(input_shape=data.image_shape, classes=data.classes)
     recipe = recipe.replace(model=spec)
-    with strategy.scope() if strategy else contextlib.nullcontext():
+    with _scope(strategy):
         model = build(spec, pixel_stats=data.pixel_stats)
     folder = Path(folder) if folder else runfolder.new_name(recipe.name)
-    runfolder.prepare(folder, recipe.to_json())
-    environment = describe_environment() | {"seed": seed}
-    runfolder.write_json(folder / runfolder.ENVIRONMENT, environment)
-    runfolder.write_json(folder / runfolder.DATA, _describe_data(source, seed, data))
-    if not tracker:
-        return _run(model, recipe, data, folder, None, console)
-    with _tracked(tracker, folder, recipe, environment):
-        return _run(model, recipe, data, folder, tracker, console)
+    resumed = runfolder.prepare(folder, recipe.to_json())
+    described = _describe_data(source, seed, data)
+    with runfolder.locked(folder):
+        if resumed and (folder / runfolder.DATA).exists():
+            _check_same_data(folder, described)
+        environment = describe_environment() | {"seed": seed}
+        runfolder.write_json(folder / runfolder.ENVIRONMENT, environment)
+        runfolder.write_json(folder / runfolder.DATA, described)
+        with _tracked(tracker, folder, recipe, environment):
+            return _run(model, recipe, data, folder, tracker, strategy, console)
 
 
 def evaluate(folder: Path | str) -> dict[str, float]:
@@ -145,12 +160,11 @@ def evaluate(folder: Path | str) -> dict[str, float]:
             as arrays.
     """
     folder = Path(folder)
-    runfolder.check_trained(folder)
-    described = runfolder.read_json(folder / runfolder.DATA)
+    model, described = runfolder.load_best(folder)
     if described["source"] == "given":
         raise RunFolderError(f"run: {folder} was trained on data that is not by name")
     data = data_module.load(described["source"], seed=described["seed"])
-    metrics, _, _ = _judge(keras.models.load_model(folder / runfolder.BEST), data.test)
+    metrics, _, _ = _judge(model, data.test)
     return metrics
 
 
@@ -160,21 +174,30 @@ def _run(
     data: Splits,
     folder: Path,
     tracker: Tracker | None,
+    strategy: Any,
     console: Console | None,
 ) -> RunResult:
     """Trains, and makes what a run leaves."""
-    started = time.perf_counter()
-    fit(model, recipe, data, folder=folder, tracker=tracker, console=console)
-    seconds = time.perf_counter() - started
-    best = keras.models.load_model(folder / runfolder.BEST)
+    fit(
+        model,
+        recipe,
+        data,
+        folder=folder,
+        tracker=tracker,
+        strategy=strategy,
+        console=console,
+    )
+    best, _ = runfolder.load_best(folder)
     metrics, labels, predictions = _judge(best, data.test)
     history = runfolder.read_lines(folder / runfolder.HISTORY)
     draw_curves(history, folder / runfolder.CURVES)
     draw_confusion(labels, predictions, data.class_names, folder / runfolder.CONFUSION)
     samples = _write_samples(data, folder / runfolder.SAMPLES)
+    if (folder / runfolder.EXPORT).exists():
+        shutil.rmtree(folder / runfolder.EXPORT)  # of a run killed after it
     exported = export(best, folder / runfolder.EXPORT, class_names=data.class_names)
     result = {f"test_{name}": value for name, value in metrics.items()}
-    result |= {"train_seconds": seconds}
+    result |= {"train_seconds": sum(row["seconds"] for row in history)}
     if tracker:
         tracker.log_metrics(result, recipe.epochs)
         tracker.log_files([folder / name for name in _TRACKED_FILES])
@@ -195,11 +218,25 @@ _TRACKED_FILES = (
 )
 
 
+def _check_same_data(folder: Path, described: dict[str, Any]) -> None:
+    """Other data or another seed would mix test images into the training."""
+    before = runfolder.read_json(folder / runfolder.DATA)
+    for key in ("source", "seed", "pixel_stats"):
+        if before.get(key) != described[key]:
+            raise RunFolderError(
+                f"folder: {folder} holds an unfinished run with {key} "
+                f"{before.get(key)!r}, not {described[key]!r}; name a new folder"
+            )
+
+
 @contextlib.contextmanager
 def _tracked(
-    tracker: Tracker, folder: Path, recipe: Recipe, environment: dict[str, Any]
+    tracker: Tracker | None, folder: Path, recipe: Recipe, environment: dict[str, Any]
 ) -> Iterator[None]:
     """Opens a tracked run and closes it as what it was."""
+    if tracker is None:
+        yield
+        return
     tracker.start(folder.name, _parameters(recipe, environment))
     try:
         yield

@@ -59,14 +59,36 @@ class Recipe:
     source: str = ""
 
     def __post_init__(self) -> None:
+        drops: Any = self.drops
+        if isinstance(drops, list):
+            object.__setattr__(self, "drops", tuple(drops))
         for field, (check, allowed) in _CHECKS.items():
             value = getattr(self, field)
             if not check(value):
-                raise RecipeError(f"recipe: {field}: {value!r} is not {allowed}")
+                shown = list(value) if isinstance(value, tuple) else value
+                raise RecipeError(f"recipe: {field}: {shown!r} is not {allowed}")
+        if bool(self.drops) != (self.schedule == "steps"):
+            raise RecipeError(
+                f"recipe: drops: {list(self.drops)} with schedule {self.schedule!r}; "
+                "'steps' needs them, the others have none"
+            )
+        if self.warmup_epochs and (
+            self.schedule != "cosine" or self.warmup_epochs >= self.epochs
+        ):
+            raise RecipeError(
+                f"recipe: warmup_epochs: {self.warmup_epochs:g} needs schedule "
+                f"'cosine' and to be fewer than the {self.epochs} epochs"
+            )
 
     def replace(self, **changes: Any) -> Recipe:
         """A copy with some fields changed."""
+        _check_keys("recipe", Recipe, changes)
         return dataclasses.replace(self, **changes)
+
+    def over(self, epochs: int) -> Recipe:
+        """The same over another number of epochs; the warm-up keeps its share."""
+        share = self.warmup_epochs / self.epochs
+        return self.replace(epochs=epochs, warmup_epochs=share * epochs)
 
     def to_json(self) -> str:
         """All fields and the schema, sorted."""
@@ -83,7 +105,7 @@ class Recipe:
         """The inverse of `to_json`; "model" may also be the name of a preset."""
         try:
             fields = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise RecipeError(f"recipe: not JSON: {error}") from None
         if not isinstance(fields, dict):
             raise RecipeError(f"recipe: {fields!r} is not a JSON object of fields")
@@ -100,8 +122,6 @@ class Recipe:
         if "augment" in fields:
             _check_keys("recipe: augment", Augment, fields["augment"])
             fields["augment"] = Augment(**fields["augment"])
-        if isinstance(fields.get("drops"), list):
-            fields["drops"] = tuple(fields["drops"])
         return cls(**fields)
 
     def compile_args(self, model: Any, steps: int) -> dict[str, Any]:
@@ -112,14 +132,14 @@ class Recipe:
             steps: steps an epoch, `Splits.steps`.
 
         Raises:
-            RecipeError: the model ends in a softmax.
+            UserError: the model does not put out logits.
         """
         import keras
 
+        from keras_resnet.network import ends_in_softmax
         from keras_resnet.optimizers import SGD
 
-        activation = getattr(model.layers[-1], "activation", None)
-        if activation is keras.activations.softmax:
+        if ends_in_softmax(model):
             raise RecipeError(
                 "model: ends in a softmax; build it with classifier_activation=None, "
                 "or compile it yourself"
@@ -229,13 +249,19 @@ RECIPES: dict[str, Recipe] = {
     for recipe in [
         Recipe(
             name="digits",
-            model=cifar_resnet(8, name="digits_resnet8", input_shape=(8, 8, 1)),
-            epochs=30,
-            batch_size=64,
+            model=cifar_resnet(
+                8,
+                name="digits_resnet8",
+                input_shape=(8, 8, 1),
+                stem_width=32,
+                widths=(32, 64, 64),
+            ),
+            epochs=25,
+            batch_size=32,
             learning_rate=0.1,
             warmup_epochs=2,
             nesterov=True,
-            l2=2e-3,
+            l2=1e-3,
             augment=Augment(pad=1),
             source="Ours: ResNet-8 on scikit-learn's digits. No figure of a small "
             "residual network was found for them.",
@@ -250,7 +276,7 @@ def get_recipe(name: str) -> Recipe:
     Raises:
         RecipeError: no such recipe.
     """
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:
         raise RecipeError(
             f"recipe: {name!r} is not one of {', '.join(map(repr, RECIPES))}"
         )
