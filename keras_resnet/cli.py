@@ -395,9 +395,10 @@ def _print(table: Any) -> None:
     from rich.console import Console
 
     console = Console()
-    # A pipe has no width to keep to, and what does not fit is worth a second line.
-    narrow = console.measure(table).minimum > console.width
-    if narrow or not console.is_terminal:
+    # A pipe has no width to keep to; a row that can't be folded is worth two lines.
+    folds = any(not column.no_wrap for column in table.columns)
+    narrow = Console(width=200).measure(table).maximum > console.width
+    if (narrow and not folds) or not console.is_terminal:
         console = Console(width=200)
     console.print(table)
 
