@@ -397,9 +397,11 @@ def _print(table: Any) -> None:
     console = Console()
     # A pipe has no width to keep to; a row that can't be folded is worth two lines.
     folds = any(not column.no_wrap for column in table.columns)
-    narrow = Console(width=200).measure(table).maximum > console.width
-    if (narrow and not folds) or not console.is_terminal:
-        console = Console(width=200)
+    wide = Console(width=200)
+    if not console.is_terminal or (
+        not folds and wide.measure(table).maximum > console.width
+    ):
+        console = wide
     console.print(table)
 
 

@@ -127,7 +127,8 @@ class MLflowTracker:
                 f"tensorflow=={tf.__version__}",
             ]
             # Only the active run can be given a model.
-            callers = mlflow.get_tracking_uri()
+            set_before = mlflow.is_tracking_uri_set()
+            callers: Any = mlflow.get_tracking_uri() if set_before else None
             mlflow.set_tracking_uri(self.uri)
             try:
                 with mlflow.start_run(self.run_id, nested=True):

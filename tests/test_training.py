@@ -114,6 +114,7 @@ def test_evaluate_agrees_with_the_run(run):
 def test_mlflow_has_it_all(run):
     import mlflow
 
+    assert not mlflow.is_tracking_uri_set()  # the caller's setting is left alone
     client = mlflow.MlflowClient(f"sqlite:///{run.folder.parent}/mlflow.db")
     logged = client.get_run(run.run_id)
     assert logged.info.status == "FINISHED"
