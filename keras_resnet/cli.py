@@ -223,10 +223,11 @@ def train(
     from rich.console import Console
 
     from keras_resnet import runfolder
-    from keras_resnet.tracking import DEFAULT_STORE, MLflowTracker
+    from keras_resnet.tracking import MLflowTracker
     from keras_resnet.training import train as run_training
 
     console = Console(highlight=False, markup=False)
+    tracker = MLflowTracker(console=console) if track else None
     folder = folder or runfolder.new_name(chosen.name)
     try:
         result = run_training(
@@ -234,7 +235,7 @@ def train(
             data=data,
             folder=folder,
             seed=seed,
-            tracker=MLflowTracker(console=console) if track else None,
+            tracker=tracker,
             console=console,
         )
     except KeyboardInterrupt:
@@ -253,9 +254,8 @@ def train(
     click.echo("\nnext:")
     click.echo(f"  keras-resnet evaluate {result.folder}")
     click.echo(f"  keras-resnet predict {result.folder} {result.folder}/samples/*.png")
-    if result.run_id:
-        store = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
-        click.echo(f"  mlflow ui --backend-store-uri {store}")
+    if tracker and result.run_id:
+        click.echo(f"  mlflow ui --backend-store-uri {tracker.uri}")
 
 
 @main.command()

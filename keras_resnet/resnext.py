@@ -66,7 +66,7 @@ def to_form(
     x = blocks.classifier(classifier, activation)(x)
     result = keras.Model(inputs, x, name=f"{spec.name}_form_{form}")
     for layer in result.layers:
-        _copy(model, layer, spec)
+        _copy(model, layer)
     return result
 
 
@@ -78,9 +78,9 @@ def _paths(x: Any, unit: Unit, spec: ResNetSpec, form: str) -> Any:
     for path in range(1, spec.cardinality + 1):
         y = x
         for op in unit.residual[:last]:
-            y = _narrow(op, path, spec)(y)
+            y = _narrow(op, unit, path, spec)(y)
         if form == "a":
-            y = _narrow(convs[-1], path, spec)(y)
+            y = _narrow(convs[-1], unit, path, spec)(y)
         outputs.append(y)
     if form == "a":
         x = keras.layers.Add(name=f"{unit.name}_sum")(outputs)
@@ -90,22 +90,21 @@ def _paths(x: Any, unit: Unit, spec: ResNetSpec, form: str) -> Any:
     return blocks.chain(unit.residual[last + 1 :], x, spec)
 
 
-def _narrow(op: Any, path: int, spec: ResNetSpec) -> keras.layers.Layer:
+def _narrow(op: Any, unit: Unit, path: int, spec: ResNetSpec) -> keras.layers.Layer:
     """A layer of one path: a C-th of the channels, but all of the last's outputs."""
-    unit, layer = op.name.split("_block")[0], op.name.split("_block")[1]
-    block, rest = layer.split("_", 1)
-    config = blocks.layer(op, spec).get_config()
-    config["name"] = f"{unit}_block{block}_path{path}_{rest}"
+    grouped = blocks.layer(op, spec)
+    config = grouped.get_config()
+    config["name"] = op.name.replace(unit.name, f"{unit.name}_path{path}", 1)
     if isinstance(op, Conv):
         config["groups"] = 1
         if not op.name.endswith("_3_conv"):
             config["filters"] //= spec.cardinality
         elif path > 1:
             config["use_bias"] = False  # added once
-    return type(blocks.layer(op, spec)).from_config(config)
+    return type(grouped).from_config(config)
 
 
-def _copy(model: keras.Model, layer: Any, spec: ResNetSpec) -> None:
+def _copy(model: keras.Model, layer: Any) -> None:
     """Gives a layer its share of the grouped layer's weights."""
     if "_path" not in layer.name:
         if layer.weights:
