@@ -20,9 +20,13 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed
-	$(BIN)/python benchmarks/grouped_convolution.py
-	$(BIN)/python benchmarks/stochastic_depth.py
+bench: $(VENV)/installed-bench  ## the short form of the comparisons
+	$(BIN)/python -m benchmarks.training --short
+	$(BIN)/python -m benchmarks.inference --batch 1 --repeats 3
+	$(BIN)/python -m benchmarks.startup --case cifar_resnet20 --case cifar_resnet110 --repeats 1
+	$(BIN)/python -m benchmarks.memory --case cifar_resnet110
+	$(BIN)/python -m benchmarks.grouped_convolution
+	$(BIN)/python -m benchmarks.stochastic_depth
 
 clean:
 	rm -rf $(VENV)
@@ -40,4 +44,8 @@ $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-bench: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable '.[bench]'
 	@touch $@ $(VENV)/installed

@@ -1,6 +1,6 @@
 """Training step of grouped convolutions: ours against stock Keras, side by side.
 
-    python benchmarks/grouped_convolution.py [--repeats N]
+    python -m benchmarks.grouped_convolution [--repeats N]
 
 Prints the least of several interleaved repeats, and their ratio. The layers are the
 grouped 3x3 convolutions of ResNeXt-50 32x4d's last stages.
@@ -8,26 +8,34 @@ grouped 3x3 convolutions of ResNeXt-50 32x4d's last stages.
 
 from __future__ import annotations
 
-import argparse
 import os
-import platform
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import click
 import keras
 import tensorflow as tf
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks import report
 from keras_resnet import layers
 
 BATCH, GROUPS = 4, 32
 CASES = [(14, 512), (7, 1024)]  # image side, channels
+PEERS = {"ours": layers.Conv2D, "stock": keras.layers.Conv2D}
+COLUMNS = {
+    "image, channels": ("case", ""),
+    "peer": ("peer", ""),
+    "ms": ("milliseconds", ".1f"),
+    "it / ours": ("it_over_ours", ".0f"),
+}
 
 
-def step_of(kind: type, side: int, channels: int):
+def step_of(kind: type, side: int, channels: int) -> Callable[[], Any]:
     """A traced forward and backward pass."""
     layer = kind(channels, 3, padding="same", groups=GROUPS, use_bias=False)
     layer.build((None, side, side, channels))
@@ -44,38 +52,48 @@ def step_of(kind: type, side: int, channels: int):
     return step
 
 
-def seconds(step) -> float:
+def seconds(step: Callable[[], Any]) -> float:
     started = time.perf_counter()
     step()[0].numpy()
     return time.perf_counter() - started
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=5)
-    repeats = parser.parse_args().repeats
-    table = Table(
-        title=f"one training step, batch {BATCH}, {GROUPS} groups; least of {repeats}",
-        caption=f"TensorFlow {tf.__version__}, Keras {keras.__version__}, "
-        f"{os.cpu_count()} cores, {platform.machine()}",
-    )
-    for column in ("image", "channels", "ours", "stock Keras", "stock / ours"):
-        table.add_column(column, justify="right")
+@click.command()
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
+@report.out_option
+def main(repeats: int, out: Path) -> None:
+    """Compare a training step of grouped convolutions."""
+    records = []
     for side, channels in CASES:
-        ours, stock = (
-            step_of(kind, side, channels)
-            for kind in (layers.Conv2D, keras.layers.Conv2D)
-        )
-        pairs = [(seconds(ours), seconds(stock)) for _ in range(repeats)]
-        best, base = (min(times) for times in zip(*pairs, strict=True))
-        table.add_row(
-            f"{side}x{side}",
-            str(channels),
-            f"{best * 1e3:.1f} ms",
-            f"{base * 1e3:.1f} ms",
-            f"{base / best:.0f}",
-        )
-    Console(width=90).print(table)
+        steps = {peer: step_of(kind, side, channels) for peer, kind in PEERS.items()}
+        rounds = [
+            {peer: seconds(step) for peer, step in steps.items()}
+            for _ in range(repeats)
+        ]
+        least = {peer: min(times[peer] for times in rounds) for peer in PEERS}
+        records += [
+            {
+                "case": f"{side}x{side}, {channels}",
+                "peer": peer,
+                "milliseconds": least[peer] * 1e3,
+                "it_over_ours": least[peer] / least["ours"],
+            }
+            for peer in PEERS
+        ]
+    title = (
+        f"One training step of a grouped convolution, batch {BATCH}, {GROUPS} groups"
+    )
+    report.show(title, COLUMNS, records, f"Least of {repeats} interleaved repeats.")
+    report.write(out, "grouped_convolution", records)
+    report.bars(
+        out,
+        "grouped_convolution",
+        title,
+        "milliseconds",
+        records,
+        "milliseconds",
+        "{milliseconds:.1f} ms",
+    )
 
 
 if __name__ == "__main__":

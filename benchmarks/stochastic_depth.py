@@ -1,6 +1,6 @@
 """Time of a training step under stochastic depth, against constant depth.
 
-    python benchmarks/stochastic_depth.py [--repeats N] [--steps N]
+    python -m benchmarks.stochastic_depth [--repeats N] [--steps N]
 
 Prints the least mean of several interleaved rounds of steps, beside the share of
 multiply-adds that the surviving units have in expectation.
@@ -8,25 +8,31 @@ multiply-adds that the surviving units have in expectation.
 
 from __future__ import annotations
 
-import argparse
 import os
-import platform
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import click
 import keras
 import numpy as np
-import tensorflow as tf
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks import report
 from keras_resnet import build, cifar_resnet, make_plan
 from keras_resnet.cost import cost_of
 
 DEPTH, BATCH = 56, 64
-CASES = [("constant depth", 1.0), ("p_L = 0.5", 0.5), ("p_L = 0.2", 0.2)]
+CASES = {"constant depth": 1.0, "p_L = 0.5": 0.5, "p_L = 0.2": 0.2}
+COLUMNS = {
+    "": ("peer", ""),
+    "ms a step": ("milliseconds", ".0f"),
+    "of constant depth": ("share", ".2f"),
+    "expected of its units' MACs": ("expected", ".2f"),
+}
 
 
 def expected_share(survival: float) -> float:
@@ -36,7 +42,7 @@ def expected_share(survival: float) -> float:
     return sum(macs * p for macs, p in units) / sum(macs for macs, _ in units)
 
 
-def trainer(survival: float, x, y):
+def trainer(survival: float, x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
     model = build(cifar_resnet(DEPTH, survival=survival))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.01), loss)
@@ -44,39 +50,45 @@ def trainer(survival: float, x, y):
     return lambda: model.train_on_batch(x, y)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=10)
-    arguments = parser.parse_args()
+@click.command()
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--steps", type=click.IntRange(1), default=10, show_default=True)
+@report.out_option
+def main(repeats: int, steps: int, out: Path) -> None:
+    """Compare a training step under stochastic depth with one of constant depth."""
     x = np.random.default_rng(0).normal(size=(BATCH, 32, 32, 3)).astype("float32")
     y = np.arange(BATCH) % 10
-    steps = {survival: trainer(survival, x, y) for _, survival in CASES}
-    means: dict[float, list[float]] = {survival: [] for survival in steps}
-    for _ in range(arguments.repeats):
-        for survival, step in steps.items():
+    trainers = {name: trainer(survival, x, y) for name, survival in CASES.items()}
+    means: dict[str, list[float]] = {name: [] for name in CASES}
+    for _ in range(repeats):
+        for name, step in trainers.items():
             started = time.perf_counter()
-            for _ in range(arguments.steps):
+            for _ in range(steps):
                 step()
-            means[survival].append((time.perf_counter() - started) / arguments.steps)
-    table = Table(
-        title=f"ResNet-{DEPTH}, batch {BATCH}; least mean of {arguments.repeats} "
-        f"rounds of {arguments.steps} steps",
-        caption=f"TensorFlow {tf.__version__}, Keras {keras.__version__}, "
-        f"{os.cpu_count()} cores, {platform.machine()}",
+            means[name].append((time.perf_counter() - started) / steps)
+    title = f"ResNet-{DEPTH}, batch {BATCH}"
+    records = [
+        {
+            "case": title,
+            "peer": name,
+            "milliseconds": min(means[name]) * 1e3,
+            "share": min(means[name]) / min(means["constant depth"]),
+            "expected": expected_share(survival),
+        }
+        for name, survival in CASES.items()
+    ]
+    note = f"Least mean of {repeats} rounds of {steps} steps."
+    report.show(f"Stochastic depth, {title}", COLUMNS, records, note)
+    report.write(out, "stochastic_depth", records)
+    report.bars(
+        out,
+        "stochastic_depth",
+        "A training step under stochastic depth",
+        "milliseconds",
+        records,
+        "milliseconds",
+        "{share:.2f} of constant depth, {expected:.2f} expected",
     )
-    for column in ("", "a step", "of constant depth", "expected of its units' MACs"):
-        table.add_column(column, justify="right")
-    base = min(means[1.0])
-    for name, survival in CASES:
-        least = min(means[survival])
-        table.add_row(
-            name,
-            f"{least * 1e3:.0f} ms",
-            f"{least / base:.2f}",
-            f"{expected_share(survival):.2f}",
-        )
-    Console(width=90).print(table)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,131 @@
+"""Memory: what an image of a batch costs in training, against the estimate.
+
+    python -m benchmarks.memory [--case NAME] [--peer NAME]
+
+The peak of a fresh process (its resident set) after a few steps, at several batch
+sizes; the slope of the line through them is an image's.
+"""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks import harness, report
+from benchmarks.harness import Task
+from benchmarks.peers import TRAINING
+from keras_resnet.cost import estimate_cost
+from keras_resnet.presets import get_spec
+
+CASES = {
+    "resnet50_v1_5": (8, 16, 24),
+    "wrn_28_10": (8, 16, 24),
+    "cifar_resnet110": (32, 64, 128),
+}
+PEERS = ("ours", "ours+recompute", "stock", "torch")
+STEPS = 2  # after the first
+MIB = 2**20
+COLUMNS = {
+    "network": ("case", ""),
+    "peer": ("peer", ""),
+    "MiB an image": ("slope", ".1f"),
+    "of the estimate": ("estimate_ratio", ".2f"),
+    "it / ours": ("it_over_ours", ".2f"),
+    "MiB without images": ("intercept", ".0f"),
+    "note": ("note", ""),
+}
+
+
+@click.command()
+@click.option("--case", "cases", multiple=True, type=click.Choice(list(CASES)))
+@click.option(
+    "--peer",
+    "peers",
+    multiple=True,
+    type=click.Choice(list(TRAINING)),
+    default=PEERS,
+    help=f"{', '.join(PEERS)} by default.",
+)
+@click.option(
+    "--batch", "batches", multiple=True, type=click.IntRange(1), help="Two or more."
+)
+@click.option(
+    "--limit",
+    default=900.0,
+    show_default=True,
+    help="Seconds for a process's start or steps.",
+)
+@report.out_option
+def main(
+    cases: tuple[str, ...],
+    peers: tuple[str, ...],
+    batches: tuple[int, ...],
+    limit: float,
+    out: Path,
+) -> None:
+    """Compare the memory that an image takes in training."""
+    if len(set(batches)) == 1:
+        raise click.UsageError("--batch: a slope needs two sizes or more")
+    records = []
+    for case in cases or CASES:
+        found = [_measure(case, peer, batches or CASES[case], limit) for peer in peers]
+        slopes = {record["peer"]: record.get("slope") for record in found}
+        for record in found:
+            if slopes.get("ours") and "slope" in record:
+                record["it_over_ours"] = record["slope"] / slopes["ours"]
+        records += found
+    estimates = ", ".join(
+        f"{case} {_estimate(case):.1f}"
+        for case in dict.fromkeys(r["case"] for r in records)
+    )
+    report.show(
+        "Memory in training",
+        COLUMNS,
+        records,
+        f"Slope of the peak resident set over the batch size, after {STEPS + 1} steps, "
+        "a fresh process each. Estimates of `estimate_cost`, MiB an image: "
+        f"{estimates}.",
+    )
+    report.write(out, "memory", records)
+    report.bars(
+        out,
+        "memory",
+        "Memory of an image in training",
+        "MiB an image",
+        records,
+        "slope",
+        "{slope:.1f} MiB, {estimate_ratio:.2f} of the estimate",
+    )
+
+
+def _estimate(case: str) -> float:
+    return estimate_cost(get_spec(case)).training_memory / MIB
+
+
+def _measure(
+    case: str, peer: str, batches: tuple[int, ...], limit: float
+) -> dict[str, Any]:
+    """A record of one peer: its line through the peaks."""
+    peaks: dict[int, float] = {}
+    record: dict[str, Any] = {"case": case, "peer": peer, "peaks": peaks}
+    for batch in batches:
+        arguments = {"spec": get_spec(case), "batch": batch}
+        task = Task(TRAINING[peer], arguments, STEPS)
+        [result] = harness.race(f"{case}, batch {batch}", {peer: task}, limit).values()
+        if result.error:
+            return record | {"note": result.error}
+        peaks[batch] = result.peak / MIB
+    slope, intercept = statistics.linear_regression(list(peaks), list(peaks.values()))
+    return record | {
+        "slope": slope,
+        "intercept": intercept,
+        "estimate": _estimate(case),
+        "estimate_ratio": slope / _estimate(case),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+"""The sides of every comparison, and the process that one of them runs in.
+
+A process is given a job as JSON, prepares it, says on one line that it is ready, and
+then runs as many steps as each line on its standard input says, answering with their
+seconds. It ends with its input. Frameworks are imported only by the jobs that use them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from keras_resnet.spec import ResNetSpec
+
+Run = Callable[[int], Any]  # some steps
+Job = tuple[dict[str, Any], Run]  # facts to tell, and what to time
+RATE, DECAY = 0.01, 1e-4  # of all optimizers, with momentum 0.9
+
+
+class Peer(NamedTuple):
+    """One side of a comparison.
+
+    Attributes:
+        prepare: a function of this module that makes a job.
+        options: arguments of `prepare`.
+        onednn: whether TensorFlow is told to use oneDNN, as the package's commands do.
+            Otherwise it decides by the processor.
+    """
+
+    prepare: Callable[..., Job]
+    options: dict[str, Any]
+    onednn: bool = False
+
+
+def train_keras(
+    spec: ResNetSpec, batch: int, *, stock: bool = False, recompute: bool = False
+) -> Job:
+    """`fit` of our network, or of the same network in stock layers."""
+    import keras
+    import tensorflow as tf
+
+    from keras_resnet import build, optimizers
+    from keras_resnet.surgery import to_stock
+
+    data = tf.data.Dataset.from_tensors(_examples(spec, batch)).repeat()
+    started = time.perf_counter()
+    model = build(spec, **({"recompute": True} if recompute else {}))
+    if stock:
+        # A clone of stock layers takes as long as a network built of them.
+        started = time.perf_counter()
+        model = to_stock(model)
+        optimizer = keras.optimizers.SGD(RATE, momentum=0.9, weight_decay=DECAY)
+    else:
+        optimizer = optimizers.SGD(RATE, momentum=0.9, l2=DECAY)
+    built = time.perf_counter()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, jit_compile="auto" if stock else False)
+
+    def run(steps: int) -> None:
+        model.fit(data, steps_per_epoch=steps, verbose=0)
+
+    run(1)
+    first_step = time.perf_counter() - built
+    return _onednn() | {"build": built - started, "first_step": first_step}, run
+
+
+def train_torch(spec: ResNetSpec, batch: int, *, compiled: bool = False) -> Job:
+    """The usual loop, eager or compiled, in channels-last memory."""
+    import torch
+    import torch._dynamo  # which the first optimizer would import
+
+    from benchmarks import torch_nets
+
+    x, y = map(torch.from_numpy, _examples(spec, batch))
+    x = torch_nets.images(x)
+    started = time.perf_counter()
+    net = torch_nets.network(spec)
+    optimizer = torch.optim.SGD(
+        net.parameters(), RATE, momentum=0.9, weight_decay=DECAY, fused=True
+    )
+    forward = torch.compile(net) if compiled else net
+    built = time.perf_counter()
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(forward(x), y).backward()
+            optimizer.step()
+
+    run(1)
+    first_step = time.perf_counter() - built
+    return {"build": built - started, "first_step": first_step}, run
+
+
+def serve(spec: ResNetSpec, batch: int, *, stock: bool = False) -> Job:
+    """The serving signature of our SavedModel, or of stock Keras' own."""
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = tf.saved_model.load(_export(spec, Path(folder), stock))
+    signature = loaded.signatures["serving_default"]
+    ((name, image),) = signature.structured_input_signature[1].items()
+    x = tf.constant(_pixels(spec, batch), image.dtype)
+    return _onednn(), _repeated(lambda: signature(**{name: x}))
+
+
+def predict_stock(spec: ResNetSpec, batch: int) -> Job:
+    """`predict_on_batch` of stock Keras."""
+    from keras_resnet import build
+    from keras_resnet.surgery import to_stock
+
+    model, x = to_stock(build(spec)), _pixels(spec, batch).astype("float32")
+    return _onednn(), _repeated(lambda: model.predict_on_batch(x))
+
+
+def infer_torch(spec: ResNetSpec, batch: int, *, compiled: bool = False) -> Job:
+    """Inference mode, eager or compiled, in channels-last memory."""
+    import torch
+
+    from benchmarks import torch_nets
+
+    x = torch_nets.images(torch.from_numpy(_pixels(spec, batch)).float())
+    net = torch_nets.network(spec).eval()
+    forward = torch.compile(net) if compiled else net
+
+    def infer() -> None:
+        with torch.inference_mode():
+            forward(x)
+
+    return {}, _repeated(infer)
+
+
+def infer_openvino(spec: ResNetSpec, batch: int) -> Job:
+    """Our SavedModel as OpenVINO reads it, in float32."""
+    import openvino
+    from openvino.properties import hint
+
+    pixels = _pixels(spec, batch)
+    with tempfile.TemporaryDirectory() as folder:
+        model = openvino.Core().read_model(_export(spec, Path(folder), stock=False))
+        model.reshape(list(pixels.shape))
+        hints = {
+            hint.performance_mode: hint.PerformanceMode.LATENCY,
+            hint.inference_precision: openvino.Type.f32,
+        }
+        request = openvino.compile_model(model, "CPU", hints).create_infer_request()
+    request.set_input_tensor(openvino.Tensor(pixels))
+    return {}, _repeated(request.infer)
+
+
+def save(spec: ResNetSpec, *, stock: bool = False) -> Job:
+    """Seconds of saving, loading and exporting, once each: all is in the facts."""
+    import keras
+
+    from keras_resnet import build
+    from keras_resnet.serving import export
+    from keras_resnet.surgery import to_stock
+
+    model = build(spec)
+    if stock:
+        model = to_stock(model)
+    with tempfile.TemporaryDirectory() as folder:
+        file, exported = f"{folder}/model.keras", f"{folder}/exported"
+        calls = {
+            "save": lambda: model.save(file),
+            "load": lambda: keras.saving.load_model(file),
+            "export": lambda: (
+                model.export(exported, verbose=False)
+                if stock
+                else export(model, exported)
+            ),
+        }
+        facts = {what: _seconds(call) for what, call in calls.items()}
+    return facts, _repeated(lambda: None)
+
+
+def multiply_torch(side: int) -> Job:
+    """A product of two square float32 matrices."""
+    import torch
+
+    a, b = torch.randn(2, side, side)
+    return {}, _repeated(lambda: a @ b)
+
+
+def multiply_tensorflow(side: int) -> Job:
+    """The same in TensorFlow."""
+    import tensorflow as tf
+
+    a, b = (tf.random.stateless_normal((side, side), (0, seed)) for seed in (0, 1))
+    return _onednn(), _repeated(lambda: tf.matmul(a, b))
+
+
+def wait() -> Job:
+    """No work: tells what TensorFlow does by itself."""
+    return _onednn(), _repeated(lambda: None)
+
+
+UNTOUCHED = Peer(wait, {})
+
+TRAINING = {
+    "ours": Peer(train_keras, {}, onednn=True),
+    "ours+recompute": Peer(train_keras, {"recompute": True}, onednn=True),
+    "stock": Peer(train_keras, {"stock": True}),
+    "stock+onednn": Peer(train_keras, {"stock": True}, onednn=True),
+    "torch": Peer(train_torch, {}),
+    "torch.compile": Peer(train_torch, {"compiled": True}),
+}
+INFERENCE = {
+    "ours": Peer(serve, {}, onednn=True),
+    "openvino": Peer(infer_openvino, {}, onednn=True),
+    "stock-export": Peer(serve, {"stock": True}),
+    "stock-predict": Peer(predict_stock, {}),
+    "torch": Peer(infer_torch, {}),
+    "torch.compile": Peer(infer_torch, {"compiled": True}),
+}
+SAVING = {"ours": Peer(save, {}, onednn=True), "stock": Peer(save, {"stock": True})}
+PRODUCTS = {
+    "torch product": Peer(multiply_torch, {}),
+    "tensorflow product": Peer(multiply_tensorflow, {}, onednn=True),
+}
+
+
+def _examples(spec: ResNetSpec, batch: int) -> tuple[Any, Any]:
+    """One constant batch of images and labels."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    images = random.normal(size=(batch, *spec.input_shape)).astype("float32")
+    return images, np.arange(batch) % spec.classes
+
+
+def _pixels(spec: ResNetSpec, batch: int) -> Any:
+    import numpy as np
+
+    shape = (batch, *spec.input_shape)
+    return np.random.default_rng(0).integers(0, 256, shape, "uint8")
+
+
+def _export(spec: ResNetSpec, folder: Path, stock: bool) -> str:
+    """A SavedModel of a network, as a path."""
+    from keras_resnet import build
+    from keras_resnet.serving import export
+    from keras_resnet.surgery import to_stock
+
+    model = build(spec)
+    if not stock:
+        return str(export(model, folder))
+    to_stock(model).export(str(folder), verbose=False)
+    return str(folder)
+
+
+def _onednn() -> dict[str, Any]:
+    from tensorflow.python.util import _pywrap_util_port
+
+    return {"onednn": bool(_pywrap_util_port.IsMklEnabled())}
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def _repeated(call: Callable[[], Any]) -> Run:
+    """Steps of one call, which is made once now to trace and compile."""
+    call()
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            call()
+
+    return run
+
+
+def _peak() -> int:
+    """The most memory that this process held so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def main() -> None:
+    # What frameworks print must not mix with the answers.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(**fields: Any) -> None:
+        print(json.dumps(fields), file=answers, flush=True)
+
+    try:
+        job = json.loads(sys.argv[1])
+        arguments = job["arguments"]
+        if "spec" in arguments:
+            arguments["spec"] = ResNetSpec.from_dict(arguments["spec"])
+        facts, run = globals()[job["prepare"]](**arguments)
+        answer(**facts)
+        for line in sys.stdin:
+            steps = int(line)
+            seconds = _seconds(lambda steps=steps: run(steps))
+            answer(seconds=seconds / steps, peak=_peak())
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        answer(error=textwrap.shorten(reason, 80, placeholder=" ..."))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""Tables, JSON and charts of the benchmarks, with what machine they ran on."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("keras-residual", "tensorflow", "keras", "torch", "openvino", "numpy")
+# Okabe and Ito (2008): told apart by color-blind readers too.
+COLORS = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442",
+    "#000000",
+)  # fmt: skip
+MARKERS = "osD^vP*X"
+
+Records = Sequence[Mapping[str, Any]]
+Columns = Mapping[str, tuple[str, str]]  # name: a record's key, format
+Lines = Mapping[str, Sequence[tuple[Any, float]]]  # series: points
+
+
+def out_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option `--out`, the same in every benchmark."""
+    return click.option(
+        "--out",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=RESULTS,
+        help="Folder of the JSON file and the chart; benchmarks/results by default.",
+    )(command)
+
+
+def machine() -> dict[str, Any]:
+    """Processor and versions; neither names nor paths."""
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": {package: _version(package) for package in PACKAGES},
+    }
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def show(title: str, columns: Columns, records: Records, *notes: str) -> None:
+    """Prints a row a record and a section a case; what a record lacks stays empty.
+
+    A column that all records lack is left out.
+    """
+    facts = machine()
+    versions = ", ".join(f"{name} {v}" for name, v in facts["versions"].items() if v)
+    notes = (*notes, f"{facts['cpu']}, {facts['cores']} cores; {versions}")
+    table = Table(title=title, caption="\n".join(notes), caption_justify="left")
+    forms = {}
+    for name, (key, form) in columns.items():
+        kinds = {type(record.get(key)) for record in records} - {type(None)}
+        if kinds:
+            table.add_column(name, justify="left" if kinds == {str} else "right")
+            forms[key] = form
+    case = None
+    for record in records:
+        if record["case"] != case:
+            case = record["case"]
+            table.add_section()
+        values = ((record.get(key), form) for key, form in forms.items())
+        table.add_row(*("" if v is None else format(v, form) for v, form in values))
+    # A pipe has no width to keep to.
+    console = Console(markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 120
+    console.print(table)
+
+
+def write(out: Path, name: str, records: Records) -> None:
+    """Writes `name`.json: records, and under what circumstances they came about."""
+    context = click.get_current_context()
+    fields = {
+        "benchmark": name,
+        "command": f"python -m benchmarks.{name}",
+        "options": {key: v for key, v in context.params.items() if key != "out"},
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
+        "machine": machine(),
+        "records": records,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{name}.json").write_text(json.dumps(fields, indent=2) + "\n")
+
+
+def bars(
+    out: Path, name: str, title: str, axis: str, records: Records, key: str, label: str
+) -> None:
+    """Draws `name`.png: a panel a case, a bar a peer of the length record[key].
+
+    `label`, formatted with the record, stands at the bar's end.
+    """
+    drawn = [record for record in records if record.get(key) is not None]
+    if not drawn:
+        return
+    peers = list(dict.fromkeys(record["peer"] for record in drawn))
+    cases = list(dict.fromkeys(record["case"] for record in drawn))
+    panels = [[each for each in drawn if each["case"] == case] for case in cases]
+    figure, axes = _figure(
+        title,
+        (8, 0.3 * len(drawn) + 0.5 * len(panels) + 1.2),
+        nrows=len(panels),
+        sharex=True,
+        height_ratios=[len(panel) for panel in panels],
+    )
+    for ax, case, panel in zip(axes, cases, panels, strict=True):
+        bars = ax.barh(
+            [record["peer"] for record in panel],
+            [record[key] for record in panel],
+            color=[COLORS[peers.index(record["peer"])] for record in panel],
+            height=0.75,
+        )
+        labels = [label.format(**record) for record in panel]
+        ax.bar_label(bars, labels, padding=3, fontsize=9)
+        ax.invert_yaxis()
+        ax.set_title(case, loc="left", fontsize=10)
+    axes[-1].set_xlim(0, 1.4 * max(record[key] for record in drawn))  # for the labels
+    axes[-1].set_xlabel(axis)
+    _save(figure, out, name)
+
+
+def lines(
+    out: Path, name: str, title: str, axis: str, panels: Mapping[tuple[str, str], Lines]
+) -> None:
+    """Draws `name`.png: a panel for each (title, abscissa), a line a series."""
+    figure, axes = _figure(title, (4 * len(panels), 4), ncols=len(panels))
+    names = list(dict.fromkeys(each for series in panels.values() for each in series))
+    for ax, ((case, abscissa), series) in zip(axes, panels.items(), strict=True):
+        for each, points in series.items():
+            index = names.index(each)
+            ax.plot(
+                *zip(*points, strict=True),
+                color=COLORS[index % len(COLORS)],
+                marker=MARKERS[index % len(MARKERS)],
+                label=each,
+            )
+        ax.set_title(case, loc="left", fontsize=10)
+        ax.set_xlabel(abscissa)
+        ax.set_ylim(bottom=0)
+        ax.grid(axis="y", alpha=0.3)
+    axes[0].set_ylabel(axis)
+    axes[0].legend(fontsize=9)
+    _save(figure, out, name)
+
+
+def _figure(title: str, size: tuple[float, float], **grid: Any) -> tuple[Any, Any]:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(
+        figsize=size, squeeze=False, layout="constrained", **grid
+    )
+    figure.suptitle(title, fontsize=11)
+    for ax in axes.flat:
+        ax.spines[["top", "right"]].set_visible(False)
+    return figure, axes.flatten()
+
+
+def _save(figure: Any, out: Path, name: str) -> None:
+    facts = machine()
+    figure.supxlabel(f"{facts['cpu']}, {facts['cores']} cores", fontsize=8)
+    out.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out / f"{name}.png", dpi=150)
+    click.echo(f"{name}.json and {name}.png written", err=True)

@@ -1,0 +1,146 @@
+"""Startup: seconds from `build` to the end of the first training step.
+
+    python -m benchmarks.startup [--case NAME] [--peer NAME] [--saving]
+
+Every measurement is a fresh process; imports do not count. What takes longer than
+`--limit` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks import harness, report
+from benchmarks.harness import Result, Task
+from benchmarks.peers import SAVING, TRAINING, Peer
+from keras_resnet.presets import get_spec
+from keras_resnet.spec import ResNetSpec
+
+BATCH = 8
+CASES = (
+    "cifar_resnet20",
+    "cifar_resnet110",
+    "cifar_resnet164_v2",
+    "cifar_resnet1001_v2",
+)
+DEEPEST = "cifar_resnet1001_v2"
+COLUMNS = {
+    "network": ("case", ""),
+    "peer": ("peer", ""),
+    "build, s": ("build", ".2f"),
+    "compile and first step, s": ("first_step", ".2f"),
+    "sum, s": ("total", ".2f"),
+    "it / ours": ("it_over_ours", ".2f"),
+    "save, s": ("save", ".2f"),
+    "load, s": ("load", ".2f"),
+    "export, s": ("export", ".2f"),
+    "note": ("note", ""),
+}
+
+
+@click.command()
+@click.option("--case", "cases", multiple=True, type=click.Choice(CASES), default=CASES)
+@click.option(
+    "--peer",
+    "peers",
+    multiple=True,
+    type=click.Choice(list(TRAINING)),
+    default=["ours", "stock"],
+    help="ours and stock by default.",
+)
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
+@click.option(
+    "--limit", default=600.0, show_default=True, help="Seconds for a measurement."
+)
+@click.option("--saving", is_flag=True, help="Also time saving, loading, exporting.")
+@click.option(
+    "--stock-deepest",
+    is_flag=True,
+    help=f"Also {DEEPEST} in stock layers, which takes many minutes.",
+)
+@report.out_option
+def main(
+    cases: tuple[str, ...],
+    peers: tuple[str, ...],
+    repeats: int,
+    limit: float,
+    saving: bool,
+    stock_deepest: bool,
+    out: Path,
+) -> None:
+    """Compare seconds until the first training step is done."""
+    records = []
+    for case in cases:
+        spec = get_spec(case)
+        too_slow = case == DEEPEST and not stock_deepest
+        chosen = [peer for peer in peers if not (too_slow and peer.startswith("stock"))]
+        steps = {peer: (TRAINING[peer], {"batch": BATCH}) for peer in chosen}
+        files = {peer: (SAVING[peer], {}) for peer in chosen if peer in SAVING}
+        found = _least(case, spec, steps, ("build", "first_step"), repeats, limit)
+        if saving:
+            keys = ("save", "load", "export")
+            what = f"{case}, saving"
+            for peer, facts in _least(what, spec, files, keys, repeats, limit).items():
+                found[peer] = facts | found[peer]
+        ours = found.get("ours", {}).get("total")
+        for peer, facts in found.items():
+            record = {"case": case, "peer": peer, **facts}
+            if ours and "total" in facts:
+                record["it_over_ours"] = facts["total"] / ours
+            records.append(record)
+    report.show(
+        f"Startup, batch {BATCH}",
+        COLUMNS,
+        records,
+        f"Least of {repeats} interleaved repeats, each in a fresh process.",
+        *(
+            [f"{DEEPEST} in stock layers takes many minutes: see --stock-deepest."]
+            if DEEPEST in cases and not stock_deepest
+            else []
+        ),
+    )
+    report.write(out, "startup", records)
+    report.bars(
+        out,
+        "startup",
+        f"From build to the end of the first training step, least of {repeats}",
+        "seconds",
+        records,
+        "total",
+        "{total:.1f} s, {build:.1f} of them build",
+    )
+
+
+def _least(
+    what: str,
+    spec: ResNetSpec,
+    peers: Mapping[str, tuple[Peer, dict[str, Any]]],
+    keys: Sequence[str],
+    repeats: int,
+    limit: float,
+) -> dict[str, dict[str, Any]]:
+    """What each peer's processes told, where the `total` of `keys` was least."""
+    results: dict[str, list[Result]] = {name: [] for name in peers}
+    for _ in range(repeats):
+        for name, (peer, arguments) in peers.items():
+            if not any(result.error for result in results[name]):
+                task = Task(peer, {"spec": spec, **arguments}, repeats=0)
+                results[name] += harness.race(what, {name: task}, limit).values()
+    found = {}
+    for name, runs in results.items():
+        totals = [
+            result.facts | {"total": sum(result.facts[key] for key in keys)}
+            for result in runs
+            if not result.error
+        ]
+        found[name] = min(totals, key=lambda facts: facts["total"], default={})
+        found[name] |= {"note": runs[-1].error}
+    return found
+
+
+if __name__ == "__main__":
+    main()

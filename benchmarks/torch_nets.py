@@ -1,0 +1,225 @@
+"""A plan as a torch module, as a torch user would write it: the peer, not a port.
+
+    python -m benchmarks.torch_nets --check resnet50_v1_5
+
+compares its parameters, outputs and gradients with the Keras network's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import click
+import torch
+from torch import nn
+
+from keras_resnet.cost import estimate_cost
+from keras_resnet.plan import (
+    Conv,
+    Dense,
+    Dropout,
+    Norm,
+    Op,
+    Pad,
+    PadChannels,
+    Pool,
+    Relu,
+    Unit,
+    channels_of,
+    make_plan,
+)
+from keras_resnet.presets import PRESETS, get_spec
+from keras_resnet.spec import ResNetSpec
+
+
+def chain(ops: Iterable[Op], spec: ResNetSpec, *, owned: bool = False) -> nn.Sequential:
+    """Modules one after the other, named as the plan names them.
+
+    Args:
+        ops: layers of a plan.
+        spec: its network.
+        owned: nothing else reads what goes in, so that a ReLU may overwrite it.
+    """
+    modules = nn.Sequential()
+    padding, before = 0, None
+    for op in ops:
+        if isinstance(op, Pad):
+            padding = op.amount  # of the convolution or pool that comes next
+            continue
+        if isinstance(op, Pool) and op.size == 1 and isinstance(before, Pool):
+            # The plan pools every pixel, then takes every second.
+            modules.get_submodule(before.name).stride = op.stride
+            continue
+        if isinstance(op, Pool) and padding and not isinstance(before, Relu):
+            raise NotImplementedError("zeros around signed values in a max pool")
+        in_place = owned or before is not None
+        modules.add_module(op.name, _module(op, spec, padding, in_place))
+        padding, before = 0, op
+    return modules
+
+
+def _module(op: Op, spec: ResNetSpec, padding: int, in_place: bool) -> nn.Module:
+    match op:
+        case Conv():
+            if op.padding == "same":
+                padding = op.kernel // 2 * op.dilation
+            return nn.Conv2d(
+                op.in_channels,
+                channels_of(op.shape),
+                op.kernel,
+                op.stride,
+                padding,
+                op.dilation,
+                op.groups,
+                op.bias,
+            )
+        case Dense():
+            return nn.Linear(op.in_features, channels_of(op.shape), op.bias)
+        case Norm():
+            return nn.BatchNorm2d(
+                channels_of(op.shape), spec.bn_epsilon, 1 - spec.bn_momentum
+            )
+        case Relu():
+            return nn.ReLU(in_place)
+        case Pool(kind="global"):
+            return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        case Pool(kind="average"):
+            # Keras' "same" averages what is inside the image.
+            return nn.AvgPool2d(op.size, op.stride, ceil_mode=op.padding == "same")
+        case Pool(size=1):
+            return nn.AvgPool2d(1, op.stride)  # faster than a slice
+        case Pool():
+            # Zeros after a ReLU are as good as torch's minus infinity.
+            same = op.size // 2 if op.padding == "same" else 0
+            return nn.MaxPool2d(op.size, op.stride, padding or same)
+        case PadChannels():
+            return nn.ZeroPad3d((0, 0, 0, 0, 0, op.extra))
+        case Dropout():
+            return nn.Dropout(op.rate)
+    raise NotImplementedError(f"no torch module for {type(op).__name__}")
+
+
+class ResidualUnit(nn.Module):
+    """shared -> (shortcut, residual) -> sum -> after; without a shortcut if plain."""
+
+    def __init__(self, unit: Unit, spec: ResNetSpec) -> None:
+        super().__init__()
+        if unit.merge and (unit.merge.kind != "add" or unit.merge.survival < 1):
+            raise NotImplementedError("no torch module for merges but sums")
+        self.is_plain = unit.merge is None
+        self.shared = chain(unit.shared, spec)
+        self.shortcut = chain(unit.shortcut, spec)
+        self.residual = chain(unit.residual, spec)
+        self.after = chain(unit.after, spec, owned=True)
+        # A ReLU's gradient needs what it put out.
+        self.in_place = not isinstance(unit.residual[-1], Relu)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The unit's output."""
+        x = self.shared(x)
+        residual = self.residual(x)
+        if self.is_plain:
+            pass
+        elif self.in_place:
+            residual += self.shortcut(x)
+        else:
+            residual = residual + self.shortcut(x)
+        return self.after(residual)
+
+
+def network(spec: ResNetSpec) -> nn.Sequential:
+    """The network in channels-last memory, initialized as torch does."""
+    plan = make_plan(spec)
+    return nn.Sequential(
+        chain(plan.stem, spec, owned=True),
+        *(ResidualUnit(unit, spec) for unit in plan.units),
+        chain(plan.head, spec, owned=True),
+    ).to(memory_format=torch.channels_last)
+
+
+def images(batch: torch.Tensor) -> torch.Tensor:
+    """(batch, height, width, channels) as torch's shape, without a copy."""
+    return batch.permute(0, 3, 1, 2)
+
+
+def _copy_weights(model, net: nn.Module) -> None:
+    """From the Keras model, layer by layer of one name."""
+    modules = {path.rsplit(".", 1)[-1]: module for path, module in net.named_modules()}
+    for layer in filter(lambda layer: layer.weights, model.layers):
+        module = modules[layer.name]
+        tensors = [module.weight, module.bias]
+        if isinstance(module, nn.BatchNorm2d):
+            tensors += [module.running_mean, module.running_var]
+        present = [tensor for tensor in tensors if tensor is not None]
+        for tensor, value in zip(present, layer.get_weights(), strict=True):
+            axes = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[value.ndim]
+            tensor.data.copy_(torch.from_numpy(value).permute(axes))
+
+
+def compare(spec: ResNetSpec) -> dict[str, float]:
+    """Largest differences from the Keras network, relative to its largest value.
+
+    Weights are copied, with statistics that are not the initial ones. The gradient is
+    the stem kernel's, of a step in training.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import numpy as np
+    import tensorflow as tf
+
+    from keras_resnet import build
+
+    random = np.random.default_rng(0)
+    model, net = build(spec), network(spec)
+    for weight in model.weights:
+        if weight.name in ("gamma", "moving_variance"):
+            weight.assign(random.uniform(0.5, 1.5, weight.shape))
+        elif weight.name in ("beta", "moving_mean"):
+            weight.assign(random.normal(0, 0.1, weight.shape))
+    _copy_weights(model, net)
+    x = random.normal(size=(4, *spec.input_shape)).astype("float32")
+    target = random.normal(size=(4, spec.classes)).astype("float32")
+
+    def difference(keras_tensor, torch_tensor) -> float:
+        expected = keras_tensor.numpy()
+        gap = np.abs(torch_tensor.detach().numpy() - expected).max()
+        return float(gap / np.abs(expected).max())
+
+    net.eval()
+    inference = difference(model(x), net(images(torch.from_numpy(x))))
+    stem = next(weight for weight in model.trainable_weights if weight.name == "kernel")
+    with tf.GradientTape() as tape:
+        outputs = model(x, training=True)
+        loss = tf.reduce_sum(outputs * target)
+    expected = tape.gradient(loss, stem.value)
+    net.train()
+    result = net(images(torch.from_numpy(x)))
+    (result * torch.from_numpy(target)).sum().backward()
+    gradient = next(net.parameters()).grad.permute(2, 3, 1, 0)
+    return {
+        "inference": inference,
+        "training": difference(outputs, result),
+        "gradient": difference(expected, gradient),
+    }
+
+
+@click.command()
+@click.option("--check", "name", type=click.Choice(list(PRESETS)), required=True)
+@click.option("--side", type=int, help="Pixels of the image's side.")
+def main(name: str, side: int | None) -> None:
+    """Compare a network's torch form with its Keras form."""
+    spec = get_spec(name)
+    if side:
+        spec = spec.replace(input_shape=(side, side, 3))
+    params = sum(weight.numel() for weight in network(spec).parameters())
+    expected = estimate_cost(spec).params
+    click.echo(f"parameters: {params:,} of {expected:,}")
+    gaps = compare(spec)
+    for what, gap in gaps.items():
+        click.echo(f"{what}: {gap:.1e}")
+    if params != expected or gaps["inference"] > 1e-4:
+        raise click.ClickException("they differ")
+
+
+if __name__ == "__main__":
+    main()
