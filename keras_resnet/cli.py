@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-import tempfile
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -13,6 +10,7 @@ from typing import Any
 import click
 
 import keras_resnet
+from keras_resnet import runtime
 from keras_resnet.cost import Cost, cost_of, estimate_cost
 from keras_resnet.errors import UserError
 from keras_resnet.plan import Conv, Plan, Pool, Shape, make_plan
@@ -39,7 +37,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(keras_resnet.__version__)
 def main() -> None:
-    """Residual networks for Keras: list, train, evaluate, predict."""
+    """Residual networks for Keras: list, train, evaluate, predict, doctor."""
 
 
 @main.command("list")
@@ -219,7 +217,7 @@ def train(
     chosen = chosen.over(epochs or chosen.epochs)
     changes = {"model": spec, "batch_size": batch_size}
     chosen = chosen.replace(**{k: v for k, v in changes.items() if v is not None})
-    _prepare_tensorflow()
+    runtime.prepare()
     from rich.console import Console
 
     from keras_resnet import runfolder
@@ -269,7 +267,7 @@ def evaluate(run: Path, as_json: bool) -> None:
     from keras_resnet import runfolder
 
     runfolder.check_trained(run)
-    _prepare_tensorflow()
+    runtime.prepare()
     from keras_resnet.training import evaluate as run_evaluation
 
     metrics = run_evaluation(run)
@@ -300,7 +298,7 @@ def predict(model: Path, images: tuple[Path, ...], top: int, as_json: bool) -> N
     is_saved_model = (model / "saved_model.pb").is_file()
     if not is_saved_model:
         runfolder.check_trained(model)
-    _prepare_tensorflow()
+    runtime.prepare()
     from keras_resnet.prediction import predict_files
 
     predictions = predict_files(model, images)
@@ -318,6 +316,48 @@ def predict(model: Path, images: tuple[Path, ...], top: int, as_json: bool) -> N
     for path, ranked in predictions:
         guesses = "  ".join(f"{name} {share:.1%}" for name, share in ranked[:top])
         click.echo(f"{path}: {guesses}")
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(names: tuple[str, ...], as_json: bool) -> None:
+    """Show what networks run on here, how, and what to change.
+
+    For each of NAMES, the convolutions are counted by the way in which this machine
+    trains them: by TensorFlow's native op, by Winograd's method, or by a split of
+    groups.
+
+    Example: keras-resnet doctor resnet50
+    """
+    names = names or ("resnet50", "resnext50_32x4d", "wrn_28_10", "cifar_resnet20")
+    plans = {name: make_plan(get_spec(name)) for name in names}
+    runtime.prepare()
+    from keras_resnet.convolution import PATHS, count_paths
+
+    versions = runtime.versions()
+    facts = runtime.describe()
+    paths = {name: count_paths(plan) for name, plan in plans.items()}
+    remedies = runtime.remedies()
+    if as_json:
+        fields = {"versions": versions, "convolutions": paths, "remedies": remedies}
+        click.echo(json.dumps(facts | fields, indent=2))
+        return
+    table = _table("", "")
+    table.show_header = False
+    for key, value in (facts | versions).items():
+        if isinstance(value, bool):
+            value = "on" if value else "off"
+        elif isinstance(value, list):
+            value = ", ".join(value)
+        table.add_row(key.replace("_", " "), str(value))
+    _print(table)
+    table = _table("convolutions in training", *(f"{path}>" for path in PATHS))
+    for name, counts in paths.items():
+        table.add_row(name, *(str(counts[path]) for path in PATHS))
+    _print(table)
+    for remedy in remedies or ["nothing to change"]:
+        click.echo(remedy)
 
 
 def _spec(name: str | None, file: Path | None) -> ResNetSpec | None:
@@ -346,33 +386,6 @@ def _save(path: Path, text: str) -> None:
         runfolder.write_text(path, text)
     except OSError as error:
         raise SpecError(f"file: can't write {path}: {error.strerror}") from None
-
-
-def _prepare_tensorflow() -> None:
-    """Imports TensorFlow, quietly and with oneDNN's kernels.
-
-    They are off by default on some processors, and much faster.
-    """
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1"):
-        return
-    # While it starts, TensorFlow writes a dozen lines that no setting silences; they
-    # are held back, and shown if it does not start.
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            import tensorflow as tf
-
-            tf.config.list_physical_devices()
-        except BaseException:
-            held.seek(0)
-            os.write(terminal, held.read())
-            raise
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
 
 
 def _table(*columns: str, title: str | None = None) -> Any:

@@ -1,0 +1,167 @@
+"""What TensorFlow runs on here, and what of it makes these networks slow.
+
+oneDNN is switched on before TensorFlow is imported or never: a command's process does
+so (`prepare`); a library must not, and says where it is off (`warn_once`).
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import platform
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+# Those that kernels of convolutions are written for, the widest last.
+INSTRUCTION_SETS = ("fma", "avx2", "avx512f", "avx512_bf16", "amx_tile", "asimd", "sve")
+PACKAGES = ("keras-residual", "tensorflow", "keras", "numpy", "mlflow", "scikit-learn")
+
+
+class SlowKernels(UserWarning):
+    """Training and inference will take longer than they need."""
+
+
+def prepare() -> None:
+    """Imports TensorFlow quietly and with oneDNN's kernels.
+
+    They are off by default on some processors, and much faster. TensorFlow takes a
+    thread a core of the machine; where a container's quota is smaller, it takes that
+    many. Settings of the user's environment win.
+    """
+    os.environ.setdefault(ONEDNN, "1")
+    cores = usable_cores()
+    if cores < (os.cpu_count() or cores):
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(cores))
+        os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(cores))
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1"):
+        return
+    # While it starts, TensorFlow writes a dozen lines that no setting silences; they
+    # are held back, and shown if it does not start.
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+        except BaseException:
+            held.seek(0)
+            os.write(terminal, held.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Processor cores of this process: by its affinity and its container's quota."""
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    try:
+        if (cgroup / "cpu.max").is_file():
+            quota, period = (cgroup / "cpu.max").read_text().split()
+        else:
+            quota = (cgroup / "cpu/cpu.cfs_quota_us").read_text()
+            period = (cgroup / "cpu/cpu.cfs_period_us").read_text()
+        if float(quota) > 0:
+            cores = min(cores, max(1, round(float(quota) / float(period))))
+    except (OSError, ValueError):
+        pass  # no quota, or "max"
+    return cores
+
+
+def has_gpu() -> bool:
+    """Whether TensorFlow sees a GPU."""
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def onednn_is_on() -> bool:
+    """Whether TensorFlow's CPU kernels are oneDNN's."""
+    from tensorflow.python.util import _pywrap_util_port
+
+    return bool(_pywrap_util_port.IsMklEnabled())
+
+
+def remedies() -> list[str]:
+    """What to change here to train faster, a sentence each."""
+    found = []
+    # TensorFlow for macOS is built without it.
+    if not (has_gpu() or onednn_is_on() or platform.system() == "Darwin"):
+        found.append(
+            f"oneDNN is off, whose kernels are up to several times faster on CPU: set "
+            f"{ONEDNN}=1 in the environment before TensorFlow is imported"
+        )
+    import tensorflow as tf
+
+    threads = tf.config.threading.get_intra_op_parallelism_threads()
+    threads = threads or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0))
+    cores = usable_cores()
+    if (threads or os.cpu_count() or cores) > cores:
+        found.append(
+            f"TensorFlow takes {threads or os.cpu_count()} threads on {cores} usable "
+            f"cores: set TF_NUM_INTRAOP_THREADS={cores} in the environment"
+        )
+    return found
+
+
+@functools.cache
+def warn_once() -> None:
+    """Warns of what slows training down here, the first time that it is called.
+
+    To silence it: `warnings.simplefilter("ignore", keras_resnet.runtime.SlowKernels)`.
+    """
+    for remedy in remedies():
+        warnings.warn(remedy, SlowKernels, stacklevel=3)
+
+
+def processor() -> tuple[str, list[str]]:
+    """The processor's name, and its instruction sets that matter here."""
+    name, flags = platform.processor() or platform.machine(), ""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        lines = [line.partition(":") for line in info.read_text().splitlines()]
+        facts = {key.strip(): value.strip() for key, _, value in reversed(lines)}
+        name = facts.get("model name", name)
+        flags = facts.get("flags") or facts.get("Features", "")
+    return name, [flag for flag in INSTRUCTION_SETS if flag in flags.split()]
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python and of the packages that matter; None for what is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def describe() -> dict[str, Any]:
+    """Devices, processor, kernels and threads of this process."""
+    import keras
+    import tensorflow as tf
+
+    name, sets = processor()
+    return {
+        "devices": [device.name for device in tf.config.list_physical_devices()],
+        "processor": name,
+        "instruction_sets": sets,
+        "cores": os.cpu_count(),
+        "usable_cores": usable_cores(),
+        "threads": tf.config.threading.get_intra_op_parallelism_threads()
+        or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0))
+        or os.cpu_count(),
+        "onednn": onednn_is_on(),
+        "precision": keras.mixed_precision.global_policy().name,
+        "backend": keras.backend.backend(),
+    }
