@@ -1,10 +1,20 @@
 from __future__ import annotations
 
+import json
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from conftest import ROOT
 
-from keras_resnet.optimizers import SGD
+from keras_resnet import build
+from keras_resnet.optimizers import SGD, WarmUp, step_decay
+
+TORCH = ROOT / "tests/golden/torch_sgd.json"
+RATES = [0.1] * 6 + [0.01] * 6  # across a drop
+GRADIENTS = np.random.default_rng(0).normal(size=(len(RATES), 3)).astype("float32")
+START = np.array([2.0, -1.0, 0.5], "float32")
 
 
 def run(optimizer, gradients, start=2.0):
@@ -18,8 +28,9 @@ def run(optimizer, gradients, start=2.0):
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_coupled_decay_goes_through_the_momentum(nesterov):
-    rate, momentum, l2 = 0.1, 0.9, 0.05
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_rate_in_velocity_in_closed_form(momentum, nesterov):
+    rate, l2 = 0.1, 0.05
     gradients = [1.0, -0.5, 0.25, 0.0]
     expected, weight, velocity = [], 2.0, 0.0
     for gradient in gradients:
@@ -28,14 +39,69 @@ def test_coupled_decay_goes_through_the_momentum(nesterov):
         step = momentum * velocity - rate * gradient if nesterov else velocity
         weight += step
         expected.append(weight)
-    path = run(SGD(rate, momentum=momentum, nesterov=nesterov, l2=l2), gradients)
-    np.testing.assert_allclose(path, expected, rtol=1e-6)
+    optimizer = SGD(rate, momentum=momentum, nesterov=nesterov and momentum > 0, l2=l2)
+    if momentum or not nesterov:
+        np.testing.assert_allclose(run(optimizer, gradients), expected, rtol=1e-6)
+
+
+def torch_path(torch, nesterov, l2):
+    weight = torch.nn.Parameter(torch.tensor(START))
+    optimizer = torch.optim.SGD(
+        [weight], 1.0, momentum=0.9, nesterov=nesterov, weight_decay=l2
+    )
+    path = []
+    for rate, gradient in zip(RATES, GRADIENTS, strict=True):
+        optimizer.param_groups[0]["lr"] = rate
+        weight.grad = torch.tensor(gradient)
+        optimizer.step()
+        path.append(weight.detach().tolist())
+    return path
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("l2", [0.0, 0.05])
+def test_rate_outside_velocity_is_torch_step_by_step(nesterov, l2, update_golden):
+    key = f"nesterov={nesterov}, weight_decay={l2}"
+    if update_golden:
+        import torch
+
+        recorded = json.loads(TORCH.read_text()) if TORCH.exists() else {}
+        recorded |= {"torch": torch.__version__, key: torch_path(torch, nesterov, l2)}
+        TORCH.write_text(json.dumps(recorded, indent=1, sort_keys=True) + "\n")
+    schedule = step_decay(0.1, [6], 0.1)
+    optimizer = SGD(
+        schedule, momentum=0.9, nesterov=nesterov, l2=l2, rate_in_velocity=False
+    )
+    weight = keras.Variable(START)
+    path = []
+    for gradient in GRADIENTS:
+        optimizer.apply([tf.constant(gradient)], [weight])
+        path.append(weight.numpy())
+    expected = json.loads(TORCH.read_text())[key]
+    np.testing.assert_allclose(path, expected, rtol=2e-6, atol=2e-7)
+
+
+def test_the_forms_differ_after_a_drop_of_the_rate_only():
+    gradients = [1.0] * 12
+    paths = [
+        np.diff(
+            run(
+                SGD(step_decay(0.1, [6]), momentum=0.9, rate_in_velocity=inside),
+                gradients,
+                0.0,
+            ),
+            prepend=0,
+        )
+        for inside in (True, False)
+    ]
+    np.testing.assert_allclose(paths[0][:6], paths[1][:6], rtol=1e-5)
+    assert abs(paths[0][6]) > 5 * abs(paths[1][6])
 
 
 def test_without_decay_it_is_keras_sgd():
     gradients = [1.0, -0.5, 0.25]
     stock = run(keras.optimizers.SGD(0.1, momentum=0.9), gradients)
-    assert run(SGD(0.1, momentum=0.9), gradients) == stock
+    np.testing.assert_allclose(run(SGD(0.1, momentum=0.9), gradients), stock, rtol=1e-6)
 
 
 def test_coupled_decay_is_stronger_than_decoupled_by_one_over_one_minus_momentum():
@@ -45,9 +111,92 @@ def test_coupled_decay_is_stronger_than_decoupled_by_one_over_one_minus_momentum
     assert np.log(coupled / 2) / np.log(decoupled / 2) == pytest.approx(10, rel=0.05)
 
 
+def test_decay_may_leave_out_biases_and_batch_norms():
+    kernel, bias = keras.Variable(np.ones((2, 2))), keras.Variable(np.ones(2))
+    optimizer = SGD(0.1, l2=0.5, l2_on_vectors=False)
+    optimizer.apply([tf.zeros((2, 2)), tf.zeros(2)], [kernel, bias])
+    np.testing.assert_allclose(kernel, np.full((2, 2), 0.95))
+    np.testing.assert_allclose(bias, np.ones(2))
+
+
+def test_clipping_averages_and_accumulation_of_keras_work():
+    weight = keras.Variable([2.0])
+    optimizer = SGD(
+        0.1, momentum=0.9, clipvalue=0.5, use_ema=True, gradient_accumulation_steps=2
+    )
+    for _ in range(2):
+        optimizer.apply([tf.constant([4.0])], [weight])
+    np.testing.assert_allclose(weight, [2.0 - 0.1 * 0.5], rtol=1e-6)
+
+
+def compiled(tiny_spec):
+    model = build(tiny_spec)
+    model.compile(
+        SGD(0.1, momentum=0.9, l2=1e-4),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    return model
+
+
+def test_a_step_is_traced_once_with_one_kernel_a_variable(tiny_spec):
+    model = compiled(tiny_spec)
+    traces, step = [], model.train_step
+
+    def train_step(data):
+        traces.append(tf.compat.v1.get_default_graph())
+        return step(data)
+
+    model.train_step = train_step
+    model.fit(np.zeros((2, 8, 8, 1)), np.zeros(2), verbose=0)
+    [graph] = traces
+    kernels = [op for op in graph.get_operations() if "Momentum" in op.type]
+    assert len(kernels) == len(model.trainable_variables)
+    assert {op.type for op in kernels} == {"ResourceApplyKerasMomentum"}
+
+
+def test_under_a_strategy_steps_are_the_same(tiny_spec):
+    devices = tf.config.list_logical_devices("CPU")
+    strategy = tf.distribute.MirroredStrategy(devices[:1])
+    x = np.random.default_rng(0).normal(size=(4, 8, 8, 1))
+    results = []
+    for scope in (strategy.scope(), tf.distribute.get_strategy().scope()):
+        with scope:
+            keras.utils.set_random_seed(0)
+            model = compiled(tiny_spec)
+        model.fit(x, np.arange(4), epochs=2, verbose=0, shuffle=False)
+        results.append(model.get_weights())
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
 def test_config_round_trip():
-    optimizer = SGD(0.1, momentum=0.9, l2=1e-4)
+    optimizer = SGD(
+        WarmUp(step_decay(0.1, [3, 5]), 2, start=0.1),
+        momentum=0.9,
+        l2=1e-4,
+        l2_on_vectors=False,
+        rate_in_velocity=False,
+    )
     config = keras.optimizers.serialize(optimizer)
-    restored = keras.optimizers.deserialize(config)
+    restored = keras.optimizers.deserialize(json.loads(json.dumps(config)))
     assert type(restored) is SGD
-    assert restored.l2 == 1e-4
+    assert restored.get_config() == optimizer.get_config()
+
+
+def rates(schedule, steps):
+    return [float(schedule(step)) for step in range(steps)]
+
+
+def test_step_decay_drops_at_its_steps():
+    np.testing.assert_allclose(
+        rates(step_decay(0.1, [2, 4], 0.2), 6), [0.1, 0.1, 0.02, 0.02, 0.004, 0.004]
+    )
+
+
+def test_warm_up_is_gradual_or_constant_and_then_the_schedule():
+    np.testing.assert_allclose(
+        rates(WarmUp(0.8, 4, start=0.25), 6), [0.2, 0.35, 0.5, 0.65, 0.8, 0.8]
+    )
+    held = WarmUp(step_decay(0.1, [4]), 2, start=0.1, gradual=False)
+    np.testing.assert_allclose(rates(held, 5), [0.01, 0.01, 0.1, 0.1, 0.01])
+    np.testing.assert_allclose(rates(WarmUp(0.1, 0), 2), [0.1, 0.1])

@@ -38,7 +38,6 @@ def test_json_may_name_a_preset():
         ({"drops": [0.5]}, r"recipe: drops: \[0\.5\] with schedule 'cosine'"),
         ({"schedule": "steps"}, r"recipe: drops: \[\] with schedule 'steps'"),
         ({"warmup_epochs": 40}, "fewer than the 25 epochs"),
-        ({"schedule": "constant"}, "warmup_epochs: 2 needs schedule 'cosine'"),
         ({"momentum": 1}, "recipe: momentum: 1 "),
         ({"augment": {"pad": -1}}, "recipe: augment: .* is not"),
         ({"augment": {"pat": 1}}, "recipe: augment: pat: not a field; the fields are"),
@@ -126,3 +125,12 @@ def test_other_lengths_keep_the_share_of_the_warm_up():
 
 def test_augment_is_data():
     assert DIGITS.replace(augment=Augment(pad=2)).augment.pad == 2
+
+
+def test_steps_warm_up_too():
+    recipe = DIGITS.replace(
+        epochs=10, schedule="steps", drops=(0.5,), learning_rate=0.4, warmup_epochs=2
+    )
+    schedule = recipe._learning_rates(steps=10)
+    rates = [float(schedule(step)) for step in (0, 10, 20, 49, 50)]
+    np.testing.assert_allclose(rates, [0.0, 0.2, 0.4, 0.4, 0.04], rtol=1e-6)

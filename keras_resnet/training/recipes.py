@@ -35,10 +35,15 @@ class Recipe:
             `drops`.
         drops: fractions of the training after which the learning rate drops.
         drop: factor of each drop.
-        warmup_epochs: epochs of linear increase from zero.
-        momentum: of SGD, with the learning rate inside the velocity (Caffe, Keras).
+        warmup_epochs: epochs of linear increase from zero; drops count from the start
+            of the training, the cosine from the end of the warm-up.
+        momentum: of SGD.
+        rate_in_velocity: whether the learning rate is inside the momentum's velocity
+            (Caffe, Keras; He 2015) or outside (torch; the later papers): they differ
+            after each drop.
         nesterov: Nesterov's momentum.
-        l2: coupled weight decay, on all parameters.
+        l2: coupled weight decay.
+        l2_on_vectors: whether biases and batch norms' gamma and beta decay too.
         augment: random changes of the training images.
         source: paper, table and what to expect.
     """
@@ -53,8 +58,10 @@ class Recipe:
     drop: float = 0.1
     warmup_epochs: float = 0.0
     momentum: float = 0.9
+    rate_in_velocity: bool = True
     nesterov: bool = False
     l2: float = 1e-4
+    l2_on_vectors: bool = True
     augment: Augment = dataclasses.field(default_factory=Augment)
     source: str = ""
 
@@ -72,12 +79,10 @@ class Recipe:
                 f"recipe: drops: {list(self.drops)} with schedule {self.schedule!r}; "
                 "'steps' needs them, the others have none"
             )
-        if self.warmup_epochs and (
-            self.schedule != "cosine" or self.warmup_epochs >= self.epochs
-        ):
+        if self.warmup_epochs >= self.epochs:
             raise RecipeError(
-                f"recipe: warmup_epochs: {self.warmup_epochs:g} needs schedule "
-                f"'cosine' and to be fewer than the {self.epochs} epochs"
+                f"recipe: warmup_epochs: {self.warmup_epochs:g} are not fewer than the "
+                f"{self.epochs} epochs"
             )
 
     def replace(self, **changes: Any) -> Recipe:
@@ -150,6 +155,8 @@ class Recipe:
                 momentum=self.momentum,
                 nesterov=self.nesterov,
                 l2=self.l2,
+                l2_on_vectors=self.l2_on_vectors,
+                rate_in_velocity=self.rate_in_velocity,
             ),
             "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             "metrics": ["accuracy"],
@@ -165,6 +172,8 @@ class Recipe:
         """The schedule in steps."""
         from keras import optimizers
 
+        from keras_resnet.optimizers import WarmUp, step_decay
+
         total, warmup = self.epochs * steps, round(self.warmup_epochs * steps)
         if self.schedule == "cosine":
             return optimizers.schedules.CosineDecay(
@@ -173,14 +182,11 @@ class Recipe:
                 warmup_target=self.learning_rate if warmup else None,
                 warmup_steps=warmup,
             )
+        rates = self.learning_rate
         if self.schedule == "steps":
-            rates = [
-                self.learning_rate * self.drop**i for i in range(len(self.drops) + 1)
-            ]
-            # Keras keeps the old rate at the boundary itself: one step less.
-            boundaries = [round(drop * total) - 1 for drop in self.drops]
-            return optimizers.schedules.PiecewiseConstantDecay(boundaries, rates)
-        return self.learning_rate
+            drops = [round(drop * total) for drop in self.drops]
+            rates = step_decay(self.learning_rate, drops, self.drop)
+        return WarmUp(rates, warmup) if warmup else rates
 
 
 def _positive_int(value: Any) -> bool:
@@ -215,7 +221,9 @@ _CHECKS: dict[str, tuple[Any, str]] = {
     "drop": (_number, "a number, not negative"),
     "warmup_epochs": (_number, "a number, not negative"),
     "momentum": (lambda value: _number(value) and value < 1, "a number from 0 to 1"),
+    "rate_in_velocity": (lambda value: type(value) is bool, "true or false"),
     "nesterov": (lambda value: type(value) is bool, "true or false"),
+    "l2_on_vectors": (lambda value: type(value) is bool, "true or false"),
     "l2": (_number, "a number, not negative"),
     "augment": (
         lambda value: (
