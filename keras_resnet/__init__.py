@@ -36,6 +36,7 @@ _MODULES = (
     "layers",
     "optimizers",
     "resnext",
+    "runtime",
     "serving",
     "surgery",
     "tracking",
@@ -62,6 +63,7 @@ __all__ = [
     "make_plan",
     "optimizers",
     "resnext",
+    "runtime",
     "serving",
     "surgery",
     "tracking",
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
         layers,
         optimizers,
         resnext,
+        runtime,
         serving,
         surgery,
         tracking,
@@ -111,7 +114,7 @@ def __dir__() -> list[str]:
 
 
 def _register(_: Any) -> None:
-    for module in ("layers", "optimizers"):
+    for module in ("layers", "optimizers", "recompute"):
         importlib.import_module(f"{__name__}.{module}")
 
 

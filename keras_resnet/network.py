@@ -9,10 +9,11 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from keras_resnet import blocks
+from keras_resnet import blocks, runtime
 from keras_resnet.errors import UserError
 from keras_resnet.plan import make_plan
 from keras_resnet.presets import get_spec
+from keras_resnet.recompute import Recomputing
 from keras_resnet.spec import ResNetSpec, SpecError
 
 PixelStats = tuple[Sequence[float], Sequence[float]]
@@ -28,6 +29,7 @@ def build(
     classifier_activation: str | None = None,
     pixel_stats: PixelStats | None = None,
     input_tensor: Any = None,
+    recompute: bool = False,
     **changes: Any,
 ) -> keras.Model:
     """Builds a network as a functional model, layers named as keras.applications'.
@@ -44,6 +46,9 @@ def build(
         pixel_stats: (mean, standard deviation) of each channel; the model then takes
             raw pixels and normalizes them itself, in float32.
         input_tensor: a Keras tensor to build on instead of a new input.
+        recompute: whether training keeps only the inputs of units and computes their
+            activations again: less memory, a third more computation. What the model
+            computes is the same.
         **changes: other fields of the spec.
 
     Returns:
@@ -68,6 +73,7 @@ def build(
             f"pooling: {pooling!r} needs include_top=False and a network of images"
         )
     plan = make_plan(spec)
+    runtime.warn_once()
     inputs, x = stem_input(spec, pixel_stats, input_tensor)
     x = blocks.chain(plan.stem, x, spec)
     for unit in plan.units:
@@ -83,7 +89,7 @@ def build(
             x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(x)
         elif pooling == "max":
             x = keras.layers.GlobalMaxPooling2D(name="max_pool")(x)
-    model = keras.Model(inputs, x, name=spec.name)
+    model = (Recomputing if recompute else keras.Model)(inputs, x, name=spec.name)
     model.spec = spec  # for surgery; files don't keep it
     return model
 

@@ -44,9 +44,8 @@ def to_stock(model: keras.Model) -> keras.Model:
     stock = keras.models.clone_model(model, clone_function=clone)
     for layer in model.layers:
         stock.get_layer(layer.name).set_weights(layer.get_weights())
-    if stock.compiled:  # as a compiled model's clone is, with our optimizer
-        stock = keras.Model(stock.inputs, stock.outputs, name=model.name)
-    return stock
+    # The clone has the model's class and, of a compiled model, our optimizer.
+    return keras.Model(stock.inputs, stock.outputs, name=model.name)
 
 
 def _merged(layer: Any, merge: Any) -> keras.Model:
