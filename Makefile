@@ -25,7 +25,7 @@ bench: $(VENV)/installed-bench  ## the short form of the comparisons
 	$(BIN)/python -m benchmarks.inference --batch 1 --repeats 3
 	$(BIN)/python -m benchmarks.startup --case cifar_resnet20 --case cifar_resnet110 --repeats 1
 	$(BIN)/python -m benchmarks.memory --case cifar_resnet110
-	$(BIN)/python -m benchmarks.grouped_convolution
+	$(BIN)/python -m benchmarks.convolution
 	$(BIN)/python -m benchmarks.stochastic_depth
 
 clean:

@@ -32,6 +32,7 @@ COLUMNS = {
     "network": ("case", ""),
     "peer": ("peer", ""),
     "MiB an image": ("slope", ".1f"),
+    "estimate": ("estimate", ".1f"),
     "of the estimate": ("estimate_ratio", ".2f"),
     "it / ours": ("it_over_ours", ".2f"),
     "MiB without images": ("intercept", ".0f"),
@@ -77,17 +78,12 @@ def main(
             if slopes.get("ours") and "slope" in record:
                 record["it_over_ours"] = record["slope"] / slopes["ours"]
         records += found
-    estimates = ", ".join(
-        f"{case} {_estimate(case):.1f}"
-        for case in dict.fromkeys(r["case"] for r in records)
-    )
     report.show(
         "Memory in training",
         COLUMNS,
         records,
         f"Slope of the peak resident set over the batch size, after {STEPS + 1} steps, "
-        "a fresh process each. Estimates of `estimate_cost`, MiB an image: "
-        f"{estimates}.",
+        "a fresh process each.",
     )
     report.write(out, "memory", records)
     report.bars(
@@ -101,8 +97,9 @@ def main(
     )
 
 
-def _estimate(case: str) -> float:
-    return estimate_cost(get_spec(case)).training_memory / MIB
+def _estimate(case: str, peer: str) -> float:
+    recompute = TRAINING[peer].options.get("recompute", False)
+    return estimate_cost(get_spec(case), recompute=recompute).training_memory / MIB
 
 
 def _measure(
@@ -122,8 +119,8 @@ def _measure(
     return record | {
         "slope": slope,
         "intercept": intercept,
-        "estimate": _estimate(case),
-        "estimate_ratio": slope / _estimate(case),
+        "estimate": _estimate(case, peer),
+        "estimate_ratio": slope / _estimate(case, peer),
     }
 
 

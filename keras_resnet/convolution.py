@@ -174,15 +174,17 @@ def _winograd(x: Any, kernel: Any) -> Any:
     """A 3x3 "same" convolution as products of 36 transformed planes."""
 
     def gradient(above: Any) -> Any:
-        # The transposes of what `product` and its transforms do. The planes of x are
-        # made again, as they take 2.25 times its memory. Without the dependency,
-        # TensorFlow would see that they are the forward pass's, and keep those.
+        # The transposes of what `product` and its transforms do. Planes take 2.25
+        # times the memory of their image: so those of x are made again (without the
+        # dependency, TensorFlow would see that they are the forward pass's, and keep
+        # those), and are gone before the input's gradient is begun.
         with tf.control_dependencies([above]):
             again = tf.identity(x)
         planes = _planes_of_output(above)
         to_kernel = tf.matmul(_planes_of_input(again), planes, transpose_a=True)
+        with tf.control_dependencies([to_kernel]):
+            to_input = tf.matmul(planes, _planes_of_filter(kernel), transpose_b=True)
         to_kernel = _transformed(to_kernel, _FILTER_2D, transpose=True)
-        to_input = tf.matmul(planes, _planes_of_filter(kernel), transpose_b=True)
         return _input_of_planes(to_input, x), tf.reshape(to_kernel, kernel.shape)
 
     product = tf.matmul(_planes_of_input(x), _planes_of_filter(kernel))

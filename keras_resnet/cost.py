@@ -13,11 +13,15 @@ from typing import NamedTuple, cast
 from keras_resnet.plan import (
     Conv,
     Dense,
+    Dropout,
     Merge,
     Norm,
     Op,
     Plan,
+    Pool,
     Relu,
+    Skip,
+    Unit,
     channels_of,
     make_plan,
 )
@@ -25,6 +29,8 @@ from keras_resnet.spec import ResNetSpec
 
 GATES = ("exclusive_gate", "shortcut_gate")  # merges with a 1x1 convolution
 FLOAT32 = 4  # bytes
+# Tensors of a unit's shape that its gradient takes while it is computed, as measured.
+WORKING = 4
 
 
 class Cost(NamedTuple):
@@ -37,9 +43,11 @@ class Cost(NamedTuple):
             "FLOPs". None where the image size is open.
         activations: scalars that convolutions and dense layers put out. None where
             the image size is open.
-        training_memory: bytes of float32 that backpropagation keeps for an image:
-            the inputs of weighted layers, batch norms and ReLUs, each once. An
-            estimate that leaves out workspaces. None where the image size is open.
+        training_memory: bytes of float32 that backpropagation keeps for an image, by
+            which memory grows with the batch: what convolutions, dense layers, batch
+            norms and gates take in, what ReLUs and max pools put out, each once. Within
+            20 % of what `benchmarks/memory.py` measures. None where the image size is
+            open.
     """
 
     params: int
@@ -49,19 +57,27 @@ class Cost(NamedTuple):
     training_memory: int | None
 
 
-def estimate_cost(network: ResNetSpec | Plan) -> Cost:
+def estimate_cost(network: ResNetSpec | Plan, *, recompute: bool = False) -> Cost:
     """Costs of a spec or plan, exact but for the memory.
+
+    Args:
+        network: a spec or a plan.
+        recompute: whether the units' activations are computed again in training, as
+            `build(..., recompute=True)` does. Concerns the memory only.
 
     Raises:
         SpecError: the spec's image is too small for its strides.
     """
     plan = network if isinstance(network, Plan) else make_plan(network)
-    return cost_of(plan.ops, known_size=None not in plan.spec.input_shape)
+    known_size = None not in plan.spec.input_shape
+    cost = cost_of(plan.ops, known_size=known_size)
+    memory = _training_memory(plan, recompute) if known_size else None
+    return cost._replace(training_memory=memory)
 
 
 def cost_of(ops: Iterable[Op], *, known_size: bool = True) -> Cost:
-    """Costs of some layers of a plan."""
-    params = moving = macs = activations = kept = 0
+    """Costs of some layers of a plan, without their memory."""
+    params = moving = macs = activations = 0
     for op in ops:
         channels = channels_of(op.shape)
         pixels = prod(cast("tuple[int, ...]", op.shape[:-1])) if known_size else 0
@@ -73,15 +89,74 @@ def cost_of(ops: Iterable[Op], *, known_size: bool = True) -> Cost:
             params += weights + channels * op.bias
             macs += weights * pixels
             activations += channels * pixels
-            kept += channels * pixels
         elif isinstance(op, Norm):
             params += 2 * channels
             moving += 2 * channels
-        elif isinstance(op, Relu):
-            kept += channels * pixels
         elif isinstance(op, Merge) and op.kind in GATES:
             params += channels * channels + channels
             macs += channels * channels * pixels
     if not known_size:
         return Cost(params, params + moving, None, None, None)
-    return Cost(params, params + moving, macs, activations, kept * FLOAT32)
+    return Cost(params, params + moving, macs, activations, None)
+
+
+class _Tensor:
+    """What one layer puts out for an image, and whether the gradient needs it."""
+
+    __slots__ = ("kept", "size")
+
+    def __init__(self, op: Op, kept: bool = False) -> None:
+        self.size = prod(cast("tuple[int, ...]", op.shape))
+        self.kept = kept
+
+
+def _training_memory(plan: Plan, recompute: bool) -> int:
+    image = _Tensor(plan.stem[0], kept=True)
+    image.size = prod(cast("tuple[int, ...]", plan.spec.input_shape))
+    tensors = [image]
+    x = _follow(plan.stem, image, tensors)
+    peak = inputs = 0
+    stem = _size(tensors)
+    for unit in plan.units:
+        inner: list[_Tensor] = []
+        inputs += x.size
+        x = _follow_unit(unit, x, inner)
+        if recompute:
+            # When a unit's turn comes, those after it have gone.
+            peak = max(peak, stem + inputs + _size(inner) + WORKING * x.size)
+        tensors += inner
+    if not recompute:
+        _follow(plan.head, x, tensors)
+        peak = _size(tensors)
+    return peak * FLOAT32
+
+
+def _size(tensors: Iterable[_Tensor]) -> int:
+    return sum(tensor.size for tensor in tensors if tensor.kept)
+
+
+def _follow(ops: Iterable[Op], x: _Tensor, tensors: list[_Tensor]) -> _Tensor:
+    """What comes of x; the tensors on the way are collected."""
+    for op in ops:
+        if isinstance(op, Skip):
+            continue
+        pools = isinstance(op, Pool) and op.kind == "max"
+        x.kept |= pools or isinstance(op, Conv | Dense | Norm)
+        x = _Tensor(op, kept=pools or isinstance(op, Relu | Dropout))
+        tensors.append(x)
+    return x
+
+
+def _follow_unit(unit: Unit, x: _Tensor, tensors: list[_Tensor]) -> _Tensor:
+    x = _follow(unit.shared, x, tensors)
+    residual = _follow(unit.residual, x, tensors)
+    if unit.merge:
+        shortcut = _follow(unit.shortcut, x, tensors)
+        x = _Tensor(unit.merge)
+        if unit.merge.kind in GATES:
+            shortcut.kept = residual.kept = True
+            tensors.append(_Tensor(unit.merge, kept=True))  # the gate
+        tensors.append(x)
+    else:
+        x = residual
+    return _follow(unit.after, x, tensors)

@@ -115,6 +115,7 @@ MISTAKES = [
     (["train", "--folder", "folder"], "folder exists and is not a run"),
     (["train", "--folder", "notes.txt"], "notes.txt is a file"),
     (["train", "--folder", "notes.txt/run"], "can't write to notes.txt/run"),
+    (["doctor", "resnet51"], "no preset is named 'resnet51'"),
     (["train", "--epochs", "0"], "0 is not in the range"),
     (["train", "--seed", "-1"], "-1 is not in the range"),
     (["evaluate", "folder"], "folder is not a run folder"),
@@ -185,3 +186,17 @@ def test_the_main_job(workplace):
         2,
         "Error: folder: runs/mine holds a finished run; name a new folder\n",
     )
+
+
+def test_doctor_tells_paths_and_remedies():
+    told = json.loads(invoke("doctor", "wrn_28_10", "--json").output)
+    assert sum(told["convolutions"]["wrn_28_10"].values()) == 28
+    assert told["onednn"] is True
+    assert told["versions"]["tensorflow"]
+    shown = invoke("doctor", "cifar_resnet20")
+    assert "oneDNN" not in shown.output.splitlines()[-1]  # the suite has it on
+    assert "onednn" in shown.output
+    assert shown.exit_code == 0
+    wrong = invoke("doctor", "resnet51")
+    assert wrong.exit_code == 2
+    assert "resnet51" in wrong.output

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import targets
+from conftest import ROOT
 
-from keras_resnet import Cost, estimate_cost, get_spec, wide_resnet
+from keras_resnet import Cost, cifar_resnet, estimate_cost, get_spec, wide_resnet
+from keras_resnet.cost import WORKING
+
+MEMORY = ROOT / "benchmarks/results/memory.json"
 
 ROWS = targets.rows()
 
@@ -78,3 +84,30 @@ def test_open_image_size_leaves_only_parameters():
     open_size = estimate_cost(get_spec("resnet18", input_shape=(None, None, 3)))
     known = estimate_cost(get_spec("resnet18"))
     assert open_size == Cost(known.params, known.total_params, None, None, None)
+
+
+def test_training_memory_by_hand():
+    """The tensors that backpropagation needs, in a network of one basic unit."""
+    spec = cifar_resnet(8, input_shape=(8, 8, 3), widths=(4, 4, 4), stem_width=4)
+    spec = spec.replace(depths=(1,), widths=(4,))
+    image, tensor = 8 * 8 * 3, 8 * 8 * 4
+    # Conv, Norm, Relu of the stem: the convolution's output and the ReLU's.
+    stem = image + 2 * tensor
+    # Conv Norm Relu Conv Norm Add Relu: two convolutions' outputs, two ReLUs'.
+    unit = 4 * tensor
+    pooled = 4
+    assert estimate_cost(spec).training_memory == 4 * (stem + unit + pooled)
+    again = estimate_cost(spec, recompute=True).training_memory
+    assert again == 4 * (stem + tensor + unit + WORKING * tensor)
+
+
+@pytest.mark.parametrize("name", ["resnet50_v1_5", "wrn_28_10", "cifar_resnet110"])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_training_memory_is_near_what_was_measured(name, recompute):
+    measured = {
+        (record["case"], record["peer"]): record["slope"] * 2**20
+        for record in json.loads(MEMORY.read_text())["records"]
+    }
+    estimate = estimate_cost(get_spec(name), recompute=recompute).training_memory
+    peer = "ours+recompute" if recompute else "ours"
+    assert estimate == pytest.approx(measured[name, peer], rel=0.2)

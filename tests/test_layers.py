@@ -181,3 +181,22 @@ x, y = np.zeros((4, 32, 32, 3)), np.zeros(4)
 print(np.isfinite(model.train_on_batch(x, y)))
 """
     assert python(code, TF_ENABLE_ONEDNN_OPTS=onednn) == "True"
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("training", [False, True])
+def test_mixed_precision_equals_keras(policy, training):
+    x = np.random.default_rng(0).normal(size=(4, 6, 6, 8)).astype("float32")
+    outputs = []
+    for kinds in (layers, keras.layers):
+        net = keras.Sequential(
+            [
+                kinds.Conv2D(16, 3, padding="same", use_bias=False, dtype=policy),
+                kinds.BatchNormalization(dtype=policy),
+            ]
+        )
+        net.build(x.shape)
+        weights = np.random.default_rng(1)
+        net.set_weights([weights.uniform(0.5, 1.5, w.shape) for w in net.weights])
+        outputs.append(np.asarray(net(x, training=training), "float32"))
+    np.testing.assert_allclose(*outputs, rtol=0.02, atol=0.05)
