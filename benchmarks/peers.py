@@ -51,6 +51,11 @@ def train_keras(
     from keras_resnet.surgery import to_stock
 
     data = tf.data.Dataset.from_tensors(_examples(spec, batch)).repeat()
+    # The tuner of tf.data sleeps for ever longer, and the end of `fit` may wait for it:
+    # up to twice the time of the steps.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    data = data.with_options(options)
     started = time.perf_counter()
     model = build(spec, **({"recompute": True} if recompute else {}))
     if stock:

@@ -15,6 +15,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from keras_resnet import runfolder
+
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("keras-residual", "tensorflow", "keras", "torch", "openvino", "numpy")
 # Okabe and Ito (2008): told apart by color-blind readers too.
@@ -107,7 +109,7 @@ def write(out: Path, name: str, records: Records) -> None:
         "records": records,
     }
     out.mkdir(parents=True, exist_ok=True)
-    (out / f"{name}.json").write_text(json.dumps(fields, indent=2) + "\n")
+    runfolder.write_text(out / f"{name}.json", json.dumps(fields, indent=2) + "\n")
 
 
 def bars(

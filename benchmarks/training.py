@@ -115,8 +115,8 @@ def main(
         records += harness.throughputs(
             case, tasks, passes=3, side=side, repeats=repeats, limit=limit
         )
+        report.write(out, "training", records)  # lest an interruption cost it all
     report.show("Training", COLUMNS, records, *notes)
-    report.write(out, "training", records)
     report.bars(
         out,
         "training",

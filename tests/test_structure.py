@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+import warnings
 from pathlib import Path
 
 import pytest
@@ -131,15 +132,17 @@ def test_readme_names_every_command_and_make_target():
 
 
 @pytest.mark.slow
-def test_snippets_of_the_documentation_run():
+@pytest.mark.parametrize("name", ["networks.md", "performance.md"])
+def test_snippets_of_the_documentation_run(name):
     """One after the other, as a reader would."""
     names: dict[str, object] = {}
-    page = (ROOT / "docs" / "networks.md").read_text()
-    for snippet in re.findall(r"```python\n(.*?)```", page, re.S):
-        exec(snippet, names)
+    page = (ROOT / "docs" / name).read_text()
+    with warnings.catch_warnings():  # a page silences some
+        for snippet in re.findall(r"```python\n(.*?)```", page, re.S):
+            exec(snippet, names)
     known = set(keras_resnet.PRESETS)
-    for name in re.findall(r"`((?:cifar_|wide_|keras_)?res\w*\d\w*)`", page):
-        assert name in known, f"docs/networks.md names {name}, which is no preset"
+    for preset in re.findall(r"`((?:cifar_|wide_|keras_)?res\w*\d\w*)`", page):
+        assert preset in known, f"the page names {preset}, which is no preset"
 
 
 def test_readme_snippets_run(workplace, monkeypatch):
