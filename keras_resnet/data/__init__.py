@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from keras_resnet.data.settings import Augment
+from keras_resnet.data.settings import Augment, AugmentError
 from keras_resnet.data.sources import DataError, Images
 
 if TYPE_CHECKING:
     from keras_resnet.data.pipeline import Splits, load
 
-__all__ = ["Augment", "DataError", "Images", "Splits", "load"]
+__all__ = ["Augment", "AugmentError", "DataError", "Images", "Splits", "load"]
 
 
 def __getattr__(name: str) -> Any:

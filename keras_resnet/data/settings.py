@@ -3,17 +3,167 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
+
+from keras_resnet.errors import UserError
+
+PadMode = Literal["mean", "reflect"]
+Policy = Literal["none", "trivial", "rand"]
+
+
+class AugmentError(UserError):
+    """Settings of augmentation that make no sense; the message is one line."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Random changes of training images.
+    """Random changes of training images; the defaults change nothing.
+
+    What an operation leaves empty is filled with the mean pixel: the papers pad with
+    zeros after subtracting the mean. They are applied in the order given here; of
+    `pad`, `scale` and `resize`, which choose the crop, one at most.
 
     Attributes:
-        pad: pixels by which an image may be shifted in each direction; what comes in
-            is the mean pixel (He 2015, section 4.2, pads after subtracting the mean).
+        pad: pixels by which an image may be shifted in each direction (He 2015,
+            section 4.2: 4).
+        pad_mode: what comes in then: "mean", the mean pixel (He 2015), or "reflect",
+            the image mirrored at its edge (Wide ResNet, section 3).
+        scale: least and greatest area of a crop as a share of the image's, with an
+            aspect from 3/4 to 4/3, resized to the network's input (Inception;
+            fb.resnet.torch: 0.08, 1).
+        resize: least and greatest length in pixels of the shorter side, from which a
+            crop of the network's input is taken (He 2015, section 3.4: 256, 480).
         flip: whether left and right are exchanged half of the time.
+        policy: "trivial", one operation of random strength (TrivialAugment, Mueller
+            2021, wide); "rand", `policy_ops` of strength `policy_magnitude`
+            (RandAugment, Cubuk 2019).
+        policy_ops: operations an image, of RandAugment.
+        policy_magnitude: their strength as a share of the strongest (torchvision: 9
+            of 30; Wightman 2021, A3: 6 of 10).
+        color: greatest change of brightness, contrast and saturation, as a share
+            (fb.resnet.torch: 0.4).
+        lighting: standard deviation of the noise along the principal components of
+            ImageNet's colors (AlexNet, section 4.1: 0.1).
+        erase: probability of filling a random rectangle (Zhong 2017: 0.5).
+        mixup: alpha of the Beta distribution of a mean of two images (Zhang 2017:
+            0.2 on ImageNet, 1 on CIFAR).
+        cutmix: alpha of that of the area in which a second image replaces the first
+            (Yun 2019: 1). With mixup, each batch takes one of the two.
     """
 
     pad: int = 0
+    pad_mode: PadMode = "mean"
+    scale: tuple[float, float] | None = None
+    resize: tuple[int, int] | None = None
     flip: bool = False
+    policy: Policy = "none"
+    policy_ops: int = 2
+    policy_magnitude: float = 0.3
+    color: float = 0.0
+    lighting: float = 0.0
+    erase: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field, (check, allowed) in _CHECKS.items():
+            value = getattr(self, field)
+            if isinstance(value, list):
+                value = tuple(value)
+                object.__setattr__(self, field, value)
+            if not check(value):
+                shown = list(value) if isinstance(value, tuple) else value
+                raise AugmentError(f"augment: {field}: {shown!r} is not {allowed}")
+        crops = [name for name in ("pad", "scale", "resize") if getattr(self, name)]
+        if len(crops) > 1:
+            raise AugmentError(
+                f"augment: {crops[0]}: with {crops[1]}, but an image is cropped in one "
+                "way; leave one of them out"
+            )
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed, so that labels are shares of the classes."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, as JSON types."""
+        return {
+            field: list(value) if isinstance(value, tuple) else value
+            for field, value in vars(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Augment:
+        """The inverse of `to_dict`.
+
+        Raises:
+            AugmentError: a field that there isn't, or a value that it can't have.
+        """
+        if not isinstance(fields, Mapping):
+            raise AugmentError(
+                f"augment: {fields!r} is not an object of {', '.join(_CHECKS)}"
+            )
+        unknown = sorted(str(key) for key in fields if key not in _CHECKS)
+        if unknown:
+            raise AugmentError(
+                f"augment: {', '.join(unknown)}: not a field; the fields are "
+                f"{', '.join(_CHECKS)}"
+            )
+        return cls(**fields)
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < float("inf")
+
+
+def _share(value: Any) -> bool:
+    return _number(value) and value <= 1
+
+
+def _range(value: Any, kind: Callable[[Any], bool]) -> bool:
+    return value is None or (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and all(kind(end) and end > 0 for end in value)
+        and value[0] <= value[1]
+    )
+
+
+def _integer(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _one_of(choices: Any) -> tuple[Callable[[Any], bool], str]:
+    names = get_args(choices)
+    return (
+        lambda value: isinstance(value, str) and value in names,
+        "one of " + ", ".join(map(repr, names)),
+    )
+
+
+_ALPHA = (_number, "a number, not negative")
+_SHARE = (_share, "a number from 0 to 1")
+
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "pad": (_integer, "a number of pixels, not negative"),
+    "pad_mode": _one_of(PadMode),
+    "scale": (
+        lambda value: _range(value, _share),
+        "two increasing shares of the area, from 0 to 1",
+    ),
+    "resize": (
+        lambda value: _range(value, _integer),
+        "two increasing lengths of the shorter side in pixels",
+    ),
+    "flip": (lambda value: type(value) is bool, "true or false"),
+    "policy": _one_of(Policy),
+    "policy_ops": (lambda value: _integer(value) and value > 0, "a positive integer"),
+    "policy_magnitude": _SHARE,
+    "color": _SHARE,
+    "lighting": _ALPHA,
+    "erase": _SHARE,
+    "mixup": _ALPHA,
+    "cutmix": _ALPHA,
+}
