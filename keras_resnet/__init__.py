@@ -114,7 +114,7 @@ def __dir__() -> list[str]:
 
 
 def _register(_: Any) -> None:
-    for module in ("layers", "optimizers", "recompute"):
+    for module in ("layers", "losses", "optimizers", "recompute"):
         importlib.import_module(f"{__name__}.{module}")
 
 
