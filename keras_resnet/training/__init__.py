@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from keras_resnet.training.recipes import RECIPES, Recipe, RecipeError, get_recipe
+from keras_resnet.training.recipe_table import RECIPES, get_recipe
+from keras_resnet.training.recipes import Recipe, RecipeError
 
 if TYPE_CHECKING:
     from keras_resnet.training.loop import RunResult, evaluate, fit, train

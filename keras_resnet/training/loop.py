@@ -25,7 +25,8 @@ from keras_resnet.tracking import Tracker
 from keras_resnet.training.callbacks import ProgressBar, Tracking
 from keras_resnet.training.environment import describe_environment
 from keras_resnet.training.pictures import draw_confusion, draw_curves
-from keras_resnet.training.recipes import Recipe, get_recipe
+from keras_resnet.training.recipe_table import get_recipe
+from keras_resnet.training.recipes import Recipe
 
 SAMPLES = 10  # test images written beside the run
 

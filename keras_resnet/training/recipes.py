@@ -1,67 +1,111 @@
-"""How networks were trained: a table, and its JSON form. No TensorFlow at import."""
+"""How networks are trained: the fields of a recipe, their checks, their JSON form.
+
+The recipes themselves are in `recipe_table`. No TensorFlow at import.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from keras_resnet.data.settings import Augment
 from keras_resnet.errors import UserError
-from keras_resnet.presets import cifar_resnet, get_spec
+from keras_resnet.presets import get_spec
 from keras_resnet.spec import ResNetSpec
 
 SCHEMA = 1
-Schedule = Literal["constant", "cosine", "steps"]
+
+Schedule = Literal["constant", "cosine", "steps", "plateau"]
+WarmUpKind = Literal["linear", "constant"]
+OptimizerName = Literal["sgd", "lamb", "adamw"]
+LossName = Literal["cross_entropy", "binary"]
 
 
 class RecipeError(UserError):
-    """A recipe that can't be run."""
+    """A recipe that can't be run; the message is one line."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A network and how it is trained; where it runs is an argument of the run.
 
+    Devices, precision and XLA are no fields: a recipe runs anywhere.
+
     Attributes:
         name: name of the recipe.
         model: the network; its input shape and classes give way to the data's.
         epochs: passes over the training images.
         batch_size: images a step, over all devices.
+        image_size: side in pixels of the training images; None: as the data has them.
+        test_size: side of the images that the network is judged by, where it is
+            another one (Wightman 2021: trained at 160, tested at 224).
         learning_rate: the highest.
         schedule: "constant"; "cosine" to zero; "steps": times `drop` at each of
-            `drops`.
+            `drops`; "plateau": times `drop` after `patience` epochs without a lower
+            validation error (He 2015, section 3.4).
         drops: fractions of the training after which the learning rate drops.
         drop: factor of each drop.
-        warmup_epochs: epochs of linear increase from zero; drops count from the start
+        patience: epochs that a plateau lasts.
+        warmup_epochs: epochs of smaller rates at the start; drops count from the start
             of the training, the cosine from the end of the warm-up.
+        warmup_start: the first rate, as a share of the highest.
+        warmup: "linear" increase (Goyal 2017), or "constant" at the first rate (He
+            2015, section 4.2, for ResNet-110).
+        optimizer: "sgd", or Keras' "lamb" or "adamw".
         momentum: of SGD.
         rate_in_velocity: whether the learning rate is inside the momentum's velocity
             (Caffe, Keras; He 2015) or outside (torch; the later papers): they differ
             after each drop.
         nesterov: Nesterov's momentum.
-        l2: coupled weight decay.
-        l2_on_vectors: whether biases and batch norms' gamma and beta decay too.
+        l2: weight decay coupled to the gradient, the papers'; of SGD.
+        weight_decay: decoupled, as AdamW and LAMB have it: w -= rate * decay * w.
+        l2_on_vectors: whether biases and batch norms' gamma and beta decay too, in
+            both ways.
+        clip_norm: greatest norm of all gradients together; 0 leaves them.
+        ema: decay a step of the exponential moving average of all weights, batch
+            norms' statistics too, which is validated, kept as best model and left
+            at the end; 0 has none. It is less at first: (1 + step) / (10 + step).
+        loss: "cross_entropy" of the softmax, or "binary" cross-entropies of one
+            sigmoid a class (Wightman 2021).
+        label_smoothing: share of a label spread over all classes.
+        steps_per_execution: steps between two looks at the outside; saves time where
+            steps are short.
         augment: random changes of the training images.
-        source: paper, table and what to expect.
+        source: paper, section, and what differs from it here.
+
+    Raises:
+        UserError: naming the field, its value and what is allowed.
     """
 
     name: str
     model: ResNetSpec
     epochs: int
     batch_size: int = 128
+    image_size: int | None = None
+    test_size: int | None = None
     learning_rate: float = 0.1
     schedule: Schedule = "cosine"
     drops: tuple[float, ...] = ()
     drop: float = 0.1
+    patience: int = 5
     warmup_epochs: float = 0.0
+    warmup_start: float = 0.0
+    warmup: WarmUpKind = "linear"
+    optimizer: OptimizerName = "sgd"
     momentum: float = 0.9
     rate_in_velocity: bool = True
     nesterov: bool = False
     l2: float = 1e-4
+    weight_decay: float = 0.0
     l2_on_vectors: bool = True
+    clip_norm: float = 0.0
+    ema: float = 0.0
+    loss: LossName = "cross_entropy"
+    label_smoothing: float = 0.0
+    steps_per_execution: int = 1
     augment: Augment = dataclasses.field(default_factory=Augment)
     source: str = ""
 
@@ -74,20 +118,11 @@ class Recipe:
             if not check(value):
                 shown = list(value) if isinstance(value, tuple) else value
                 raise RecipeError(f"recipe: {field}: {shown!r} is not {allowed}")
-        if bool(self.drops) != (self.schedule == "steps"):
-            raise RecipeError(
-                f"recipe: drops: {list(self.drops)} with schedule {self.schedule!r}; "
-                "'steps' needs them, the others have none"
-            )
-        if self.warmup_epochs >= self.epochs:
-            raise RecipeError(
-                f"recipe: warmup_epochs: {self.warmup_epochs:g} are not fewer than the "
-                f"{self.epochs} epochs"
-            )
+        _check_combinations(self)
 
     def replace(self, **changes: Any) -> Recipe:
         """A copy with some fields changed."""
-        _check_keys("recipe", Recipe, changes)
+        _check_keys(changes)
         return dataclasses.replace(self, **changes)
 
     def over(self, epochs: int) -> Recipe:
@@ -95,15 +130,42 @@ class Recipe:
         share = self.warmup_epochs / self.epochs
         return self.replace(epochs=epochs, warmup_epochs=share * epochs)
 
-    def to_json(self) -> str:
-        """All fields and the schema, sorted."""
-        fields = vars(self) | {
+    def smoke(self) -> Recipe:
+        """A small network of the same family over two epochs of small images.
+
+        It shows on a laptop that the recipe runs. The learning rate is scaled with
+        the batch (Goyal 2017).
+        """
+        batch = min(self.batch_size, _SMOKE_BATCH)
+        size = min(self.image_size or _SMOKE_SIZE, _SMOKE_SIZE)
+        changes: dict[str, Any] = {
+            "model": _small(self.model),
+            "batch_size": batch,
+            "learning_rate": self.learning_rate * batch / self.batch_size,
+            "steps_per_execution": 1,
+        }
+        if self.image_size:
+            changes["image_size"] = size
+        if self.test_size:
+            changes["test_size"] = min(self.test_size, _SMOKE_SIZE)
+        if self.augment.resize:
+            least, greatest = self.augment.resize
+            lengths = (size, max(size, size * greatest // least))
+            changes["augment"] = dataclasses.replace(self.augment, resize=lengths)
+        return self.over(min(self.epochs, 2)).replace(**changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields and the schema, as JSON types."""
+        return vars(self) | {
             "model": self.model.to_dict(),
-            "augment": vars(self.augment),
+            "augment": self.augment.to_dict(),
             "drops": list(self.drops),
             "schema": SCHEMA,
         }
-        return json.dumps(fields, indent=2, sort_keys=True) + "\n"
+
+    def to_json(self) -> str:
+        """All fields and the schema, sorted."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
@@ -114,9 +176,10 @@ class Recipe:
             raise RecipeError(f"recipe: not JSON: {error}") from None
         if not isinstance(fields, dict):
             raise RecipeError(f"recipe: {fields!r} is not a JSON object of fields")
-        if fields.pop("schema", SCHEMA) != SCHEMA:
-            raise RecipeError(f"recipe: schema is not {SCHEMA}")
-        _check_keys("recipe", cls, fields)
+        schema = fields.pop("schema", SCHEMA)
+        if schema != SCHEMA:
+            raise RecipeError(f"recipe: schema: {schema!r} is not {SCHEMA}")
+        _check_keys(fields)
         missing = sorted({"name", "model", "epochs"} - set(fields))
         if missing:
             raise RecipeError(f"recipe: {', '.join(missing)}: missing")
@@ -125,8 +188,7 @@ class Recipe:
             get_spec(model) if isinstance(model, str) else ResNetSpec.from_dict(model)
         )
         if "augment" in fields:
-            _check_keys("recipe: augment", Augment, fields["augment"])
-            fields["augment"] = Augment(**fields["augment"])
+            fields["augment"] = Augment.from_dict(fields["augment"])
         return cls(**fields)
 
     def compile_args(self, model: Any, steps: int) -> dict[str, Any]:
@@ -139,77 +201,73 @@ class Recipe:
         Raises:
             UserError: the model does not put out logits.
         """
-        import keras
+        from keras_resnet.training import compiling
 
-        from keras_resnet.network import ends_in_softmax
-        from keras_resnet.optimizers import SGD
+        return compiling.compile_args(self, model, steps)
 
-        if ends_in_softmax(model):
-            raise RecipeError(
-                "model: ends in a softmax; build it with classifier_activation=None, "
-                "or compile it yourself"
-            )
-        return {
-            "optimizer": SGD(
-                self._learning_rates(steps),
-                momentum=self.momentum,
-                nesterov=self.nesterov,
-                l2=self.l2,
-                l2_on_vectors=self.l2_on_vectors,
-                rate_in_velocity=self.rate_in_velocity,
-            ),
-            "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            "metrics": ["accuracy"],
-        }
+    def callbacks(self, folder: Path | str | None = None) -> list[Any]:
+        """Callbacks for `model.fit` that the recipe needs, in this order.
 
-    def callbacks(self, folder: Any) -> list[Any]:
-        """Callbacks for `model.fit` that keep and continue the run in `folder`."""
-        from keras_resnet.training.callbacks import RunState
+        Args:
+            folder: the run folder, where the run is kept and continued; nothing is
+                written if None.
+        """
+        from keras_resnet.training import callbacks
 
-        return [RunState(Path(folder), self)]
-
-    def _learning_rates(self, steps: int) -> Any:
-        """The schedule in steps."""
-        from keras import optimizers
-
-        from keras_resnet.optimizers import WarmUp, step_decay
-
-        total, warmup = self.epochs * steps, round(self.warmup_epochs * steps)
-        if self.schedule == "cosine":
-            return optimizers.schedules.CosineDecay(
-                0.0 if warmup else self.learning_rate,
-                max(total - warmup, 1),
-                warmup_target=self.learning_rate if warmup else None,
-                warmup_steps=warmup,
-            )
-        rates = self.learning_rate
-        if self.schedule == "steps":
-            drops = [round(drop * total) for drop in self.drops]
-            rates = step_decay(self.learning_rate, drops, self.drop)
-        return WarmUp(rates, warmup) if warmup else rates
+        return callbacks.callbacks_of(self, None if folder is None else Path(folder))
 
 
-def _positive_int(value: Any) -> bool:
-    return type(value) is int and value > 0
+_SMOKE_BATCH = 32
+_SMOKE_SIZE = 64
+
+
+def _small(spec: ResNetSpec) -> ResNetSpec:
+    """The same family with one unit a stage and a stem of 16 channels or so."""
+    factor = max(spec.stem_width // 16, 1)
+    return spec.replace(
+        depths=(1,) * len(spec.depths),
+        stem_width=spec.stem_width // factor,
+        widths=tuple(width // factor for width in spec.widths),
+        k=min(spec.k, 2),
+        cardinality=min(spec.cardinality, 4),
+        group_width=spec.group_width and max(spec.group_width // factor, 4),
+    )
 
 
 def _number(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value < float("inf")
 
 
-_CHECKS: dict[str, tuple[Any, str]] = {
+def _integer(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+def _one_of(choices: Any) -> tuple[Callable[[Any], bool], str]:
+    names = get_args(choices)
+    return (
+        lambda value: isinstance(value, str) and value in names,
+        "one of " + ", ".join(map(repr, names)),
+    )
+
+
+_POSITIVE = (_integer, "a positive integer")
+_SIZE = (lambda value: value is None or _integer(value), "a number of pixels")
+_NUMBER = (_number, "a number, not negative")
+_SHARE = (lambda value: _number(value) and value < 1, "a number from 0 to 1")
+_FLAG = (lambda value: type(value) is bool, "true or false")
+
+_CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "name": (
         lambda value: isinstance(value, str) and value and "/" not in value,
         "a name without '/'",
     ),
     "model": (lambda value: isinstance(value, ResNetSpec), "a spec"),
-    "epochs": (_positive_int, "a positive integer"),
-    "batch_size": (_positive_int, "a positive integer"),
+    "epochs": _POSITIVE,
+    "batch_size": _POSITIVE,
+    "image_size": _SIZE,
+    "test_size": _SIZE,
     "learning_rate": (lambda value: _number(value) and value > 0, "a positive number"),
-    "schedule": (
-        lambda value: isinstance(value, str) and value in get_args(Schedule),
-        "one of " + ", ".join(map(repr, get_args(Schedule))),
-    ),
+    "schedule": _one_of(Schedule),
     "drops": (
         lambda value: (
             isinstance(value, tuple)
@@ -218,74 +276,73 @@ _CHECKS: dict[str, tuple[Any, str]] = {
         ),
         "a list of increasing fractions between 0 and 1",
     ),
-    "drop": (_number, "a number, not negative"),
-    "warmup_epochs": (_number, "a number, not negative"),
-    "momentum": (lambda value: _number(value) and value < 1, "a number from 0 to 1"),
-    "rate_in_velocity": (lambda value: type(value) is bool, "true or false"),
-    "nesterov": (lambda value: type(value) is bool, "true or false"),
-    "l2_on_vectors": (lambda value: type(value) is bool, "true or false"),
-    "l2": (_number, "a number, not negative"),
-    "augment": (
-        lambda value: (
-            isinstance(value, Augment)
-            and type(value.pad) is int
-            and value.pad >= 0
-            and type(value.flip) is bool
-        ),
-        '{"pad": pixels, "flip": true or false}',
-    ),
+    "drop": _NUMBER,
+    "patience": _POSITIVE,
+    "warmup_epochs": _NUMBER,
+    "warmup_start": _SHARE,
+    "warmup": _one_of(WarmUpKind),
+    "optimizer": _one_of(OptimizerName),
+    "momentum": _SHARE,
+    "rate_in_velocity": _FLAG,
+    "nesterov": _FLAG,
+    "l2": _NUMBER,
+    "weight_decay": _NUMBER,
+    "l2_on_vectors": _FLAG,
+    "clip_norm": _NUMBER,
+    "ema": _SHARE,
+    "loss": _one_of(LossName),
+    "label_smoothing": _SHARE,
+    "steps_per_execution": _POSITIVE,
+    "augment": (lambda value: isinstance(value, Augment), "an Augment"),
     "source": (lambda value: isinstance(value, str), "a string"),
 }
 
 
-def _check_keys(what: str, kind: Any, fields: Any) -> None:
-    allowed = [field.name for field in dataclasses.fields(kind)]
-    if not isinstance(fields, Mapping):
+def _check_combinations(recipe: Recipe) -> None:
+    """Refuses fields that contradict each other or would do nothing."""
+    schedule = recipe.schedule
+    if bool(recipe.drops) != (schedule == "steps"):
         raise RecipeError(
-            f"{what}: {fields!r} is not an object of {', '.join(allowed)}"
+            f"recipe: drops: {list(recipe.drops)} with schedule {schedule!r}; "
+            "'steps' needs them, the others have none"
         )
+    if recipe.warmup_epochs >= recipe.epochs:
+        raise RecipeError(
+            f"recipe: warmup_epochs: {recipe.warmup_epochs:g} are not fewer than the "
+            f"{recipe.epochs} epochs"
+        )
+    if recipe.warmup_epochs and schedule == "plateau":
+        raise RecipeError(
+            f"recipe: warmup_epochs: {recipe.warmup_epochs:g} with schedule 'plateau', "
+            "which has no warm-up; leave one of them out"
+        )
+    if recipe.warmup_epochs and schedule == "cosine" and recipe.warmup == "constant":
+        raise RecipeError(
+            "recipe: warmup: 'constant' with schedule 'cosine', which starts by a "
+            "'linear' one"
+        )
+    if recipe.warmup_epochs and recipe.warmup == "constant" and not recipe.warmup_start:
+        raise RecipeError(
+            "recipe: warmup_start: 0 with warmup 'constant', which would not train; a "
+            "tenth is usual"
+        )
+    if recipe.l2 and recipe.optimizer != "sgd":
+        raise RecipeError(
+            f"recipe: l2: {recipe.l2:g} with optimizer {recipe.optimizer!r}, which "
+            "takes weight_decay; set l2 to 0"
+        )
+    if recipe.test_size and not recipe.image_size:
+        raise RecipeError(
+            f"recipe: test_size: {recipe.test_size} without image_size, the training "
+            "images' side"
+        )
+
+
+def _check_keys(fields: Mapping[str, Any]) -> None:
+    allowed = [field.name for field in dataclasses.fields(Recipe)]
     unknown = sorted(set(fields) - set(allowed))
     if unknown:
         raise RecipeError(
-            f"{what}: {', '.join(unknown)}: not a field; the fields are "
+            f"recipe: {', '.join(unknown)}: not a field; the fields are "
             f"{', '.join(allowed)}"
         )
-
-
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in [
-        Recipe(
-            name="digits",
-            model=cifar_resnet(
-                8,
-                name="digits_resnet8",
-                input_shape=(8, 8, 1),
-                stem_width=32,
-                widths=(32, 64, 64),
-            ),
-            epochs=25,
-            batch_size=32,
-            learning_rate=0.1,
-            warmup_epochs=2,
-            nesterov=True,
-            l2=1e-3,
-            augment=Augment(pad=1),
-            source="Ours: ResNet-8 on scikit-learn's digits. No figure of a small "
-            "residual network was found for them.",
-        ),
-    ]
-}
-
-
-def get_recipe(name: str) -> Recipe:
-    """A recipe of the table.
-
-    Raises:
-        RecipeError: no such recipe.
-    """
-    if not isinstance(name, str) or name not in RECIPES:
-        raise RecipeError(
-            f"recipe: {name!r} is not one of {', '.join(map(repr, RECIPES))}"
-        )
-    return RECIPES[name]
