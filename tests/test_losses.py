@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from keras_resnet.losses import LabelAccuracy, LabelLoss
+
+RANDOM = np.random.default_rng(0)
+LOGITS = RANDOM.normal(0, 3, (8, 6)).astype("float32")
+CLASSES = RANDOM.integers(0, 6, 8)
+ONE_HOT = np.eye(6, dtype="float32")[CLASSES]
+SHARES = RANDOM.dirichlet(np.ones(6), 8).astype("float32")
+
+
+@pytest.mark.parametrize("labels", [CLASSES, CLASSES[:, None], ONE_HOT])
+def test_classes_in_every_form_give_keras_cross_entropy(labels):
+    expected = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    np.testing.assert_allclose(
+        LabelLoss()(labels, LOGITS), expected(CLASSES, LOGITS), rtol=1e-6
+    )
+    smooth = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
+    np.testing.assert_allclose(
+        LabelLoss(label_smoothing=0.1)(labels, LOGITS),
+        smooth(ONE_HOT, LOGITS),
+        rtol=1e-6,
+    )
+
+
+def test_shares_of_mixed_images():
+    log_softmax = LOGITS - np.log(np.exp(LOGITS).sum(-1, keepdims=True))
+    expected = -(SHARES * log_softmax).sum(-1).mean()
+    np.testing.assert_allclose(LabelLoss()(SHARES, LOGITS), expected, rtol=1e-5)
+
+
+def test_binary_is_a_sigmoid_a_class():
+    expected = keras.losses.BinaryCrossentropy(from_logits=True)
+    for labels, hot in ((CLASSES, ONE_HOT), (SHARES, SHARES)):
+        np.testing.assert_allclose(
+            LabelLoss(binary=True)(labels, LOGITS), expected(hot, LOGITS), rtol=1e-6
+        )
+    smoothed = 0.9 * ONE_HOT + 0.1 / 6
+    np.testing.assert_allclose(
+        LabelLoss(binary=True, label_smoothing=0.1)(CLASSES, LOGITS),
+        expected(smoothed, LOGITS),
+        rtol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_accuracy_counts_the_k_best(k):
+    ranked = LOGITS.argsort(-1)[:, ::-1][:, :k]
+    for labels, right in (
+        (CLASSES, CLASSES),
+        (CLASSES[:, None], CLASSES),
+        (SHARES, SHARES.argmax(-1)),
+    ):
+        metric = LabelAccuracy(k=k)
+        metric.update_state(labels, LOGITS)
+        expected = np.mean([r in row for r, row in zip(right, ranked, strict=True)])
+        assert float(metric.result()) == pytest.approx(expected)
+
+
+def test_configurations_come_back():
+    loss = LabelLoss(binary=True, label_smoothing=0.2, name="mine")
+    again = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert (again.binary, again.label_smoothing, again.name) == (True, 0.2, "mine")
+    metric = LabelAccuracy(k=5, name="top5_accuracy")
+    again = keras.metrics.deserialize(keras.metrics.serialize(metric))
+    assert (again.k, again.name) == (5, "top5_accuracy")
