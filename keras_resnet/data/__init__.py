@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from keras_resnet.data.images import DataError, DataWarning
 from keras_resnet.data.settings import Augment, AugmentError
-from keras_resnet.data.sources import DataError, Images
 
 if TYPE_CHECKING:
-    from keras_resnet.data.pipeline import Splits, load
+    from keras_resnet.data.loading import Splits, load
 
-__all__ = ["Augment", "AugmentError", "DataError", "Images", "Splits", "load"]
+__all__ = ["Augment", "AugmentError", "DataError", "DataWarning", "Splits", "load"]
 
 
 def __getattr__(name: str) -> Any:
     # Recipes name their augmentation without TensorFlow; what loads imports it.
     if name in ("Splits", "load"):
-        from keras_resnet.data import pipeline
+        from keras_resnet.data import loading
 
-        return getattr(pipeline, name)
+        return getattr(loading, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,124 +1,155 @@
-"""Source -> splits -> batches, cached, shuffled, augmented and prefetched."""
+"""Images -> batches: shuffled, decoded, augmented, mixed and prefetched.
+
+Everything random in an epoch comes from the seed and the epoch's number: the order,
+and with the batch's place what happens to its images.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.augment import augment_batch
+from keras_resnet.data.decoding import Shape, decode_batch
+from keras_resnet.data.images import Images, Stream
+from keras_resnet.data.mixing import mix_batch
 from keras_resnet.data.settings import Augment
-from keras_resnet.data.sources import DataError, read
-
-TEST_SHARE = 0.2  # 360 of the digits
-VAL_SHARE = 0.08  # 144 of the digits
 
 
-class Splits(NamedTuple):
-    """Data to train on, choose by and judge by.
-
-    The three data sets give batches (uint8 images (batch, height, width, channels),
-    int64 labels (batch,)); `train` in a new order every epoch.
-
-    Attributes:
-        train: augmented if asked.
-        val: taken from the training data, to choose the best epoch by.
-        test: read only to judge the end result.
-        classes: number of classes.
-        image_shape: (height, width, channels).
-        class_names: a name for each label.
-        pixel_stats: mean and standard deviation of each channel over the training
-            images, in raw pixels; `build` puts them into the model.
-    """
-
-    train: Any
-    val: Any
-    test: Any
-    classes: int
-    image_shape: tuple[int, int, int]
-    class_names: tuple[str, ...]
-    pixel_stats: tuple[tuple[float, ...], tuple[float, ...]]
-
-    @property
-    def steps(self) -> int:
-        """Training steps an epoch."""
-        return int(self.train.cardinality())
-
-
-def load(
-    source: str, *, batch_size: int = 128, augment: Augment | None = None, seed: int = 0
-) -> Splits:
-    """Loads images and splits them by a seed, stratified by label.
+def training_batches(
+    images: Images | Stream,
+    *,
+    shape: Shape,
+    batch_size: int,
+    augment: Augment,
+    seed: int,
+    fill: Sequence[float],
+    classes: int,
+    drop_remainder: bool,
+) -> Any:
+    """Batches in a new order every epoch, changed at random.
 
     Args:
-        source: "digits", scikit-learn's 1,797 scans of 8x8 pixels.
+        images: arrays of `shape`, or encoded ones of any.
+        shape: height, width, channels of the batches.
         batch_size: images a batch.
-        augment: random changes of the training images.
-        seed: fixes splits, order and augmentation.
-
-    Raises:
-        DataError: no such source, or a wrong size or seed.
+        augment: what to do to them.
+        seed: fixes order and augmentation.
+        fill: the mean pixel.
+        classes: number of classes.
+        drop_remainder: whether a last batch that isn't full is left out.
     """
-    from sklearn.model_selection import train_test_split
-
-    if type(batch_size) is not int or batch_size < 1:
-        raise DataError(f"batch_size: {batch_size!r} is not a positive integer")
-    if type(seed) is not int or not 0 <= seed < 2**32:
-        raise DataError(f"seed: {seed!r} is not an integer from 0 to 2**32 - 1")
-    if augment is not None and not isinstance(augment, Augment):
-        raise DataError(f"augment: {augment!r} is not an Augment(pad=, flip=)")
-    images, labels, class_names = read(source)
-    rest, test = train_test_split(
-        np.arange(len(labels)), test_size=TEST_SHARE, stratify=labels, random_state=seed
-    )
-    train, val = train_test_split(
-        rest,
-        test_size=round(VAL_SHARE * len(labels)),
-        stratify=labels[rest],
-        random_state=seed,
-    )
-    mean, std = _pixel_stats(images[train])
-    return Splits(
-        train=_training(images[train], labels[train], batch_size, augment, seed, mean),
-        val=_batches(images[val], labels[val], batch_size),
-        test=_batches(images[test], labels[test], batch_size),
-        classes=len(class_names),
-        image_shape=images.shape[1:],
-        class_names=class_names,
-        pixel_stats=(mean, std),
-    )
-
-
-def _pixel_stats(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel."""
-    mean = images.mean(axis=(0, 1, 2), dtype=np.float64)
-    std = images.std(axis=(0, 1, 2), dtype=np.float64)
-    return tuple(mean.tolist()), tuple(np.maximum(std, 1.0).tolist())
-
-
-def _batches(images: np.ndarray, labels: np.ndarray, batch_size: int) -> Any:
-    dataset = tf.data.Dataset.from_tensor_slices((images, labels))
-    return dataset.batch(batch_size).cache().prefetch(tf.data.AUTOTUNE)
-
-
-def _training(
-    images: np.ndarray,
-    labels: np.ndarray,
-    batch_size: int,
-    augment: Augment | None,
-    seed: int,
-    fill: tuple[float, ...],
-) -> Any:
-    dataset = tf.data.Dataset.from_tensor_slices((images, labels))
-    dataset = dataset.shuffle(len(labels), seed=seed).batch(batch_size)
-    if augment not in (None, Augment()):
-        seeds = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
-        dataset = tf.data.Dataset.zip(dataset, seeds.batch(2)).map(
-            lambda batch, seed: (
-                augment_batch(batch[0], seed, augment, fill),
-                batch[1],
-            ),
-            num_parallel_calls=tf.data.AUTOTUNE,
+    batches = steps(images.count, batch_size, drop_remainder)
+    seeds = _epochs(seed).flat_map(
+        lambda epoch: tf.data.Dataset.range(batches).map(
+            lambda step: tf.random.fold_in(epoch, step)
         )
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    )
+    content = images.examples(seed) if isinstance(images, Stream) else None
+    if content is None:
+        content = _epochs(seed).flat_map(
+            lambda epoch: tf.data.Dataset.from_tensor_slices(
+                (_order(images.count, epoch),)
+            )
+        )
+    fetch = _fetcher(images, shape, augment)
+    if _encoded(images):  # they are cropped as they are decoded
+        augment = dataclasses.replace(augment, scale=None, resize=None)
+
+    def batch(content: Any, seed: Any) -> tuple[Any, Any]:
+        pixels, labels = fetch(*content, tf.random.fold_in(seed, 0))
+        pixels = augment_batch(pixels, tf.random.fold_in(seed, 1), augment, fill)
+        if augment.mixes:
+            mixing = tf.random.fold_in(seed, 2)
+            return mix_batch(pixels, labels, mixing, augment, classes)
+        return pixels, labels
+
+    content = content.batch(batch_size, drop_remainder=drop_remainder)
+    dataset = tf.data.Dataset.zip(content, seeds)
+    return _finished(dataset.map(batch, num_parallel_calls=tf.data.AUTOTUNE), batches)
+
+
+def evaluation_batches(
+    images: Images | Stream, *, shape: Shape, batch_size: int
+) -> Any:
+    """Batches in a fixed order, unchanged; encoded ones are decoded anew each time."""
+    if isinstance(images, Stream):
+        content = images.examples(None)
+    else:
+        content = tf.data.Dataset.from_tensor_slices((np.arange(images.count),))
+    fetch = _fetcher(images, shape, Augment())
+    dataset = content.batch(batch_size).map(
+        lambda *content: fetch(*content, tf.zeros([2], tf.int64)),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    return _finished(dataset, steps(images.count, batch_size, False))
+
+
+def steps(count: int, batch_size: int, drop_remainder: bool) -> int:
+    """Batches an epoch."""
+    return count // batch_size if drop_remainder else -(-count // batch_size)
+
+
+def _encoded(images: Images | Stream) -> bool:
+    return isinstance(images, Stream) or images.encoded
+
+
+def _epochs(seed: int) -> Any:
+    """One element, int64 (2,): the seed, and how often it was asked for before."""
+    begun = itertools.count()
+
+    def number() -> np.ndarray:
+        return np.array([seed, next(begun)], np.int64)
+
+    return tf.data.Dataset.from_tensors(0).map(
+        lambda _: tf.ensure_shape(tf.numpy_function(number, [], tf.int64), [2])
+    )
+
+
+def _order(count: int, epoch: Any) -> Any:
+    indices = tf.range(count, dtype=tf.int64)
+    return tf.random.experimental.stateless_shuffle(indices, seed=epoch)
+
+
+def _fetcher(
+    images: Images | Stream, shape: Shape, augment: Augment
+) -> Callable[..., tuple[Any, Any]]:
+    """What makes images and labels of a batch's content and seed.
+
+    The content is indices, or what a stream brings: encoded images and labels.
+    """
+    if isinstance(images, Images) and not images.encoded:
+        pixels, labels = tf.constant(images.pixels), tf.constant(images.labels)
+        return lambda indices, _: (
+            tf.gather(pixels, indices),
+            tf.gather(labels, indices),
+        )
+
+    def read(*batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if isinstance(images, Stream):
+            sources, labels, seed = batch
+            return decode_batch(list(sources), labels, shape, augment, seed)
+        indices, seed = batch
+        chosen = images.take(indices)
+        return decode_batch(chosen.pixels, chosen.labels, shape, augment, seed)
+
+    def fetch(*batch: Any) -> tuple[Any, Any]:
+        pixels, labels = tf.numpy_function(read, batch, [tf.uint8, tf.int64])
+        return tf.ensure_shape(pixels, [None, *shape]), tf.ensure_shape(labels, [None])
+
+    return fetch
+
+
+def _finished(dataset: Any, batches: int) -> Any:
+    options = tf.data.Options()
+    # Under a tf.distribute strategy of several workers each takes every n-th batch.
+    options.experimental_distribute.auto_shard_policy = (
+        tf.data.experimental.AutoShardPolicy.DATA
+    )
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
+    return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)

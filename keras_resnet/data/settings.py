@@ -75,12 +75,17 @@ class Augment:
             if not check(value):
                 shown = list(value) if isinstance(value, tuple) else value
                 raise AugmentError(f"augment: {field}: {shown!r} is not {allowed}")
-        crops = [name for name in ("pad", "scale", "resize") if getattr(self, name)]
-        if len(crops) > 1:
+        ways = [name for name in ("pad", "scale", "resize") if getattr(self, name)]
+        if len(ways) > 1:
             raise AugmentError(
-                f"augment: {crops[0]}: with {crops[1]}, but an image is cropped in one "
+                f"augment: {ways[0]}: with {ways[1]}, but an image is cropped in one "
                 "way; leave one of them out"
             )
+
+    @property
+    def crops(self) -> bool:
+        """Whether a part of each image is resized to the whole."""
+        return self.scale is not None or self.resize is not None
 
     @property
     def mixes(self) -> bool:

@@ -1,54 +1,86 @@
-"""Where images come from: arrays of uint8 with their labels and class names."""
+"""Where images come from: a table of sources."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from keras_resnet.errors import UserError
+from keras_resnet.data.arrays import read_given, read_npz
+from keras_resnet.data.folders import read_folder
+from keras_resnet.data.idx import has_idx, read_split
+from keras_resnet.data.images import DataError, Found, Images, Options
+from keras_resnet.data.tfds_source import read_tfds
+
+# Where Debian's package dataset-fashion-mnist puts its files.
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+CLOTHES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker",
+    "Bag", "Ankle boot",
+)  # fmt: skip
 
 
-class DataError(UserError):
-    """A data source that is unknown or unreadable."""
-
-
-class Images(NamedTuple):
-    """Labelled images.
-
-    Attributes:
-        images: uint8 (n, height, width, channels).
-        labels: int64 (n,).
-        class_names: a name for each label.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    class_names: tuple[str, ...]
-
-
-def digits() -> Images:
+def read_digits(_: str, options: Options) -> Found:
     """scikit-learn's 1,797 scanned digits of 8x8 pixels, which come with it."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # 17 levels of ink
-    return Images(
-        pixels[..., np.newaxis], bunch.target.astype(np.int64), tuple("0123456789")
+    images = Images(pixels[..., np.newaxis], bunch.target.astype(np.int64))
+    return Found(images, tuple("0123456789"), 1, (8, 8))
+
+
+def read_fashion_mnist(_: str, options: Options) -> Found:
+    """Zalando's 70,000 images of clothes, 28x28 pixels, gray (Xiao 2017).
+
+    From IDX files in `data_dir` or of Debian's package, or from TFDS.
+    """
+    folder = options.data_dir or FASHION_MNIST
+    if has_idx(folder):
+        train = read_split(folder, "train")
+        return Found(train, CLOTHES, 1, (28, 28), test=read_split(folder, "test"))
+    prepared = options.data_dir or Path(
+        os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    )
+    if options.download or (prepared.expanduser() / "fashion_mnist").is_dir():
+        return read_tfds("fashion_mnist", options)
+    raise DataError(
+        f"data: fashion_mnist is not in {folder}; `apt install dataset-fashion-mnist` "
+        "brings it, data_dir names a folder with its IDX files, download=True "
+        "(--download) fetches it by TFDS"
     )
 
 
-SOURCES = {"digits": digits}
+# Kind -> reader and the form of the name. What follows the colon is the reader's.
+SOURCES: dict[str, tuple[Callable[[str, Options], Found], str]] = {
+    "digits": (read_digits, "digits"),
+    "fashion_mnist": (read_fashion_mnist, "fashion_mnist"),
+    "tfds": (read_tfds, "tfds:NAME[:CONFIG]"),
+    "folder": (read_folder, "folder:PATH"),
+    "npz": (read_npz, "FILE.npz"),
+}
 
 
-def read(source: str) -> Images:
-    """The images of a source by its name.
+def read(source: Any, options: Options) -> Found:
+    """The images of a source: a name of the table, or arrays.
 
     Raises:
-        DataError: no such source.
+        DataError: no such source, or what its reader raises.
     """
-    if not isinstance(source, str) or source not in SOURCES:
-        raise DataError(
-            f"data: {source!r} is not one of {', '.join(map(repr, SOURCES))}"
-        )
-    return SOURCES[source]()
+    if not isinstance(source, str):
+        return read_given(source)
+    kind, colon, argument = source.partition(":")
+    if source.endswith(".npz"):
+        kind, colon, argument = "npz", ":", source
+    reader, form = SOURCES.get(kind, (None, ""))
+    if (
+        reader is None
+        or bool(argument) != (form != kind)
+        or bool(colon and not argument)
+    ):
+        forms = ", ".join(repr(form) for _, form in SOURCES.values())
+        raise DataError(f"data: {source!r} is not one of {forms}")
+    return reader(argument, options)

@@ -1,0 +1,148 @@
+"""Images given as arrays, in Python or in a `.npz` file."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.data.images import DataError, Found, Images, Options
+
+SPLITS = ("train", "val", "test")
+_FORMS = "(images, labels) or {'train': (images, labels), 'test': ...}"
+
+
+def read_given(source: Any) -> Found:
+    """A pair of arrays, or a dictionary of pairs by split.
+
+    Args:
+        source: (images, labels), or {"train": (images, labels)} with "val", "test"
+            and "class_names" where there are some. Images are uint8 (n, height,
+            width) or (n, height, width, channels), labels integers (n,) or (n, 1).
+
+    Raises:
+        DataError: anything else.
+    """
+    if isinstance(source, tuple) and len(source) == 2:
+        source = {"train": source}
+    if not isinstance(source, Mapping):
+        raise DataError(f"data: {type(source).__name__} is neither a name nor {_FORMS}")
+    unknown = sorted(str(key) for key in source if key not in (*SPLITS, "class_names"))
+    if unknown or "train" not in source:
+        what = f"{unknown[0]} is no split" if unknown else "'train' is missing"
+        raise DataError(f"data: {what}; give {_FORMS}")
+    parts = {}
+    for split in SPLITS:
+        pair = source.get(split)
+        if pair is None:
+            continue
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise DataError(f"data: {split} is not a pair of images and labels")
+        parts[split] = _images(split, *pair)
+    train = parts["train"]
+    names = source.get("class_names")
+    names = (
+        tuple(map(str, range(train.labels.max() + 1)))
+        if names is None
+        else tuple(map(str, names))
+    )
+    _check_labels(parts, names)
+    shapes = {split: images.pixels.shape[1:] for split, images in parts.items()}  # type: ignore[union-attr]
+    for split, shape in shapes.items():
+        if shape != shapes["train"]:
+            raise DataError(
+                f"data: {split} has images of shape {shape}, train {shapes['train']}"
+            )
+    height, width, channels = shapes["train"]
+    return Found(
+        train=train,
+        val=parts.get("val"),
+        test=parts.get("test"),
+        class_names=names,
+        channels=channels,
+        size=(height, width),
+    )
+
+
+def read_npz(path: str, options: Options) -> Found:
+    """A file of arrays: `x_train, y_train` as Keras writes them, or `images, labels`.
+
+    `x_val, y_val, x_test, y_test` and `class_names` may be there too.
+
+    Raises:
+        DataError: no such file, other keys, or arrays that `read_given` refuses.
+    """
+    file = Path(path).expanduser()
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            content = dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise DataError(f"data: can't read {file}: {reason}") from None
+    if "images" in content and "labels" in content:
+        content = {"x_train": content.pop("images"), "y_train": content.pop("labels")}
+    given: dict[str, Any] = {}
+    for split in SPLITS:
+        pair = (f"x_{split}", f"y_{split}")
+        present = [key for key in pair if key in content]
+        if present == list(pair):
+            given[split] = tuple(content[key] for key in pair)
+        elif present or split == "train":
+            missing = [key for key in pair if key not in content]
+            raise DataError(
+                f"data: {file} has no {missing[0]}, only {', '.join(content)}; "
+                "it needs x_train and y_train, or images and labels"
+            )
+    if "class_names" in content:
+        given["class_names"] = content["class_names"].tolist()
+    return read_given(given)
+
+
+def _images(split: str, pixels: Any, labels: Any) -> Images:
+    pixels, labels = np.asarray(pixels), np.asarray(labels)
+    if pixels.ndim == 3:
+        pixels = pixels[..., np.newaxis]
+    if pixels.ndim != 4 or 0 in pixels.shape:
+        raise DataError(
+            f"data: {split} has images of shape {pixels.shape}, not (n, height, width) "
+            "or (n, height, width, channels)"
+        )
+    if pixels.dtype != np.uint8:
+        raise DataError(
+            f"data: {split} has images of {pixels.dtype}, not uint8 from 0 to 255; the "
+            "model normalizes them itself"
+        )
+    if labels.ndim == 2 and labels.shape[1] == 1:  # as Keras loads CIFAR
+        labels = labels[:, 0]
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(
+            f"data: {split} has labels of {labels.dtype} and shape {labels.shape}, not "
+            "an integer for each image"
+        )
+    if len(labels) != len(pixels):
+        raise DataError(
+            f"data: {split} has {len(pixels)} images, but {len(labels)} labels"
+        )
+    return Images(pixels, labels.astype(np.int64))
+
+
+def _check_labels(parts: Mapping[str, Images], names: tuple[str, ...]) -> None:
+    for split, images in parts.items():
+        wrong = images.labels[(images.labels < 0) | (images.labels >= len(names))]
+        if wrong.size:
+            raise DataError(
+                f"data: {split} has label {wrong[0]}; there are {len(names)} classes, "
+                f"from 0 to {len(names) - 1}"
+            )
+    counts = np.bincount(parts["train"].labels, minlength=len(names))
+    if len(names) < 2:
+        raise DataError("data: train has one class; a classifier needs two or more")
+    if not counts.all():
+        missing = int(np.argmin(counts))
+        raise DataError(
+            f"data: class {missing} ({names[missing]}) has no training images; number "
+            "the classes from 0 without gaps"
+        )

@@ -1,0 +1,106 @@
+"""What a source gives: labelled images, in memory or still encoded."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_resnet.errors import UserError
+
+
+class DataError(UserError):
+    """A data source that is unknown or unreadable."""
+
+
+class DataWarning(UserWarning):
+    """Something in the data that is worth a look, on one line."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Images:
+    """Labelled images of which any can be had.
+
+    Attributes:
+        pixels: uint8 (n, height, width, channels), or n encoded images: paths of
+            files, or their bytes.
+        labels: int64 (n,).
+    """
+
+    pixels: np.ndarray | Sequence[Any]
+    labels: np.ndarray
+
+    @property
+    def count(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+    @property
+    def encoded(self) -> bool:
+        """Whether they have to be decoded."""
+        return not isinstance(self.pixels, np.ndarray)
+
+    def take(self, indices: np.ndarray) -> Images:
+        """Some of them."""
+        if isinstance(self.pixels, np.ndarray):
+            return Images(self.pixels[indices], self.labels[indices])
+        return Images([self.pixels[i] for i in indices], self.labels[indices])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stream:
+    """Labelled images that come one after the other: too many for the memory.
+
+    Attributes:
+        examples: a `tf.data.Dataset` of encoded images and their labels, shuffled by
+            the seed that it is given or, for None, in a fixed order.
+        part: the same of a part of them: (from, to), as shares.
+        count: number of images.
+    """
+
+    examples: Callable[[int | None], Any]
+    part: Callable[[float, float], Stream]
+    count: int
+
+
+class Found(NamedTuple):
+    """What a source holds, in its own splits.
+
+    Attributes:
+        train: to train on, or all that there is.
+        class_names: a name for each label.
+        channels: 1 or 3 where images are encoded.
+        size: (height, width) that all images have; None if they differ.
+        val: its own validation split.
+        test: its own test split.
+        unreadable: what is no image, and why.
+        version: says which state of the source this is, where it can.
+    """
+
+    train: Images | Stream
+    class_names: tuple[str, ...]
+    channels: int
+    size: tuple[int, int] | None
+    val: Images | Stream | None = None
+    test: Images | Stream | None = None
+    unreadable: tuple[str, ...] = ()
+    version: str = ""
+
+
+class Options(NamedTuple):
+    """How a source is read.
+
+    Attributes:
+        data_dir: folder of what is not in the source's name.
+        download: whether anything may be fetched.
+        strict: whether an unreadable file is an error.
+        memory: bytes that may be kept in memory.
+    """
+
+    data_dir: Path | None
+    download: bool
+    strict: bool
+    memory: int

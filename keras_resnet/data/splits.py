@@ -1,0 +1,150 @@
+"""Training, validation and test images: seeded, stratified, disjoint."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from keras_resnet.data.images import DataError, Found, Images, Stream
+
+TEST_SHARE = 0.2  # 360 of the digits
+VAL_SHARE = 0.1  # of the rest: 144 of the digits; CIFAR's 5,000 of the papers
+VAL_MOST = 10_000
+ENDS = 4096  # bytes of a large file that tell it from others of its length
+
+
+def split(found: Found, seed: int) -> dict[str, Images | Stream]:
+    """Images for "train", "val" and "test".
+
+    A source's own test split stays whole. Without one its validation split is the
+    test, as ImageNet's is in the papers, and without that a fifth of the images.
+    Validation is the source's own or, where that is missing or the test, a tenth of
+    the training images, at most 10,000.
+
+    Raises:
+        DataError: a class with too few images.
+    """
+    train, val, test = found.train, found.val, found.test
+    if test is None:
+        test, val = val, None
+    if isinstance(train, Images):
+        wanted = 1 + (test is None) + (val is None)
+        _check_counts(train.labels, found.class_names, wanted)
+        if test is None:
+            size = _at_least(TEST_SHARE * train.count, found)
+            train, test = _stratified(train, size, seed)
+        if val is None:
+            size = _at_least(min(VAL_SHARE * train.count, VAL_MOST), found)
+            train, val = _stratified(train, size, seed)
+    else:
+        # A stream is cut at a seeded place, and taken as if its ends were joined.
+        start = np.random.default_rng(seed).uniform()
+        if test is None:
+            test = train.part(start, start + TEST_SHARE)
+            train, start = train.part(start + TEST_SHARE, start + 1), 0.0
+        if val is None:
+            share = min(VAL_SHARE, VAL_MOST / train.count)
+            train, val = (
+                train.part(start + share, start + 1),
+                train.part(start, start + share),
+            )
+    return {"train": train, "val": val, "test": test}
+
+
+def _at_least(size: float, found: Found) -> int:
+    """A whole number, so that each class can have one."""
+    return max(math.ceil(size), len(found.class_names))
+
+
+def _stratified(images: Images, size: int, seed: int) -> tuple[Images, Images]:
+    from sklearn.model_selection import train_test_split
+
+    rest, taken = train_test_split(
+        np.arange(images.count),
+        test_size=size,
+        stratify=images.labels,
+        random_state=seed,
+    )
+    return images.take(rest), images.take(taken)
+
+
+def _check_counts(labels: np.ndarray, names: Sequence[str], wanted: int) -> None:
+    counts = np.bincount(labels, minlength=len(names))
+    if counts.min() < wanted:
+        least = int(counts.argmin())
+        raise DataError(
+            f"data: class {names[least]} has {counts[least]} images; {wanted} are "
+            "needed, one for each split"
+        )
+
+
+def digests(
+    parts: Mapping[str, Images | Stream], memory: int
+) -> dict[str, list[bytes]]:
+    """What tells each image from the others, by split: equal for equal images.
+
+    Of encoded images the encoded bytes count; of files that together are larger than
+    `memory`, their length and ends. A stream has none.
+    """
+    total = 0
+    for images in parts.values():
+        if isinstance(images, Images):
+            total += sum(map(_size, images.pixels)) if images.encoded else 0
+    return {
+        name: [_digest(image, total <= memory) for image in images.pixels]
+        if isinstance(images, Images)
+        else []
+        for name, images in parts.items()
+    }
+
+
+def _size(image: str | bytes) -> int:
+    return len(image) if isinstance(image, bytes) else Path(image).stat().st_size
+
+
+def _digest(image: np.ndarray | str | bytes, whole: bool) -> bytes:
+    if isinstance(image, str):
+        image = Path(image).read_bytes() if whole else _length_and_ends(image)
+    content = image if isinstance(image, bytes) else image.tobytes()
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _length_and_ends(path: str) -> bytes:
+    size = Path(path).stat().st_size
+    with Path(path).open("rb") as file:
+        start = file.read(ENDS)
+        file.seek(max(size - ENDS, 0))
+        return b"%d" % size + start + file.read()
+
+
+def count_duplicates(found: Mapping[str, Sequence[bytes]]) -> dict[str, int]:
+    """Images that are in an earlier split too: {"test in train": 3}."""
+    counts = {}
+    names = list(found)
+    for i, later in enumerate(names):
+        for earlier in names[:i]:
+            known = set(found[earlier])
+            count = sum(digest in known for digest in found[later])
+            if count:
+                counts[f"{later} in {earlier}"] = count
+    return counts
+
+
+def fingerprint(
+    found: Found,
+    parts: Mapping[str, Images | Stream],
+    digested: Mapping[str, Sequence[bytes]],
+) -> str:
+    """What tells this data from other data, of whatever name: hexadecimal."""
+    content = hashlib.blake2b(digest_size=16)
+    content.update(repr((found.class_names, found.version)).encode())
+    for name, images in parts.items():
+        content.update(b"%s %d" % (name.encode(), images.count))
+        content.update(b"".join(digested[name]))
+        if isinstance(images, Images):
+            content.update(images.labels.tobytes())
+    return content.hexdigest()
