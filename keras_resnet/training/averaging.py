@@ -17,10 +17,10 @@ _AVERAGES = "averages"  # group of a weights file
 class Averages(keras.callbacks.Callback):
     """An exponential moving average of all weights: validated, and left at the end.
 
-    Keras' own (`use_ema`, `SwapEMAWeights`) averages what is trained alone: its
-    averaged convolutions meet batch norms that expect the latest ones, which is far
-    off while the learning rate is high. Here the moving statistics are averaged too,
-    as torchvision and timm do.
+    Keras' own (`use_ema`, `SwapEMAWeights`) averages only what is trained: averaged
+    convolutions meet the statistics of the latest ones, which do not fit while the
+    learning rate is high. Here batch norms' moving statistics are averaged too, as
+    torchvision and timm do.
 
     Args:
         decay: share of the average that a step keeps; less at first,
@@ -36,7 +36,7 @@ class Averages(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Starts from the weights as they are."""
         self.averages = [tf.Variable(weight) for weight in self.model.weights]
-        self.step = int(self.model.optimizer.iterations)
+        self.step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
 
         @tf.function
         def update(kept: tf.Tensor) -> None:
@@ -90,7 +90,7 @@ class Averages(keras.callbacks.Callback):
         with h5py.File(path) as file:
             for i, average in enumerate(self.averages):
                 average.assign(file[f"{_AVERAGES}/{i}"][...])
-        self.step = int(self.model.optimizer.iterations)
+        self.step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
 
     def _swap(self) -> None:
         for average, weight in zip(self.averages, self.model.weights, strict=True):

@@ -93,7 +93,8 @@ class RunState(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the clock; notes the learning rate of the epoch's first step."""
         self.started = time.perf_counter()
-        self.rate = float(self.model.optimizer.learning_rate)
+        rate = self.model.optimizer.learning_rate
+        self.rate = float(keras.ops.convert_to_numpy(rate))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Saves the model if it is the best, history, and state to resume."""
