@@ -1,19 +1,17 @@
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
+import keras
 import numpy as np
 import pytest
-import tensorflow as tf
-from PIL import Image
+from images import arrays, labels, noise
 
-from keras_resnet import data
-from keras_resnet.data import Augment, DataError
-from keras_resnet.data.augment import augment_batch
-from keras_resnet.data.files import read_image
+from keras_resnet import build, data
+from keras_resnet.data import Augment, DataError, DataWarning
 
-
-def arrays(dataset):
-    images, labels = zip(*dataset.as_numpy_iterator(), strict=True)
-    return np.concatenate(images), np.concatenate(labels)
+SAMPLE = Path(__file__).parent / "golden" / "fashion_mnist"
 
 
 @pytest.fixture(scope="module")
@@ -61,86 +59,9 @@ def test_a_seed_fixes_splits_order_and_augmentation():
     assert not np.array_equal(test, epochs(4)[1])
 
 
-def test_shift_keeps_pixels_and_fills_with_the_mean():
-    images = np.arange(1, 2 * 5 * 5 * 3 + 1, dtype=np.uint8).reshape(2, 5, 5, 3)
-    settings = Augment(pad=2)
-    moved = set()
-    for seed in range(60):
-        out = augment_batch(tf.constant(images), [seed, 0], settings, (200.4, 210, 220))
-        for image, result in zip(images, out.numpy(), strict=True):
-            padded = np.empty((9, 9, 3), np.uint8)
-            padded[:] = (200, 210, 220)
-            padded[2:7, 2:7] = image
-            matches = [
-                (y, x)
-                for y in range(5)
-                for x in range(5)
-                if np.array_equal(padded[y : y + 5, x : x + 5], result)
-            ]
-            assert len(matches) == 1
-            moved.add(matches[0])
-    assert len(moved) > 20  # of 25 places
-
-
-def test_flips_half_of_the_images():
-    images = np.arange(12, dtype=np.uint8).reshape(1, 2, 3, 2).repeat(400, axis=0)
-    out = augment_batch(tf.constant(images), [1, 2], Augment(flip=True), (0, 0)).numpy()
-    flipped = [np.array_equal(image, images[0][:, ::-1]) for image in out]
-    kept = [np.array_equal(image, images[0]) for image in out]
-    assert sum(flipped) + sum(kept) == 400
-    assert 150 < sum(flipped) < 250
-
-
 def test_unknown_source():
     with pytest.raises(DataError, match="data: 'digitz' is not one of 'digits'"):
         data.load("digitz")
-
-
-@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif"])
-def test_image_files(tmp_path, suffix):
-    path = tmp_path / f"image.{suffix}"
-    Image.new("RGB", (20, 10), (200, 100, 50)).save(path)
-    assert read_image(path, (None, None, 3)).shape == (10, 20, 3)
-    image = read_image(path, (8, 6, 3))
-    assert image.shape == (8, 6, 3)
-    np.testing.assert_allclose(image.mean(axis=(0, 1)), (200, 100, 50), atol=4)
-    assert read_image(path, (8, 8, 1)).shape == (8, 8, 1)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("text.png", b"no picture", "is not an image file"),
-        ("empty.png", b"", "is not an image file"),
-        ("missing.png", None, "can't read .*: No such file"),
-    ],
-)
-def test_what_is_no_image_is_named(tmp_path, name, content, message):
-    path = tmp_path / name
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(DataError, match=f"image: .*{message}"):
-        read_image(path, (8, 8, 1))
-
-
-def test_what_pixels_mean_is_kept(tmp_path):
-    wide = np.full((4, 4), 200 * 257, np.uint16)
-    Image.fromarray(wide).save(tmp_path / "wide.png")
-    assert (read_image(tmp_path / "wide.png", (4, 4, 1)) == 200).all()
-    clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
-    clear.putpixel((1, 2), (10, 20, 30, 255))
-    clear.save(tmp_path / "clear.png")
-    image = read_image(tmp_path / "clear.png", (4, 4, 3))
-    assert image[2, 1].tolist() == [10, 20, 30]
-    assert image[0, 0].tolist() == [255, 255, 255]
-    turned = Image.new("L", (6, 4))
-    exif = turned.getexif()
-    exif[0x0112] = 6  # the camera was turned by a quarter
-    turned.save(tmp_path / "turned.jpg", exif=exif)
-    assert read_image(tmp_path / "turned.jpg", (None, None, 1)).shape == (6, 4, 1)
-    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "float.tiff")
-    with pytest.raises(DataError, match="pixels of 32 bits"):
-        read_image(tmp_path / "float.tiff", (4, 4, 1))
 
 
 @pytest.mark.parametrize(
@@ -149,6 +70,12 @@ def test_what_pixels_mean_is_kept(tmp_path):
         ({"batch_size": 0}, "batch_size: 0 is not a positive integer"),
         ({"seed": -1}, "seed: -1 is not an integer"),
         ({"augment": {"pad": 1}}, "augment: .* is not an Augment"),
+        ({"augment": Augment(pad=8)}, "augment: pad: 8 pixels, but the images are 8x8"),
+        ({"augment": Augment(resize=(6, 9))}, r"resize: \[6, 9\] is smaller than the"),
+        ({"augment": Augment(lighting=0.1)}, "lighting: needs colors"),
+        ({"image_size": 0}, "image_size: 0 is not a number of pixels, or two"),
+        ({"image_size": (8, 8, 1)}, "image_size: "),
+        ({"test_size": 7.5}, "test_size: "),
     ],
 )
 def test_wrong_arguments(arguments, message):
@@ -156,15 +83,73 @@ def test_wrong_arguments(arguments, message):
         data.load("digits", **arguments)
 
 
-def test_truncated_images_are_named(tmp_path):
-    path = tmp_path / "half.png"
-    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(path)
-    path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(DataError, match=r"image: can't read .*half\.png: "):
-        read_image(path, (8, 8, 3))
+def test_duplicates_across_splits_are_reported_and_kept():
+    x, y = noise(30), labels(30)
+    test = np.concatenate([x[:4], noise(5, seed=1)]), labels(9)
+    with pytest.warns(DataWarning, match="same images are in two splits: .* test in"):
+        splits = data.load({"train": (x, y), "val": test, "test": test})
+    assert splits.duplicates == {
+        "val in train": 4,
+        "test in train": 4,
+        "test in val": 9,
+    }
+    assert splits.counts == {"train": 30, "val": 9, "test": 9}
 
 
-def test_channels_that_no_file_has(tmp_path):
-    with pytest.raises(DataError, match="can't be read as 4 channels"):
-        read_image(tmp_path / "x.png", (8, 8, 4))
+def test_the_description_loads_the_same_again():
+    first = data.load("digits", seed=3, augment=Augment(pad=1), image_size=10)
+    again = data.load(**first.arguments)
+    np.testing.assert_array_equal(arrays(first.test)[0], arrays(again.test)[0])
+    assert (again.fingerprint, again.image_shape) == (first.fingerprint, (10, 10, 1))
+    assert again.pixel_stats == first.pixel_stats
+    assert data.load("digits", seed=4).fingerprint != first.fingerprint
+
+
+def test_sizes_of_training_and_test_may_differ():
+    splits = data.load("digits", image_size=(6, 6), test_size=12)
+    assert arrays(splits.train)[0].shape == (1293, 6, 6, 1)
+    assert arrays(splits.val)[0].shape == (144, 12, 12, 1)
+    assert arrays(splits.test)[0].shape == (360, 12, 12, 1)
+
+
+def test_a_square_of_a_wide_image_is_its_middle():
+    x = noise(30, (4, 8, 1))
+    splits = data.load(
+        {"train": (x, labels(30)), "test": (x[:9] // 2, labels(9))}, image_size=4
+    )
+    np.testing.assert_array_equal(arrays(splits.test)[0], x[:9, :, 2:6] // 2)
+
+
+def test_the_remainder_can_be_dropped():
+    splits = data.load("digits", batch_size=128, drop_remainder=True)
+    assert splits.steps == len(splits.train) == 10
+    assert arrays(splits.train)[0].shape[0] == 1280
+    assert arrays(splits.val)[0].shape[0] == 144
+
+
+def test_mixed_labels_are_shares():
+    splits = data.load("digits", augment=Augment(mixup=0.4, cutmix=1))
+    found = arrays(splits.train)[1]
+    assert (found.dtype, found.shape) == (np.float32, (1293, 10))
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
+    assert (np.count_nonzero(found, axis=1) == 2).mean() > 0.5
+    assert arrays(splits.val)[1].dtype == np.int64
+
+
+def test_epochs_of_fit_dont_wait_for_the_tuner(tiny_spec):
+    """Endless data sets now and then did, for seconds."""
+    splits = data.load("digits", batch_size=256, augment=Augment(pad=1, flip=True))
+    model = build(tiny_spec, pixel_stats=splits.pixel_stats)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss)
+    seconds = []
+
+    class Clock(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.started = time.perf_counter()
+
+        def on_epoch_end(self, epoch, logs=None):
+            seconds.append(time.perf_counter() - self.started)
+
+    model.fit(splits.train, epochs=20, verbose=0, shuffle=False, callbacks=[Clock()])
+    assert max(seconds[1:]) < 2.5

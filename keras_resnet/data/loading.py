@@ -99,7 +99,7 @@ def load(
         data_dir: folder of IDX files for "fashion_mnist", of prepared data sets for
             "tfds:".
         download: whether TFDS may fetch what isn't prepared.
-        strict: whether an unreadable image is an error.
+        strict: whether an unreadable image that loading meets is an error.
         drop_remainder: whether the last training batch is left out if it isn't full.
         memory: bytes of images that may be kept decoded; a quarter of the free memory
             if None. What is more, or is cropped at random from larger files, is
@@ -199,7 +199,7 @@ def _size(field: str, asked: Any, found: Found) -> tuple[int, int]:
     if asked is None:
         size = found.size
         return size if size and max(size) <= LARGEST else (SIDE, SIDE)
-    sides = (asked, asked) if isinstance(asked, int) else tuple(asked)
+    sides = tuple(asked) if isinstance(asked, tuple | list) else (asked, asked)
     if len(sides) != 2 or any(type(side) is not int or side < 1 for side in sides):
         raise DataError(f"{field}: {asked!r} is not a number of pixels, or two of them")
     return sides
