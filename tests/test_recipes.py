@@ -323,6 +323,33 @@ def test_mixed_labels_train_and_classes_validate(tiny_spec):
     assert set(history) == {"loss", "accuracy", "val_loss", "val_accuracy"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_trains(name):
+    """Two steps of its small form, by its own loss, optimizer and callbacks."""
+    recipe = RECIPES[name].smoke()
+    size = 8 if name == "digits" else 32
+    channels = recipe.model.input_shape[2]
+    spec = recipe.model.replace(input_shape=(size, size, channels), classes=10)
+    model = build(spec, pixel_stats=((128.0,) * channels, (74.0,) * channels))
+    model.compile(**recipe.compile_args(model, 2))
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (8, size, size, channels)).astype("uint8")
+    classes = random.integers(0, 10, 8)
+    shares = random.dirichlet(np.ones(10), 8).astype("float32")
+    before = model.get_weights()
+    history = model.fit(
+        images,
+        shares if recipe.augment.mixes else classes,
+        batch_size=4,
+        validation_data=(images, classes),
+        verbose=0,
+        callbacks=recipe.callbacks(),
+    ).history
+    assert np.isfinite(history["loss"] + history["val_loss"]).all()
+    assert any((a != b).any() for a, b in zip(before, model.get_weights(), strict=True))
+
+
 def test_many_classes_count_five_guesses(tiny_spec):
     model = build(tiny_spec, classes=100)
     names = [

@@ -209,7 +209,11 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the clock."""
-        self.began = self.began or (time.perf_counter(), epoch)
+        if self.began is None:
+            self.began = time.perf_counter(), epoch
+            # What a resumed run had done says nothing about its speed.
+            done = epoch * (self.params["steps"] or 0)
+            self.progress.reset(self.task, total=None, completed=done)
         self.epoch, self.first = epoch, None
         self.progress.update(self.task, epoch=epoch + 1)
 

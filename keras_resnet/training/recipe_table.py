@@ -260,20 +260,21 @@ ROWS: tuple[Row, ...] = (
         data=CIFAR,
         expected="test error 5.25 % at the best validation epoch (6.41 without "
         "stochastic depth): Table 1; +- 0.2 says the authors' README",
-        hardware="one GPU, 15 hours",
+        hardware="15 hours (Table 2)",
     ),
     Row(
         Recipe(
             name="zagoruyko2016_cifar",
             model=get_spec("wrn_28_10"),
             source="Zagoruyko 2016 (1605.07146), section 3; others by --model, such as "
-            "wrn_40_4. The authors' code starts gamma uniformly between 0 and 1.",
+            "wrn_40_4. The authors' port to PyTorch draws gamma between 0 and 1, ours "
+            "starts at 1.",
             **_WRN,
         ),
         data=CIFAR,
         expected="test error 4.00 %, mean and deviation preprocessing, median of 5 "
         "runs: Table 5",
-        hardware="one GPU (Titan X)",
+        hardware="Titan X, in its timings",
     ),
     Row(
         Recipe(
@@ -286,7 +287,7 @@ ROWS: tuple[Row, ...] = (
         data=CIFAR,
         expected="test error 3.89 %, mean and deviation preprocessing, median of 5 "
         "runs: Table 6",
-        hardware="one GPU (Titan X)",
+        hardware="Titan X, in its timings",
     ),
     Row(
         Recipe(
@@ -300,11 +301,12 @@ ROWS: tuple[Row, ...] = (
             l2=5e-4,
             augment=_PAD_4,
             **_TORCH_SGD,
-            source="Xie 2016 (1611.05431), section 5.3, and the authors' code: units "
-            "after and batches of half the size of the paper's, which it calls better.",
+            source="Xie 2016 (1611.05431), section 5.3, and the authors' code: "
+            "original units and batches of 128, which its README calls better than the paper's "
+            "pre-activated units and batches of 256.",
         ),
         data=CIFAR,
-        expected="test error 3.65 %, mean of 10 runs: Table 7",
+        expected="test error 3.65 %, mean of 10 runs of the paper's form: Table 7",
         hardware="8 GPUs",
     ),
     Row(
