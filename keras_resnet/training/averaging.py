@@ -51,7 +51,7 @@ class Averages(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Moves the averages by the steps that were done."""
-        seen = _steps_done(batch, self.params)
+        seen = steps_done(batch, self.params)
         steps, self.seen = seen - self.seen, seen
         self.step += steps
         kept = min(self.decay, (1 + self.step) / (10 + self.step)) ** steps
@@ -99,7 +99,7 @@ class Averages(keras.callbacks.Callback):
             average.assign(latest)
 
 
-def _steps_done(batch: int, params: dict[str, Any]) -> int:
+def steps_done(batch: int, params: dict[str, Any]) -> int:
     """Steps of the epoch after the one of index `batch`.
 
     Under `steps_per_execution` Keras counts the last one beyond the end.

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from keras_resnet import runfolder
 from keras_resnet.errors import UserError
 from keras_resnet.tracking import Tracker
-from keras_resnet.training.averaging import Averages
+from keras_resnet.training.averaging import Averages, steps_done
 from keras_resnet.training.plateau import Plateau
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Moves on by a step."""
-        now, done = time.perf_counter(), batch + 1
+        now, done = time.perf_counter(), steps_done(batch, self.params)
         if self.first is None:
             self.first = now, done
         elif self.batch_size:
@@ -231,7 +231,7 @@ class ProgressBar(keras.callbacks.Callback):
             self.progress.update(
                 self.task,
                 total=self.epochs * steps,
-                completed=self.epoch * steps + min(done, steps),
+                completed=self.epoch * steps + done,
                 rate=self.rate,
             )
 

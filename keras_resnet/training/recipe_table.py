@@ -302,8 +302,8 @@ ROWS: tuple[Row, ...] = (
             augment=_PAD_4,
             **_TORCH_SGD,
             source="Xie 2016 (1611.05431), section 5.3, and the authors' code: "
-            "original units and batches of 128, which its README calls better than the paper's "
-            "pre-activated units and batches of 256.",
+            "original units and batches of 128, which its README calls better than the "
+            "paper's pre-activated units and batches of 256.",
         ),
         data=CIFAR,
         expected="test error 3.65 %, mean of 10 runs of the paper's form: Table 7",
