@@ -89,6 +89,7 @@ def test_averages_do_not_touch_the_training(tiny_spec):
     assert averaged["val_loss"] != plain["val_loss"]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_same_averages(tiny_spec, tmp_path):
     recipe = TINY.replace(ema=0.9)
     whole, history = fit(tiny_spec, recipe, tmp_path / "whole")
@@ -145,6 +146,7 @@ def test_plateaus_are_keras_own(errors, patience):
     assert float(model.optimizer.learning_rate) == 0.5**drops
 
 
+@pytest.mark.slow
 def test_a_plateau_is_found_again_after_a_kill(tiny_spec, tmp_path):
     recipe = TINY.replace(schedule="plateau", patience=1, drop=0.5, epochs=6)
     recipe = recipe.replace(learning_rate=1e-9)  # nothing is learnt at it
