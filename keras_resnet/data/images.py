@@ -57,12 +57,12 @@ class Stream:
     Attributes:
         examples: a `tf.data.Dataset` of encoded images and their labels, shuffled by
             the seed that it is given or, for None, in a fixed order.
-        part: the same of a part of them: (from, to), as shares.
+        part: the same of the images from one place to another, in a ring.
         count: number of images.
     """
 
     examples: Callable[[int | None], Any]
-    part: Callable[[float, float], Stream]
+    part: Callable[[int, int], Stream]
     count: int
 
 

@@ -81,6 +81,9 @@ def _shared(labels: Any, share: Any) -> Any:
 
 def _beta(seed: Any, alpha: float) -> Any:
     """A number from Beta(alpha, alpha)."""
-    # In float64: for a small alpha both gammas would be 0 in float32.
-    gammas = tf.random.stateless_gamma([2], seed, alpha, dtype=tf.float64)
-    return tf.cast(gammas[0] / tf.reduce_sum(gammas), tf.float32)
+    seeds = tf.random.split(seed, 2)
+    # By logarithms of two gammas: for a small alpha the gammas themselves are 0.
+    gammas = tf.random.stateless_gamma([2], seeds[0], alpha + 1)
+    uniform = tf.random.stateless_uniform([2], seeds[1], 1e-30, 1)
+    logarithms = tf.math.log(gammas) + tf.math.log(uniform) / alpha
+    return tf.sigmoid(logarithms[0] - logarithms[1])

@@ -118,10 +118,13 @@ def _sharpness(images: Any, strength: Any) -> Any:
     channels = images.shape[-1]
     kernel = tf.constant([[1, 1, 1], [1, 5, 1], [1, 1, 1]], tf.float32) / 13
     kernel = tf.tile(kernel[:, :, tf.newaxis, tf.newaxis], [1, 1, channels, 1])
-    smooth = tf.nn.depthwise_conv2d(images, kernel, [1, 1, 1, 1], "VALID")
-    edges = [[0, 0], [1, 1], [1, 1], [0, 0]]
-    inner = tf.pad(tf.ones_like(smooth), edges)
-    return _blend(images, tf.where(inner > 0, tf.pad(smooth, edges), images), strength)
+    # "VALID" would do, but gives a wrong shape where no image was dealt.
+    smooth = tf.nn.depthwise_conv2d(images, kernel, [1, 1, 1, 1], "SAME")
+    height, width = tf.unstack(tf.shape(images)[1:3])
+    inner = tf.pad(
+        tf.ones([height - 2, width - 2, 1], tf.bool), [[1, 1], [1, 1], [0, 0]]
+    )
+    return _blend(images, tf.where(inner, smooth, images), strength)
 
 
 def _posterize(images: Any, strength: Any) -> Any:

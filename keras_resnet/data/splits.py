@@ -42,16 +42,13 @@ def split(found: Found, seed: int) -> dict[str, Images | Stream]:
             train, val = _stratified(train, size, seed)
     else:
         # A stream is cut at a seeded place, and taken as if its ends were joined.
-        start = np.random.default_rng(seed).uniform()
+        start = int(np.random.default_rng(seed).integers(train.count))
         if test is None:
-            test = train.part(start, start + TEST_SHARE)
-            train, start = train.part(start + TEST_SHARE, start + 1), 0.0
+            train, test = _cut(train, start, math.ceil(TEST_SHARE * train.count))
+            start = 0
         if val is None:
-            share = min(VAL_SHARE, VAL_MOST / train.count)
-            train, val = (
-                train.part(start + share, start + 1),
-                train.part(start, start + share),
-            )
+            size = math.ceil(min(VAL_SHARE * train.count, VAL_MOST))
+            train, val = _cut(train, start, size)
     return {"train": train, "val": val, "test": test}
 
 
@@ -70,6 +67,12 @@ def _stratified(images: Images, size: int, seed: int) -> tuple[Images, Images]:
         random_state=seed,
     )
     return images.take(rest), images.take(taken)
+
+
+def _cut(images: Stream, start: int, size: int) -> tuple[Stream, Stream]:
+    """All but `size` images from `start`, and these."""
+    stop = start + size
+    return images.part(stop, start + images.count), images.part(start, stop)
 
 
 def _check_counts(labels: np.ndarray, names: Sequence[str], wanted: int) -> None:

@@ -162,7 +162,7 @@ def _stream(
             split,
             image,
             label,
-            cut(parts, round(start * count), round(stop * count)),
+            cut(parts, start, stop),
         ),
         count=count,
     )
