@@ -39,7 +39,6 @@ def dataset(images, strategy, training):
 
 def compiled(strategy, spec=SPEC, optimizer=None, synchronized=True, **options):
     keras.utils.set_random_seed(0)
-    steps = options.pop("steps_per_execution", 1)
     with distribution.scope(strategy):
         model = build(spec, **options)
         if synchronized:
@@ -48,7 +47,6 @@ def compiled(strategy, spec=SPEC, optimizer=None, synchronized=True, **options):
             optimizer() if optimizer else SGD(0.1, momentum=0.9, l2=1e-3),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
-            steps_per_execution=steps,
         )
     return model
 
@@ -65,18 +63,16 @@ def fitted(model, strategy, images=32, epochs=2, callbacks=()):
     return history.history
 
 
-def outside(**options):
-    """SGD in the other form."""
-    return lambda: SGD(0.1, momentum=0.9, l2=1e-3, rate_in_velocity=False, **options)
-
-
+# Both momentums, grouped convolutions, recomputation, averaged weights.
 CASES = {
-    "momentum inside": {},
-    "momentum outside": {"optimizer": outside(nesterov=True)},
-    "grouped": {"spec": GROUPED},
-    "recomputed": {"recompute": True, "spec": SPEC.replace(order="pre")},
-    "batch-wise depth": {"spec": SPEC.replace(survival=0.5)},
-    "averaged weights": {"optimizer": lambda: SGD(0.1, use_ema=True)},
+    "outside, grouped": {
+        "spec": GROUPED,
+        "optimizer": lambda: SGD(
+            0.1, momentum=0.9, l2=1e-3, rate_in_velocity=False, nesterov=True
+        ),
+    },
+    "inside, recomputed": {"recompute": True, "spec": SPEC.replace(order="pre")},
+    "averaged": {"optimizer": lambda: SGD(0.1, use_ema=True, ema_momentum=0.5)},
 }
 
 
@@ -95,6 +91,8 @@ def mirrored():
         pairs = zip(weights, others, strict=True)
         apart = max(float(np.abs(a - b).max()) for a, b in pairs)
         found[name] = {"one": one, "two": two, "apart": apart}
+    depth = compiled(strategy, SPEC.replace(survival=0.5), synchronized=False)
+    found["batch-wise depth"] = fitted(depth, strategy)["loss"]
     found["short batches"] = short_batches(strategy)
     found["own statistics"] = own_statistics(strategy)
     found["refused"] = refusals(strategy)
@@ -135,6 +133,7 @@ def refusals(strategy):
         ),
         "steps": lambda: distribution.check_strategy(strategy, steps_per_execution=4),
         "too few": lambda: dataset(2, strategy, False),
+        "depth": lambda: compiled(strategy, SPEC.replace(survival=0.5)),
         "late": lambda: distribution.make_strategy("multiworker"),
     }
     [own] = free_ports(1)

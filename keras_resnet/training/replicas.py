@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.layers import Skip
 from keras_resnet.training.cluster import DistributionError
 from keras_resnet.training.distribution import is_chief, is_multiworker, replicas_of
 
@@ -19,8 +20,8 @@ def for_replicas(dataset: Any, strategy: Any, *, training: bool) -> Any:
     A replica without an image fails or spoils the step: oneDNN's convolution of an
     empty batch has its input's channels, and a batch norm's mean of nothing is not a
     number. In training, a batch that doesn't divide is filled up with images of its
-    own, so that all count the same. In evaluation nothing is seen twice: a batch smaller
-    than the replicas takes images of the one before. Batches stay as many.
+    own, so that all count the same. In evaluation nothing is seen twice: a batch
+    smaller than the replicas takes images of the one before. Batches stay as many.
 
     Every worker reads all of the data and takes its part of each batch, so data sets
     must be equal on all of them: one source, one seed, and a fixed order.
@@ -94,17 +95,30 @@ def synchronize_batch_norm(model: keras.Model) -> None:
     Training then equals that on one device, for two more all-reduces a layer. By
     default each replica has its own, as in Goyal 2017 (section 3.1). Call it before
     the model is compiled.
+
+    Raises:
+        DistributionError: the model has batch-wise stochastic depth.
     """
+    if any(isinstance(layer, Skip) for layer in _layers(model)):
+        raise DistributionError(
+            "sync_batch_norm: with batch-wise stochastic depth, statistics of skipped "
+            "branches would be taken too; use survival_mode 'sample'"
+        )
     for layer in _batch_norms(model):
         layer.synchronized = True
 
 
-def _batch_norms(model: keras.Model) -> Iterator[Any]:
+def _layers(model: keras.Model) -> Iterator[Any]:
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            yield from _batch_norms(layer)
-        elif isinstance(layer, keras.layers.BatchNormalization):
+            yield from _layers(layer)
+        else:
             yield layer
+
+
+def _batch_norms(model: keras.Model) -> list[Any]:
+    kind = keras.layers.BatchNormalization
+    return [layer for layer in _layers(model) if isinstance(layer, kind)]
 
 
 def with_shared_state(
