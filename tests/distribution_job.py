@@ -19,7 +19,13 @@ import tensorflow as tf
 from keras_resnet import build, cifar_resnet
 from keras_resnet.errors import UserError
 from keras_resnet.optimizers import SGD
-from keras_resnet.training import distribution, get_recipe, keras_multiworker, replicas
+from keras_resnet.training import (
+    distribution,
+    get_recipe,
+    keras_multiworker,
+    launch,
+    replicas,
+)
 
 SPEC = cifar_resnet(
     8, name="tiny", input_shape=(8, 8, 1), stem_width=4, widths=(4, 8, 8)
@@ -136,11 +142,7 @@ def refusals(strategy):
         "depth": lambda: compiled(strategy, SPEC.replace(survival=0.5)),
         "late": lambda: distribution.make_strategy("multiworker"),
     }
-    [own] = free_ports(1)
-    workers = [f"127.0.0.1:{own}", "127.0.0.1:1"]
-    os.environ["TF_CONFIG"] = json.dumps(
-        {"cluster": {"worker": workers}, "task": {"type": "worker", "index": 0}}
-    )
+    os.environ.update(launch.environments(2)[0])
     return {name: line_of(attempt) for name, attempt in attempts.items()}
 
 
@@ -156,18 +158,6 @@ def empty_batch():
     """Channels of an empty batch's convolution: the reason for all of this."""
     convolve = tf.function(lambda x: tf.nn.conv2d(x, tf.ones((3, 3, 4, 8)), 1, "SAME"))
     return int(convolve(tf.zeros((0, 8, 8, 4))).shape[-1])
-
-
-def free_ports(count):
-    import socket
-
-    sockets = [socket.socket() for _ in range(count)]
-    for own in sockets:
-        own.bind(("127.0.0.1", 0))
-    ports = [own.getsockname()[1] for own in sockets]
-    for own in sockets:
-        own.close()
-    return ports
 
 
 class Slow(keras.callbacks.Callback):
@@ -200,7 +190,6 @@ def worker(mode, folder):
         history = fitted(
             model,
             strategy,
-            images=35,
             epochs=RECIPE.epochs,
             callbacks=[*(RECIPE.callbacks(folder) if chief else []), *extra],
         )

@@ -58,7 +58,6 @@ def launch(processes: int, command: Sequence[str]) -> int:
     themselves.
     """
     running: list[subprocess.Popen[bytes]] = []
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         for rank, own in enumerate(environments(processes)):
             output = None if rank == 0 else subprocess.DEVNULL
@@ -104,6 +103,7 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     return launch(int(sys.argv[1]), sys.argv[2:])
 
 
