@@ -127,6 +127,18 @@ def test_the_remainder_can_be_dropped():
     assert arrays(splits.val)[0].shape[0] == 144
 
 
+@pytest.mark.parametrize(("count", "batch_size"), [(9, 8), (1001, 8), (9, 128), (9, 1)])
+def test_the_last_batch_of_evaluation_is_half_full(count, batch_size):
+    test = noise(count, seed=1), labels(count)
+    splits = data.load(
+        {"train": (noise(30), labels(30)), "test": test}, batch_size=batch_size
+    )
+    sizes = [len(batch[1]) for batch in splits.test.as_numpy_iterator()]
+    assert sum(sizes) == count
+    assert max(sizes) <= batch_size
+    assert sizes[-1] >= sizes[0] / 2
+
+
 def test_mixed_labels_are_shares():
     splits = data.load("digits", augment=Augment(mixup=0.4, cutmix=1))
     found = arrays(splits.train)[1]
@@ -134,6 +146,26 @@ def test_mixed_labels_are_shares():
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-6)
     assert (np.count_nonzero(found, axis=1) == 2).mean() > 0.5
     assert arrays(splits.val)[1].dtype == np.int64
+
+
+@pytest.mark.parametrize("crop", [{"pad": 2}, {"scale": (0.3, 1)}])
+def test_everything_at_once(crop):
+    augment = Augment(
+        **crop,
+        flip=True,
+        policy="rand",
+        color=0.4,
+        lighting=0.1,
+        erase=0.5,
+        mixup=0.2,
+        cutmix=1,
+    )
+    splits = data.load((noise(40), labels(40)), batch_size=16, augment=augment)
+    first = arrays(splits.train)
+    assert (first[0].shape, first[1].shape) == ((28, 8, 8, 3), (28, 3))
+    again = data.load((noise(40), labels(40)), batch_size=16, augment=augment)
+    for one, other in zip(first, arrays(again.train), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_epochs_of_fit_dont_wait_for_the_tuner(tiny_spec):

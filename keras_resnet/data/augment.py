@@ -48,7 +48,8 @@ def augment_batch(
     """
     for i, (field, change) in enumerate(_CHANGES.items()):
         if getattr(settings, field) not in (None, 0, "none"):
-            images = change(images, tf.random.fold_in(seed, i), settings, fill)
+            changed = change(images, tf.random.fold_in(seed, i), settings, fill)
+            images = tf.ensure_shape(changed, images.shape)
     return images
 
 

@@ -70,14 +70,26 @@ def training_batches(
         return pixels, labels
 
     content = content.batch(batch_size, drop_remainder=drop_remainder)
-    dataset = tf.data.Dataset.zip(content, seeds)
-    return _finished(dataset.map(batch, num_parallel_calls=tf.data.AUTOTUNE), batches)
+    dataset = tf.data.Dataset.zip(content, seeds).map(
+        # No branch depends on a tensor: traced as it stands, which is faster.
+        tf.autograph.experimental.do_not_convert(batch),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    return _finished(dataset, batches)
 
 
 def evaluation_batches(
     images: Images | Stream, *, shape: Shape, batch_size: int
 ) -> Any:
-    """Batches in a fixed order, unchanged; encoded ones are decoded anew each time."""
+    """Batches in a fixed order, unchanged; encoded images are decoded anew each time.
+
+    The last batch is at least half full: under a tf.distribute strategy each replica
+    needs an image. Batches are smaller than `batch_size` for it.
+    """
+    count = images.count
+    batch_size = next(
+        size for size in range(batch_size, 0, -1) if (count - 1) % size + 1 >= size / 2
+    )
     if isinstance(images, Stream):
         content = images.examples(None)
     else:
