@@ -70,8 +70,7 @@ class _Process:
         }
         environment = dict(os.environ)
         environment.pop("TF_ENABLE_ONEDNN_OPTS", None)
-        if task.peer.onednn:
-            environment["TF_ENABLE_ONEDNN_OPTS"] = "1"
+        environment |= task.peer.environment
         self.limit = limit
         self.process = subprocess.Popen(
             [

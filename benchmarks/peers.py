@@ -14,8 +14,9 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from keras_resnet.spec import ResNetSpec
@@ -23,6 +24,14 @@ from keras_resnet.spec import ResNetSpec
 Run = Callable[[int], Any]  # some steps
 Job = tuple[dict[str, Any], Run]  # facts to tell, and what to time
 RATE, DECAY = 0.01, 1e-4  # of all optimizers, with momentum 0.9
+ONEDNN = {"TF_ENABLE_ONEDNN_OPTS": "1"}
+# glibc's malloc gives large blocks back to the system at once, and each step of torch
+# pays for fresh pages; so set, it keeps them. TensorFlow has a pool of its own.
+KEEP_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**36),
+    "MALLOC_TRIM_THRESHOLD_": str(2**36),
+    "MALLOC_TOP_PAD_": str(2**28),
+}
 
 
 class Peer(NamedTuple):
@@ -31,13 +40,13 @@ class Peer(NamedTuple):
     Attributes:
         prepare: a function of this module that makes a job.
         options: arguments of `prepare`.
-        onednn: whether TensorFlow is told to use oneDNN, as the package's commands do.
-            Otherwise it decides by the processor.
+        environment: of its process. TensorFlow is told to use oneDNN, as the package's
+            commands do, or else decides by the processor.
     """
 
     prepare: Callable[..., Job]
     options: dict[str, Any]
-    onednn: bool = False
+    environment: Mapping[str, str] = MappingProxyType({})
 
 
 def train_keras(
@@ -211,25 +220,27 @@ def wait() -> Job:
 UNTOUCHED = Peer(wait, {})
 
 TRAINING = {
-    "ours": Peer(train_keras, {}, onednn=True),
-    "ours+recompute": Peer(train_keras, {"recompute": True}, onednn=True),
+    "ours": Peer(train_keras, {}, ONEDNN),
+    "ours+recompute": Peer(train_keras, {"recompute": True}, ONEDNN),
     "stock": Peer(train_keras, {"stock": True}),
-    "stock+onednn": Peer(train_keras, {"stock": True}, onednn=True),
+    "stock+onednn": Peer(train_keras, {"stock": True}, ONEDNN),
     "torch": Peer(train_torch, {}),
     "torch.compile": Peer(train_torch, {"compiled": True}),
+    "torch+malloc": Peer(train_torch, {}, KEEP_MEMORY),
+    "torch.compile+malloc": Peer(train_torch, {"compiled": True}, KEEP_MEMORY),
 }
 INFERENCE = {
-    "ours": Peer(serve, {}, onednn=True),
-    "openvino": Peer(infer_openvino, {}, onednn=True),
+    "ours": Peer(serve, {}, ONEDNN),
+    "openvino": Peer(infer_openvino, {}, ONEDNN),
     "stock-export": Peer(serve, {"stock": True}),
     "stock-predict": Peer(predict_stock, {}),
     "torch": Peer(infer_torch, {}),
     "torch.compile": Peer(infer_torch, {"compiled": True}),
 }
-SAVING = {"ours": Peer(save, {}, onednn=True), "stock": Peer(save, {"stock": True})}
+SAVING = {"ours": Peer(save, {}, ONEDNN), "stock": Peer(save, {"stock": True})}
 PRODUCTS = {
     "torch product": Peer(multiply_torch, {}),
-    "tensorflow product": Peer(multiply_tensorflow, {}, onednn=True),
+    "tensorflow product": Peer(multiply_tensorflow, {}, ONEDNN),
 }
 
 

@@ -44,7 +44,7 @@ SHORT = {
 # Stock Keras takes about ten seconds an image to train grouped convolutions on CPU:
 # one repeat of this.
 STOCK_GROUPED = Load(2, 1)
-PEERS = [name for name in TRAINING if name != "ours+recompute"]
+PEERS = ("ours", "stock", "stock+onednn", "torch", "torch.compile")
 COLUMNS = {
     "network": ("case", ""),
     "peer": ("peer", ""),

@@ -78,12 +78,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return self._fused(inputs, bool(training))
 
     def _fused(self, inputs: Any, training: bool) -> Any:
+        # `value`, since TensorFlow reads a Keras variable twice to cast it.
         moving = [
-            tf.cast(statistic, tf.float32)
+            tf.cast(statistic.value, tf.float32)
             for statistic in (self.moving_mean, self.moving_variance)
         ]
-        scale = self.gamma if self.scale else tf.ones_like(moving[0])
-        offset = self.beta if self.center else tf.zeros_like(moving[0])
+        scale = self.gamma.value if self.scale else tf.ones_like(moving[0])
+        offset = self.beta.value if self.center else tf.zeros_like(moving[0])
         learning = training and self.trainable
         outputs, *batch = tf.compat.v1.nn.fused_batch_norm(
             inputs,

@@ -66,12 +66,34 @@ class SGD(keras.optimizers.SGD):
         with tf.init_scope(), tf.variable_creator_scope(create):
             super().build(variables)
 
+    def _backend_update_step(
+        self, grads: Any, trainable_variables: Any, learning_rate: Any
+    ) -> None:
+        if tf.distribute.has_strategy():
+            super()._backend_update_step(grads, trainable_variables, learning_rate)
+            return
+        # On one device there is nothing to reduce, and numbers are made once: a third
+        # of the nodes of an update.
+        numbers = {
+            dtype: self._numbers(learning_rate, dtype)
+            for dtype in {variable.dtype for variable in trainable_variables}
+        }
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            self._move(gradient, variable.value, *numbers[variable.dtype])
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Moves one variable and its velocity."""
+        self._move(gradient, variable, *self._numbers(learning_rate, variable.dtype))
+
+    def _numbers(self, learning_rate: Any, dtype: Any) -> list[Any]:
+        return [tf.cast(n, dtype) for n in (learning_rate, self.momentum, self.l2)]
+
+    def _move(
+        self, gradient: Any, variable: Any, rate: Any, momentum: Any, l2: Any
+    ) -> None:
         gradient = tf.cast(tf.convert_to_tensor(gradient), variable.dtype)
-        rate = tf.cast(learning_rate, variable.dtype)
         if self.l2 and (self.l2_on_vectors or len(variable.shape) > 1):
-            gradient += tf.cast(self.l2, variable.dtype) * variable
+            gradient += l2 * variable
         if not self.momentum:
             tf.raw_ops.ResourceApplyGradientDescent(
                 var=variable.handle, alpha=rate, delta=gradient
@@ -88,7 +110,7 @@ class SGD(keras.optimizers.SGD):
             accum=velocity.value.handle,
             lr=rate,
             grad=gradient,
-            momentum=tf.cast(self.momentum, variable.dtype),
+            momentum=momentum,
             use_nesterov=self.nesterov,
         )
 

@@ -52,6 +52,26 @@ def test_no_function_must_be_compiled(exported):
     assert b"XlaMustCompile" not in (first / "saved_model.pb").read_bytes()
 
 
+@pytest.mark.parametrize("limit", [0, serving.saved_model.FROZEN_LIMIT])
+def test_weights_as_variables_where_constants_would_be_too_large(
+    exported, tmp_path, monkeypatch, limit
+):
+    model, _ = exported
+    monkeypatch.setattr(serving.saved_model, "FROZEN_LIMIT", limit)
+    path = serving.export(model, tmp_path / "net")
+    loaded = tf.saved_model.load(str(path))
+    variables = loaded.signatures["serving_default"].variables
+    assert len(variables) == (0 if limit else len(model.weights))
+    assert b"XlaMustCompile" not in (path / "saved_model.pb").read_bytes()
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
+    np.testing.assert_allclose(
+        serving.load(path).predict(pixels),
+        tf.nn.softmax(model.predict(pixels, verbose=0)),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+
+
 def test_probabilities_stay_probabilities(tiny_spec, tmp_path):
     model = build(tiny_spec, classifier_activation="softmax")
     path = serving.export(model, tmp_path / "net", class_names=list("abcdefghij"))
