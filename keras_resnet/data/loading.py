@@ -70,6 +70,21 @@ class Splits(NamedTuple):
     duplicates: Mapping[str, int]
     unreadable: tuple[str, ...]
 
+    @property
+    def test_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of validation and test images."""
+        height, width, channels = self.test.element_spec[0].shape[1:]
+        return height, width, channels
+
+    def take(self, batches: int) -> Splits:
+        """The first batches of each split."""
+        return self._replace(
+            train=self.train.take(batches),
+            val=self.val.take(batches),
+            test=self.test.take(batches),
+            steps=min(self.steps, batches),
+        )
+
 
 def load(
     source: Any,
