@@ -136,7 +136,9 @@ def bars(
         bars = ax.barh(
             [record["peer"] for record in panel],
             [record[key] for record in panel],
-            color=[COLORS[peers.index(record["peer"])] for record in panel],
+            color=[
+                COLORS[peers.index(record["peer"]) % len(COLORS)] for record in panel
+            ],
             height=0.75,
         )
         labels = [label.format(**record) for record in panel]

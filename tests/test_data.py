@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+import re
 import time
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from conftest import ROOT
 from images import arrays, labels, noise
 
 from keras_resnet import build, data
@@ -185,3 +188,14 @@ def test_epochs_of_fit_dont_wait_for_the_tuner(tiny_spec):
 
     model.fit(splits.train, epochs=20, verbose=0, shuffle=False, callbacks=[Clock()])
     assert max(seconds[1:]) < 2.5
+
+
+def test_the_page_about_data_runs():
+    """Its snippets, one after the other."""
+    page = (ROOT / "docs" / "data.md").read_text()
+    names: dict[str, object] = {}
+    for snippet in re.findall(r"```python\n(.*?)```", page, re.S):
+        exec(snippet, names)
+    for field in dataclasses.fields(Augment):
+        assert f"{field.name}" in page
+    assert "splits" in names

@@ -1,10 +1,9 @@
 """Random changes of training images, whole batches at a time.
 
-Keras' own layers were tried first (3.15, 2 cores, batches of 128 at 32x32): see
-`docs/data.md` for the times. They draw from a state of their own, so that in a
-parallel `map` one seed doesn't fix them; RandomErasing fills gray images with zeros
-only, takes an area that isn't the paper's, and RandAugment applies one choice to a
-whole batch.
+Keras' own layers were measured (`docs/data.md`) and aren't used: none is faster, they
+draw from a state of their own, so that one seed doesn't fix a parallel `map`,
+RandomErasing has no mean pixel for gray images and another distribution of areas, and
+RandAugment applies one choice to a whole batch.
 """
 
 from __future__ import annotations
