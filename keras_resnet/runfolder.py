@@ -193,7 +193,7 @@ def load_best(folder: Path) -> tuple[Any, dict[str, Any]]:
 
     check_trained(folder)
     described = read_json(folder / DATA)
-    keys = {"source", "seed", "image_shape", "class_names"}
+    keys = {"arguments", "image_shape", "class_names"}
     if not isinstance(described, dict) or not keys <= set(described):
         raise RunFolderError(f"run: {folder / DATA} lacks {', '.join(sorted(keys))}")
     try:

@@ -175,7 +175,7 @@ def test_a_killed_run_goes_on_where_it_was(workplace):
     recipe.write_text(TINY.replace(epochs=400).to_json())
     command = [
         sys.executable, "-m", "keras_resnet.cli", "train", "--no-track",
-        "--recipe", str(recipe), "--folder", str(folder),
+        "--recipe", str(recipe), "--data", "digits", "--folder", str(folder),
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     history = folder / "history.jsonl"

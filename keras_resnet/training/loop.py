@@ -22,13 +22,15 @@ from keras_resnet.runfolder import RunFolderError
 from keras_resnet.serving import export
 from keras_resnet.surgery import to_stock
 from keras_resnet.tracking import Tracker
+from keras_resnet.training import distribution, replicas, report
 from keras_resnet.training.callbacks import ProgressBar, Tracking
 from keras_resnet.training.environment import describe_environment
-from keras_resnet.training.pictures import draw_confusion, draw_curves
+from keras_resnet.training.pictures import draw_curves
 from keras_resnet.training.recipe_table import get_recipe
-from keras_resnet.training.recipes import Recipe
+from keras_resnet.training.recipes import Recipe, RecipeError
 
 SAMPLES = 10  # test images written beside the run
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 class RunResult(NamedTuple):
@@ -69,53 +71,64 @@ def fit(
         folder: where history, best model and resume state are kept, if anywhere.
         tracker: is told each epoch's metrics.
         callbacks: others.
-        strategy: the `tf.distribute` strategy that the model was built under.
+        strategy: the `tf.distribute` strategy that the model was built under. Its
+            replicas share each of the recipe's batches.
         console: where progress is shown; none if None.
 
     Raises:
         RecipeError: the model does not put out logits.
         RunFolderError: the folder holds something else.
+        DistributionError: Keras can't train so under this strategy.
     """
-    with _scope(strategy):
+    distribution.check_strategy(
+        strategy, steps_per_execution=recipe.steps_per_execution
+    )
+    with distribution.scope(strategy):
         model.compile(**recipe.compile_args(model, data.steps))
-    bar = ProgressBar(console, recipe.name, recipe.epochs) if console else None
+    bar = None
+    if console:
+        bar = ProgressBar(console, recipe.name, recipe.epochs, recipe.batch_size)
     try:
         return model.fit(
-            data.train,
-            validation_data=data.val,
+            replicas.for_replicas(data.train, strategy, training=True),
+            validation_data=replicas.for_replicas(data.val, strategy, training=False),
             epochs=recipe.epochs,
             shuffle=False,  # the data set shuffles
             verbose=0,
-            callbacks=[
-                *(recipe.callbacks(folder) if folder is not None else []),
-                *([Tracking(tracker)] if tracker else []),
-                *([bar] if bar else []),
-                *callbacks,
-            ],
+            callbacks=replicas.with_shared_state(
+                [
+                    *recipe.callbacks(folder),
+                    *([Tracking(tracker)] if tracker else []),
+                    *([bar] if bar else []),
+                    *callbacks,
+                ],
+                strategy,
+            ),
         )
     finally:
         if bar:
             bar.stop()
 
 
-def _scope(strategy: Any) -> contextlib.AbstractContextManager[Any]:
-    """The scope of a `tf.distribute` strategy, if there is one."""
-    return strategy.scope() if strategy else contextlib.nullcontext()
-
-
 def train(
     recipe: Recipe | str,
     *,
-    data: Splits | str = "digits",
+    data: Any = "digits",
     folder: Path | str | None = None,
     seed: int = 0,
     strategy: Any = None,
     tracker: Tracker | None = None,
     console: Console | None = None,
+    precision: str | None = None,
+    sync_batch_norm: bool = False,
+    recompute: bool = False,
+    steps: int | None = None,
+    **loading: Any,
 ) -> RunResult:
     """Builds, trains, tests, draws, tracks and exports: a whole run in one folder.
 
     An unfinished run of the same recipe in `folder` is continued from its last epoch.
+    Of several workers, all of which call this, the chief alone writes and tests.
 
     Args:
         recipe: a recipe or the name of one.
@@ -125,32 +138,67 @@ def train(
         strategy: a `tf.distribute` strategy to train under.
         tracker: is told everything; see `tracking.MLflowTracker`.
         console: where progress is shown; none if None.
+        precision: one of `PRECISIONS`; Keras' current policy if None.
+        sync_batch_norm: whether batch norms take statistics over all replicas.
+        recompute: as `build` has it: less memory, more time.
+        steps: at most so many batches of each split, to try a run out.
+        **loading: other arguments of `data.load`, such as `data_dir`.
 
     Raises:
         UserError: recipe, data or folder don't fit; nothing is written then.
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
-    source = data if isinstance(data, str) else "given"
-    keras.utils.set_random_seed(seed)
-    if isinstance(data, str):
-        data = data_module.load(
-            data, batch_size=recipe.batch_size, augment=recipe.augment, seed=seed
+    if precision not in (None, *PRECISIONS):
+        raise RecipeError(
+            f"precision: {precision!r} is not one of {', '.join(map(repr, PRECISIONS))}"
         )
-    spec = recipe.model.replace(input_shape=data.image_shape, classes=data.classes)
-    recipe = recipe.replace(model=spec)
-    with _scope(strategy):
-        model = build(spec, pixel_stats=data.pixel_stats)
-    folder = Path(folder) if folder else runfolder.new_name(recipe.name)
-    resumed = runfolder.prepare(folder, recipe.to_json())
-    described = _describe_data(source, seed, data)
-    with runfolder.locked(folder):
-        if resumed and (folder / runfolder.DATA).exists():
-            _check_same_data(folder, described)
-        environment = describe_environment() | {"seed": seed}
-        runfolder.write_json(folder / runfolder.ENVIRONMENT, environment)
-        runfolder.write_json(folder / runfolder.DATA, described)
-        with _tracked(tracker, folder, recipe, environment):
-            return _run(model, recipe, data, folder, tracker, strategy, console)
+    keras.utils.set_random_seed(seed)
+    with distribution.cooperating(strategy):
+        if not isinstance(data, Splits):
+            data = data_module.load(
+                data,
+                batch_size=recipe.batch_size,
+                augment=recipe.augment,
+                seed=seed,
+                image_size=recipe.image_size,
+                test_size=recipe.test_size,
+                **loading,
+            )
+        if steps:
+            data = data.take(steps)
+        recipe = recipe.replace(
+            model=recipe.model.replace(
+                input_shape=data.image_shape, classes=data.classes
+            )
+        )
+        # A network that is judged at another size takes any.
+        channels = data.image_shape[-1]
+        with _policy(precision), distribution.scope(strategy):
+            model = build(
+                recipe.model,
+                input_shape=(None, None, channels) if recipe.test_size else None,
+                pixel_stats=data.pixel_stats,
+                recompute=recompute,
+            )
+            environment = describe_environment() | {
+                "seed": seed,
+                "replicas": distribution.replicas_of(strategy),
+            }
+        if sync_batch_norm:
+            replicas.synchronize_batch_norm(model)
+        folder = Path(folder) if folder else runfolder.new_name(recipe.name)
+        if not distribution.is_chief(strategy):
+            history = fit(model, recipe, data, strategy=strategy)
+            return RunResult(folder, folder, {}, [history.history], None)
+        described = _describe_data(data, seed)
+        resumed = runfolder.prepare(folder, recipe.to_json())
+        with runfolder.locked(folder):
+            if resumed and (folder / runfolder.DATA).exists():
+                _check_same_data(folder, described)
+            runfolder.write_json(folder / runfolder.ENVIRONMENT, environment)
+            runfolder.write_json(folder / runfolder.DATA, described)
+            with _tracked(tracker, folder, recipe, environment | described):
+                return _run(model, recipe, data, folder, tracker, strategy, console)
 
 
 def evaluate(folder: Path | str) -> dict[str, float]:
@@ -162,11 +210,10 @@ def evaluate(folder: Path | str) -> dict[str, float]:
     """
     folder = Path(folder)
     model, described = runfolder.load_best(folder)
-    if described["source"] == "given":
+    if described["arguments"] is None:
         raise RunFolderError(f"run: {folder} was trained on data that is not by name")
-    data = data_module.load(described["source"], seed=described["seed"])
-    metrics, _, _ = _judge(model, data.test)
-    return metrics
+    data = data_module.load(**described["arguments"])
+    return _judge(model, data).metrics
 
 
 def _run(
@@ -189,15 +236,21 @@ def _run(
         console=console,
     )
     best, _ = runfolder.load_best(folder)
-    metrics, labels, predictions = _judge(best, data.test)
+    judged = _judge(best, data)
     history = runfolder.read_lines(folder / runfolder.HISTORY)
     draw_curves(history, folder / runfolder.CURVES)
-    draw_confusion(labels, predictions, data.class_names, folder / runfolder.CONFUSION)
+    report.write(judged, report.pick(data.test, judged.worst), folder)
     samples = _write_samples(data, folder / runfolder.SAMPLES)
+    if recipe.test_size:
+        sized = build(
+            recipe.model, input_shape=data.test_shape, pixel_stats=data.pixel_stats
+        )
+        sized.set_weights(best.get_weights())
+        best = sized
     if (folder / runfolder.EXPORT).exists():
         shutil.rmtree(folder / runfolder.EXPORT)  # of a run killed after it
     exported = export(best, folder / runfolder.EXPORT, class_names=data.class_names)
-    result = {f"test_{name}": value for name, value in metrics.items()}
+    result = {f"test_{name}": value for name, value in judged.metrics.items()}
     result |= {"train_seconds": sum(row["seconds"] for row in history)}
     if tracker:
         tracker.log_metrics(result, recipe.epochs)
@@ -206,7 +259,19 @@ def _run(
     # Last: a folder with a result is a finished run.
     runfolder.write_json(folder / runfolder.RESULT, result)
     run_id = getattr(tracker, "run_id", None)
-    return RunResult(folder, exported, metrics, history, run_id)
+    return RunResult(folder, exported, judged.metrics, history, run_id)
+
+
+@contextlib.contextmanager
+def _policy(precision: str | None) -> Iterator[None]:
+    """Keras' policy of dtypes, for a while."""
+    before = keras.config.dtype_policy()
+    if precision:
+        keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 _TRACKED_FILES = (
@@ -215,14 +280,14 @@ _TRACKED_FILES = (
     runfolder.ENVIRONMENT,
     runfolder.HISTORY,
     runfolder.CURVES,
-    runfolder.CONFUSION,
+    *report.FILES,
 )
 
 
 def _check_same_data(folder: Path, described: dict[str, Any]) -> None:
     """Other data or another seed would mix test images into the training."""
     before = runfolder.read_json(folder / runfolder.DATA)
-    for key in ("source", "seed", "pixel_stats"):
+    for key in ("source", "seed", "image_shape", "fingerprint"):
         if before.get(key) != described[key]:
             raise RunFolderError(
                 f"folder: {folder} holds an unfinished run with {key} "
@@ -250,52 +315,47 @@ def _tracked(
     tracker.finish("FINISHED")
 
 
-def _parameters(recipe: Recipe, environment: dict[str, Any]) -> dict[str, Any]:
+def _parameters(recipe: Recipe, facts: dict[str, Any]) -> dict[str, Any]:
     """What a table of runs is sorted by."""
     spec = recipe.model
     cost = estimate_cost(spec)
-    fields = vars(recipe) | {
-        "augment": vars(recipe.augment),
-        "drops": list(recipe.drops),
-        "model": spec.name,
-    }
+    fields = recipe.to_dict() | {"model": spec.name}
     chosen = ("block", "depths", "widths", "k", "cardinality", "order", "shortcut")
+    told = ("seed", "onednn", "precision", "replicas", "source", "fingerprint")
     return {
         **fields,
         **{f"spec.{name}": getattr(spec, name) for name in chosen},
         "params": cost.params,
         "macs": cost.macs,
-        "seed": environment["seed"],
-        "onednn": environment["onednn"],
+        **{name: facts[name] for name in told},
     }
 
 
-def _describe_data(source: str, seed: int, data: Splits) -> dict[str, Any]:
+def _describe_data(data: Splits, seed: int) -> dict[str, Any]:
+    """What is kept of the data: enough to load it again, and to know it again."""
     return {
-        "source": source,
+        "source": data.arguments["source"] if data.arguments else "given",
         "seed": seed,
+        "arguments": data.arguments,
         "classes": data.classes,
         "class_names": list(data.class_names),
-        "image_shape": list(data.image_shape),
+        "image_shape": list(data.test_shape),
         "pixel_stats": [list(numbers) for numbers in data.pixel_stats],
+        "counts": dict(data.counts),
+        "fingerprint": data.fingerprint,
+        "duplicates": dict(data.duplicates),
+        "unreadable": list(data.unreadable),
     }
 
 
-def _judge(
-    model: keras.Model, dataset: Any
-) -> tuple[dict[str, float], np.ndarray, np.ndarray]:
-    """Metrics, true labels and predicted ones."""
-    labels = np.concatenate([batch[1] for batch in dataset.as_numpy_iterator()])
-    logits = model.predict(dataset, verbose=0)
-    predictions = logits.argmax(axis=-1)
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    metrics = {
-        "loss": float(-log_probabilities[np.arange(len(labels)), labels].mean()),
-        "accuracy": float((predictions == labels).mean()),
-        "images": len(labels),
-    }
-    return metrics, labels, predictions
+def _judge(model: keras.Model, data: Splits) -> report.Report:
+    """What is to be said of a model on the test images, which are read once."""
+    batches = [
+        (model.predict_on_batch(images), labels)
+        for images, labels in data.test.as_numpy_iterator()
+    ]
+    logits, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    return report.judge(logits, labels, data.class_names)
 
 
 def _write_samples(data: Splits, folder: Path) -> np.ndarray:
