@@ -83,6 +83,8 @@ def test_a_set_larger_than_memory_is_a_stream(prepared):
     assert not np.array_equal(second, train), "another order"
     again = data.load("tfds:tiny", data_dir=prepared, memory=100, batch_size=10)
     np.testing.assert_array_equal(arrays(again.train)[0], train)
+    again = data.load(**splits.arguments)
+    np.testing.assert_array_equal(arrays(again.val)[0], val)
     other = data.load("tfds:tiny", data_dir=prepared, memory=100, seed=1)
     assert keys(arrays(other.val)[0]) != keys(val)
     mean, std = splits.pixel_stats

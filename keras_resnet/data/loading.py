@@ -158,6 +158,8 @@ def load(
         "test_size": list(test_shape[:2]),
         "data_dir": directory and str(directory),
     }
+    if found.version:  # of TFDS: a stream is cut in other places than what fits
+        arguments["memory"] = memory
     return Splits(
         train=training_batches(
             parts["train"],
