@@ -167,7 +167,7 @@ def lines(
             )
         ax.set_title(case, loc="left", fontsize=10)
         ax.set_xlabel(abscissa)
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, 1.08 * ax.dataLim.ymax)
         ax.grid(axis="y", alpha=0.3)
     axes[0].set_ylabel(axis)
     axes[0].legend(fontsize=9)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_resnet import runfolder, serving
-from keras_resnet.data.files import read_image
+from keras_resnet.data.files import CENTRAL, read_image
 
 Ranking = list[tuple[str, float]]
 BATCH = 64
@@ -22,7 +22,8 @@ def predict_files(
 
     Args:
         model: a run folder, or a SavedModel's version folder.
-        images: image files; resized to the model's size.
+        images: image files; as in evaluation, the middle of one that isn't of the
+            model's size, resized.
 
     Raises:
         UserError: not a model, or not an image.
@@ -35,7 +36,9 @@ def predict_files(
     rankings: list[tuple[Path, Ranking]] = []
     for start in range(0, len(paths), size):
         batch = paths[start : start + size]
-        pixels = np.stack([read_image(path, served.image_shape) for path in batch])
+        pixels = np.stack(
+            [read_image(path, served.image_shape, CENTRAL) for path in batch]
+        )
         for path, row in zip(batch, served.predict(pixels), strict=True):
             order = np.argsort(-row, kind="stable")
             ranking = [(served.class_names[i], float(row[i])) for i in order]

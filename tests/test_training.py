@@ -58,6 +58,9 @@ def test_what_a_run_leaves(run):
         "best.keras",
         "curves.png",
         "confusion.png",
+        "mistakes.png",
+        "calibration.png",
+        "report.json",
         "samples",
         "export",
         "result.json",
@@ -73,6 +76,7 @@ def test_what_a_run_leaves(run):
     assert [row["epoch"] for row in history] == [1, 2]
     assert set(history[0]) == {
         "epoch", "seconds", "loss", "accuracy", "val_loss", "val_accuracy",
+        "learning_rate",
     }  # fmt: skip
     result = json.loads((run.folder / "result.json").read_text())
     assert result["test_accuracy"] == run.metrics["accuracy"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -363,7 +364,8 @@ def _write_samples(data: Splits, folder: Path) -> np.ndarray:
     images, labels = next(data.test.unbatch().batch(SAMPLES).as_numpy_iterator())
     folder.mkdir(exist_ok=True)
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-        path = folder / f"{i}-is-{data.class_names[label]}.png"
+        name = re.sub(r"[^\w.-]+", "-", data.class_names[label])
+        path = folder / f"{i}-is-{name}.png"
         with runfolder.replacing(path) as temporary:
             Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(
                 temporary
