@@ -19,8 +19,14 @@ import numpy as np
 import pytest
 from conftest import ROOT, python
 
-from keras_resnet import runfolder
-from keras_resnet.training import cluster, distribution, launch
+from keras_resnet import cifar_resnet, runfolder
+from keras_resnet.training import (
+    cluster,
+    distribution,
+    evaluate,
+    get_recipe,
+    launch,
+)
 from keras_resnet.training.cluster import DistributionError, read_cluster
 
 JOB = ROOT / "tests" / "distribution_job.py"
@@ -208,7 +214,13 @@ def workers(mode, folder, *, ranks=(0, 1), wait=60):
     processes = [
         subprocess.Popen(
             [sys.executable, str(JOB), "worker", mode, str(folder)],
-            env={**os.environ, **environments[rank], "WAIT": str(wait)},
+            # Of TensorFlow's log, which has pages on a lost worker, the fatal only.
+            env={
+                **os.environ,
+                **environments[rank],
+                "WAIT": str(wait),
+                "TF_CPP_MIN_LOG_LEVEL": "3",
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -245,6 +257,7 @@ def test_two_workers_train_as_one(tmp_path):
         json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in (0, 1)
     )
     assert first == second
+    assert first["refused"].startswith("ema: 0.9: averages of the weights are not kept")
     # The same on one device.
     alone = tmp_path / "alone" / "run"
     environment = {**os.environ, "WAIT": "9", "LOCAL_RANK": "9"}
@@ -354,15 +367,14 @@ def test_another_keras_is_refused(monkeypatch):
 # The launcher.
 
 
-def launched(processes, code, **options):
+def launched(processes, code, timeout=60):
     return subprocess.run(
         [sys.executable, "-m", "keras_resnet.training.launch", str(processes), *code],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=timeout,
         check=False,
-        **options,
     )
 
 
@@ -374,6 +386,33 @@ def test_launch_sets_the_environment_and_shows_the_first_ones_output():
     text, rank = line.rsplit(" ", 1)
     found = read_cluster({"TF_CONFIG": text})
     assert (found.size, found.number, rank) == (2, 0, "0")
+
+
+@pytest.mark.slow
+def test_one_command_trains_two_workers(tmp_path):
+    """As docs/devices.md: the first one writes a run like any other."""
+    recipe = get_recipe("digits").replace(
+        name="tiny",
+        model=cifar_resnet(8, name="tiny", stem_width=4, widths=(4, 8, 8)),
+        epochs=2,
+        warmup_epochs=0,
+        batch_size=256,
+    )
+    (tmp_path / "recipe.json").write_text(recipe.to_json())
+    command = [
+        sys.executable, "-m", "keras_resnet.cli", "train", "--strategy", "multiworker",
+        "--recipe", str(tmp_path / "recipe.json"), "--data", "digits",
+        "--folder", str(tmp_path / "run"), "--no-track",
+    ]  # fmt: skip
+    done = launched(2, command, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("test accuracy") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"recipe.json", "run"}
+    assert runfolder.read_json(tmp_path / "run" / "environment.json")["replicas"] == 2
+    assert (tmp_path / "run" / "export" / "1" / "saved_model.pb").is_file()
+    metrics = evaluate(tmp_path / "run")
+    assert metrics["images"] == 360
+    assert f"test accuracy {metrics['accuracy']:.2%}" in done.stdout
 
 
 def test_launch_ends_with_the_one_that_failed():

@@ -133,7 +133,9 @@ def test_readme_names_every_command_and_make_target():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["networks.md", "performance.md", "recipes.md"])
+@pytest.mark.parametrize(
+    "name", ["devices.md", "networks.md", "performance.md", "recipes.md"]
+)
 def test_snippets_of_the_documentation_run(name):
     """One after the other, as a reader would."""
     names: dict[str, object] = {}

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from images import write_folder
 from PIL import Image
 
 from keras_resnet import (
@@ -21,8 +22,10 @@ from keras_resnet import (
     data,
     estimate_cost,
     runfolder,
+    serving,
     training,
 )
+from keras_resnet.prediction import predict_files
 from keras_resnet.runfolder import RunFolderError
 from keras_resnet.tracking import MLflowTracker
 from keras_resnet.training import get_recipe, loop
@@ -269,7 +272,8 @@ import sys
 from keras_resnet import training
 recipe = training.get_recipe("digits").over(1)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-result = training.train(recipe, folder=sys.argv[1], strategy=strategy)
+result = training.train(
+    recipe, folder=sys.argv[1], strategy=strategy, sync_batch_norm=True)
 print(result.metrics["images"])
 """
     done = subprocess.run(
@@ -279,6 +283,57 @@ print(result.metrics["images"])
         check=False,
     )
     assert done.stdout.strip() == "360", done.stderr[-2000:]
+
+
+@pytest.mark.slow
+def test_a_folder_of_images_with_a_broken_one(workplace):
+    write_folder(workplace / "pets", {"cat": 12, "the dog": 12})
+    (workplace / "pets" / "cat" / "note.jpg").write_text("no image")
+    recipe = TINY.replace(image_size=16, epochs=1)
+    with pytest.warns(data.DataWarning, match="1 unreadable images left out: .*note"):
+        result = training.train(recipe, data="folder:pets", folder="run")
+    described = runfolder.read_json(result.folder / "data.json")
+    assert described["class_names"] == ["cat", "the dog"]
+    assert described["image_shape"] == [16, 16, 3]
+    assert sum(described["counts"].values()) == 24
+    assert len(described["unreadable"]) == 1
+    samples = sorted((result.folder / "samples").iterdir())
+    assert {path.stem.split("-", 1)[1] for path in samples} == {"is-cat", "is-the-dog"}
+    with pytest.warns(data.DataWarning):
+        again = training.evaluate(result.folder)
+    assert again == pytest.approx(result.metrics)
+    # A file is predicted as it is in evaluation.
+    [(_, ranking)] = predict_files(result.folder, [workplace / "pets/cat/000.png"])
+    served = predict_files(result.export, [workplace / "pets/cat/000.png"])
+    assert dict(ranking) == pytest.approx(dict(served[0][1]), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_trained_at_one_size_and_tested_at_another(workplace):
+    """Wightman 2021's A3, small: mixed labels, LAMB, binary loss."""
+    write_folder(workplace / "pets", {"cat": 20, "dog": 20}, size=(60, 50))
+    recipe = get_recipe("wightman2021_a3").smoke().replace(image_size=32, test_size=48)
+    result = training.train(
+        recipe.replace(batch_size=8), data="folder:pets", folder="run", steps=2
+    )
+    assert [len(result.history), result.metrics["images"]] == [2, 8]
+    served = serving.load(result.export)
+    assert served.image_shape == (48, 48, 3)
+    assert training.evaluate("run")["accuracy"] == result.metrics["accuracy"]
+
+
+@pytest.mark.slow
+def test_mixed_precision_is_of_the_run(workplace):
+    result = training.train(TINY.over(1), folder="run", precision="mixed_bfloat16")
+    environment = runfolder.read_json(Path("run/environment.json"))
+    assert environment["precision"] == "mixed_bfloat16"
+    assert keras.config.dtype_policy().name == "float32"
+    model = keras.models.load_model("run/best.keras")
+    assert model.get_layer("conv2_block1_1_conv").compute_dtype == "bfloat16"
+    assert model.output.dtype == "float32"
+    assert np.isfinite(result.metrics["loss"])
+    with pytest.raises(training.RecipeError, match="'half' is not one of 'float32'"):
+        training.train(TINY, folder="other", precision="half")
 
 
 @pytest.mark.slow

@@ -193,7 +193,11 @@ def scope(strategy: Any) -> contextlib.AbstractContextManager[Any]:
 
 
 def check_strategy(
-    strategy: Any, *, jit_compile: bool | str = "auto", steps_per_execution: int = 1
+    strategy: Any,
+    *,
+    jit_compile: bool | str = "auto",
+    steps_per_execution: int = 1,
+    ema: float = 0.0,
 ) -> None:
     """Refuses what Keras 3 can't train with on TensorFlow.
 
@@ -217,6 +221,11 @@ def check_strategy(
         raise DistributionError(
             f"steps_per_execution: {steps_per_execution}: Keras 3 runs one step at a "
             "time under tf.distribute (its loop over steps does not compile)"
+        )
+    if ema and is_multiworker(strategy):
+        raise DistributionError(
+            f"ema: {ema:g}: averages of the weights are not kept over several workers; "
+            "set it to 0 or train on one machine"
         )
 
 

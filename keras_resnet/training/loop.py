@@ -82,7 +82,7 @@ def fit(
         DistributionError: Keras can't train so under this strategy.
     """
     distribution.check_strategy(
-        strategy, steps_per_execution=recipe.steps_per_execution
+        strategy, steps_per_execution=recipe.steps_per_execution, ema=recipe.ema
     )
     with distribution.scope(strategy):
         model.compile(**recipe.compile_args(model, data.steps))
