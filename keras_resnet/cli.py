@@ -423,7 +423,8 @@ def evaluate(run: Path, as_json: bool) -> None:
     runtime.prepare()
     from keras_resnet.training import evaluate as run_evaluation
 
-    metrics = run_evaluation(run)
+    with _warnings_as_lines():
+        metrics = run_evaluation(run)
     if as_json:
         click.echo(json.dumps(metrics))
     else:

@@ -244,7 +244,8 @@ class ProgressBar(keras.callbacks.Callback):
             self.progress.update(self.task, metrics=metrics)
             return
         parts = [f"epoch {epoch + 1}/{self.epochs}", metrics, self.rate, self._left()]
-        self.console.print("  ".join(part for part in parts if part))
+        line = "  ".join(part for part in parts if part)
+        self.console.print(line, soft_wrap=True)
 
     def _left(self) -> str:
         """Time left, if the epochs to come take as long as those of this run."""
