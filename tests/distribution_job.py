@@ -193,6 +193,7 @@ def worker(mode, folder):
             epochs=RECIPE.epochs,
             callbacks=[*(RECIPE.callbacks(folder) if chief else []), *extra],
         )
+        history.pop("learning_rate", None)  # noted where the history is written
         metrics = model.evaluate(dataset(33, strategy, False), verbose=0)
         weight = float(np.abs(model.get_weights()[0]).sum())
         rank = os.environ.get("LOCAL_RANK", "0")

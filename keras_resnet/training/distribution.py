@@ -44,10 +44,10 @@ STRATEGIES: tuple[str, ...] = get_args(StrategyName)
 WAIT = 300.0  # seconds for all workers to appear
 HEARTBEAT = 10.0  # seconds without a sign of life after which a worker counts as lost
 
-# TensorFlow's abort of a collective, and the tasks that it names.
+# TensorFlow's abort of a collective, the tasks in it, what a worker said of itself.
 _ABORTED = "Collective ops is aborted by:"
 _TASK = re.compile(r"/job:(\w+)(?:/replica:\d+)?/task:(\d+)")
-_REPORTED = re.compile(r"Error reported from /job:\w+(?:/replica:\d+)?/task:\d+: (.+)")
+_SAID = re.compile(r"\[(\w+ \d+) stopped\] (.+)")
 
 
 def make_strategy(name: str = "auto", *, wait: float = WAIT) -> Any:
@@ -150,8 +150,9 @@ def _multiworker(cluster: Cluster, wait: float) -> Any:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.DeadlineExceededError, tf.errors.UnavailableError) as error:
         _, _, late = str(error).partition("timed out task names:")
-        # Where the chief is not there, nobody knows who else isn't.
-        missing = sorted(set(_TASK.findall(late))) or [(cluster.leader, "0")]
+        # A chief may count itself; where it is not there, nobody knows who else isn't.
+        others = set(_TASK.findall(late)) - {(cluster.job, str(cluster.number))}
+        missing = sorted(others) or [(cluster.leader, "0")]
         names = ", ".join(
             f"{job} {index} ({cluster.jobs[job][int(index)]})" for job, index in missing
         )
@@ -258,11 +259,11 @@ def _lost(message: str) -> str | None:
     _, found, reason = message.partition(_ABORTED)
     if not found:
         return None
+    said = _SAID.search(reason)
+    if said:
+        return f"training: {said[1]} stopped: {said[2]}"
     tasks = _TASK.findall(reason)
     who = f"{tasks[0][0]} {tasks[0][1]}" if tasks else "the chief"
-    reported = _REPORTED.search(reason)
-    if reported and "unhealthy" not in reported[1]:
-        return f"training: {who} stopped: {reported[1]}"
     return (
         f"training: {who} was lost: no sign of life from it. Start all workers again, "
         "with the same folder, to go on from the last epoch"
@@ -273,11 +274,15 @@ def _tell_others(error: BaseException) -> None:
     from tensorflow.python.eager import context
     from tensorflow.python.framework import errors
 
+    cluster = read_cluster()
+    me = f"{cluster.job} {cluster.number}" if cluster else "a worker"
     lines = str(error).strip().splitlines()
     text = (lines[0] if lines else type(error).__name__)[:300]
     # If the cluster is gone already, there is nobody to tell.
     with contextlib.suppress(errors.OpError):
-        context.context().report_error_to_cluster(errors.ABORTED, text)
+        context.context().report_error_to_cluster(
+            errors.ABORTED, f"[{me} stopped] {text}"
+        )
 
 
 def precision() -> str:
