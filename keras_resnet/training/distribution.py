@@ -47,7 +47,7 @@ HEARTBEAT = 10.0  # seconds without a sign of life after which a worker counts a
 # TensorFlow's abort of a collective, and the tasks that it names.
 _ABORTED = "Collective ops is aborted by:"
 _TASK = re.compile(r"/job:(\w+)(?:/replica:\d+)?/task:(\d+)")
-_REPORTED = re.compile(r"Error reported from /job:\w+(?:/replica:\d+)?/task:\d+: (.+)")
+_STOPPED = "keras_resnet stopped: "  # before what a worker tells the others
 
 
 def make_strategy(name: str = "auto", *, wait: float = WAIT) -> Any:
@@ -149,7 +149,8 @@ def _multiworker(cluster: Cluster, wait: float) -> Any:
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.DeadlineExceededError, tf.errors.UnavailableError) as error:
-        _, _, late = str(error).partition("timed out task names:")
+        _, _, late = str(error).partition("timed out task names:\n")
+        late, _, _ = late.partition("\n\n")
         # Where the chief is not there, nobody knows who else isn't.
         missing = sorted(set(_TASK.findall(late))) or [(cluster.leader, "0")]
         names = ", ".join(
@@ -198,6 +199,7 @@ def check_strategy(
     jit_compile: bool | str = "auto",
     steps_per_execution: int = 1,
     ema: float = 0.0,
+    clip_norm: float = 0.0,
 ) -> None:
     """Refuses what Keras 3 can't train with on TensorFlow.
 
@@ -221,6 +223,11 @@ def check_strategy(
         raise DistributionError(
             f"steps_per_execution: {steps_per_execution}: Keras 3 runs one step at a "
             "time under tf.distribute (its loop over steps does not compile)"
+        )
+    if clip_norm:
+        raise DistributionError(
+            f"clip_norm: {clip_norm:g}: Keras clips each replica's part of the "
+            "gradient, not the sum; set it to 0 or train on one device"
         )
     if ema and is_multiworker(strategy):
         raise DistributionError(
@@ -260,9 +267,9 @@ def _lost(message: str) -> str | None:
         return None
     tasks = _TASK.findall(reason)
     who = f"{tasks[0][0]} {tasks[0][1]}" if tasks else "the chief"
-    reported = _REPORTED.search(reason)
-    if reported and "unhealthy" not in reported[1]:
-        return f"training: {who} stopped: {reported[1]}"
+    _, stopped, told = reason.partition(_STOPPED)
+    if stopped:
+        return f"training: {who} stopped: {told.splitlines()[0]}"
     return (
         f"training: {who} was lost: no sign of life from it. Start all workers again, "
         "with the same folder, to go on from the last epoch"
@@ -274,7 +281,7 @@ def _tell_others(error: BaseException) -> None:
     from tensorflow.python.framework import errors
 
     lines = str(error).strip().splitlines()
-    text = (lines[0] if lines else type(error).__name__)[:300]
+    text = _STOPPED + (lines[0] if lines else type(error).__name__)[:300]
     # If the cluster is gone already, there is nobody to tell.
     with contextlib.suppress(errors.OpError):
         context.context().report_error_to_cluster(errors.ABORTED, text)
