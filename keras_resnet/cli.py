@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -322,6 +323,9 @@ def train(
     }
     chosen = chosen.replace(**{k: v for k, v in changes.items() if v is not None})
     chosen = chosen.smoke() if smoke else chosen
+    if strategy == "multiworker":
+        # TensorFlow would print a page on a lost worker, where we print a line.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     runtime.prepare()
     from keras_resnet.training import distribution
 

@@ -32,7 +32,14 @@ SPEC = cifar_resnet(
 )
 GROUPED = SPEC.replace(block="bottleneck", cardinality=2, widths=(16, 16, 16))
 RECIPE = get_recipe("digits").replace(
-    name="tiny", model=SPEC, epochs=6, warmup_epochs=0, batch_size=16
+    name="tiny",
+    model=SPEC,
+    epochs=6,
+    warmup_epochs=0,
+    batch_size=16,
+    schedule="plateau",
+    patience=1,
+    ema=0.9,
 )
 X = np.random.default_rng(0).normal(size=(40, 8, 8, 1)).astype("float32")
 Y = np.arange(40) % 10
@@ -138,6 +145,7 @@ def refusals(strategy):
             tf.distribute.experimental.CentralStorageStrategy()
         ),
         "steps": lambda: distribution.check_strategy(strategy, steps_per_execution=4),
+        "clipping": lambda: distribution.check_strategy(strategy, clip_norm=1.0),
         "too few": lambda: dataset(2, strategy, False),
         "depth": lambda: compiled(strategy, SPEC.replace(survival=0.5)),
         "late": lambda: distribution.make_strategy("multiworker"),
@@ -191,9 +199,9 @@ def worker(mode, folder):
             model,
             strategy,
             epochs=RECIPE.epochs,
-            callbacks=[*(RECIPE.callbacks(folder) if chief else []), *extra],
+            callbacks=[*RECIPE.callbacks(folder if chief else None), *extra],
         )
-        history.pop("learning_rate", None)  # noted where the history is written
+        history.pop("learning_rate", None)  # of the chief, which keeps the history
         metrics = model.evaluate(dataset(33, strategy, False), verbose=0)
         weight = float(np.abs(model.get_weights()[0]).sum())
         rank = os.environ.get("LOCAL_RANK", "0")

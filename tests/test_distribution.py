@@ -194,6 +194,7 @@ def test_what_is_validated_is_what_is_saved(mirrored):
         ("jit", "XLA can't compile steps under tf.distribute"),
         ("central", "CentralStorageStrategy: Keras 3's fit on TensorFlow supports"),
         ("steps", "Keras 3 runs one step at a time under tf.distribute"),
+        ("clipping", "Keras clips each replica's part of the gradient, not the sum"),
         ("too few", "2 devices need batches of at least 3 images"),
         ("depth", "use survival_mode 'sample'"),
         ("late", "must be made before TensorFlow is used"),
@@ -257,6 +258,7 @@ def test_two_workers_train_as_one(tmp_path):
         json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in (0, 1)
     )
     assert first == second
+    assert first["history"].keys() == {"loss", "accuracy", "val_loss", "val_accuracy"}
     assert first["refused"].startswith("ema: 0.9: averages of the weights are not kept")
     # The same on one device.
     alone = tmp_path / "alone" / "run"

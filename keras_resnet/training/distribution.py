@@ -149,10 +149,10 @@ def _multiworker(cluster: Cluster, wait: float) -> Any:
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.DeadlineExceededError, tf.errors.UnavailableError) as error:
-        _, _, late = str(error).partition("timed out task names:")
-        # A chief may count itself; where it is not there, nobody knows who else isn't.
-        others = set(_TASK.findall(late)) - {(cluster.job, str(cluster.number))}
-        missing = sorted(others) or [(cluster.leader, "0")]
+        _, _, late = str(error).partition("timed out task names:\n")
+        late, _, _ = late.partition("\n\n")
+        # Where the chief is not there, nobody knows who else isn't.
+        missing = sorted(set(_TASK.findall(late))) or [(cluster.leader, "0")]
         names = ", ".join(
             f"{job} {index} ({cluster.jobs[job][int(index)]})" for job, index in missing
         )
@@ -199,6 +199,7 @@ def check_strategy(
     jit_compile: bool | str = "auto",
     steps_per_execution: int = 1,
     ema: float = 0.0,
+    clip_norm: float = 0.0,
 ) -> None:
     """Refuses what Keras 3 can't train with on TensorFlow.
 
@@ -222,6 +223,11 @@ def check_strategy(
         raise DistributionError(
             f"steps_per_execution: {steps_per_execution}: Keras 3 runs one step at a "
             "time under tf.distribute (its loop over steps does not compile)"
+        )
+    if clip_norm:
+        raise DistributionError(
+            f"clip_norm: {clip_norm:g}: Keras clips each replica's part of the "
+            "gradient, not the sum; set it to 0 or train on one device"
         )
     if ema and is_multiworker(strategy):
         raise DistributionError(

@@ -82,7 +82,10 @@ def fit(
         DistributionError: Keras can't train so under this strategy.
     """
     distribution.check_strategy(
-        strategy, steps_per_execution=recipe.steps_per_execution, ema=recipe.ema
+        strategy,
+        steps_per_execution=recipe.steps_per_execution,
+        ema=recipe.ema,
+        clip_norm=recipe.clip_norm,
     )
     with distribution.scope(strategy):
         model.compile(**recipe.compile_args(model, data.steps))

@@ -10,8 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.layers import Skip
+from keras_resnet.training.averaging import Averages
 from keras_resnet.training.cluster import DistributionError
 from keras_resnet.training.distribution import is_chief, is_multiworker, replicas_of
+from keras_resnet.training.plateau import Plateau
 
 
 def for_replicas(dataset: Any, strategy: Any, *, training: bool) -> Any:
@@ -127,14 +129,17 @@ def with_shared_state(
     """Callbacks for `fit` under a strategy, among them what keeps replicas one model.
 
     Args:
-        callbacks: the run's. On workers other than the chief, leave out what writes.
+        callbacks: the run's. Workers other than the chief leave out what writes, and
+            have all that steers the training.
         strategy: or None.
     """
-    return [
-        *([AverageStatistics(strategy)] if strategy else []),
-        *callbacks,
-        *([FollowChief(strategy)] if is_multiworker(strategy) else []),
-    ]
+    if strategy is None:
+        return list(callbacks)
+    # What averages of weights put into the model is averaged over replicas, too.
+    averages = [callback for callback in callbacks if isinstance(callback, Averages)]
+    others = [callback for callback in callbacks if callback not in averages]
+    follow = [FollowChief(callbacks, strategy)] if is_multiworker(strategy) else []
+    return [*averages, AverageStatistics(strategy), *others, *follow]
 
 
 class AverageStatistics(keras.callbacks.Callback):
@@ -177,23 +182,37 @@ class AverageStatistics(keras.callbacks.Callback):
 
 
 class FollowChief(keras.callbacks.Callback):
-    """Starts all workers at the chief's epoch, weights and optimizer.
+    """Starts all workers where the chief does: a resumed run's folder is its alone.
 
-    So only the chief needs a run folder. After the callback that restores.
+    Epoch, weights, optimizer, averages and plateaus. After the callback that restores.
     """
 
-    def __init__(self, strategy: Any) -> None:
+    def __init__(
+        self, callbacks: Sequence[keras.callbacks.Callback], strategy: Any
+    ) -> None:
         super().__init__()
+        self.callbacks = callbacks
         self.strategy = strategy
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Copies."""
         model = self.model
         epoch = int(from_chief(model._initial_epoch or 0, self.strategy))
+        if not epoch:
+            return
         model._initial_epoch = epoch
-        if epoch:
-            for variable in (*model.weights, *model.optimizer.variables):
-                variable.assign(from_chief(variable.numpy(), self.strategy))
+        self._copy([*model.weights, *model.optimizer.variables])
+        for callback in self.callbacks:
+            if isinstance(callback, Averages):
+                self._copy(callback.averages)
+                callback.step = int(model.optimizer.iterations.numpy())
+            elif isinstance(callback, Plateau):
+                errors = callback.errors or [0.0] * epoch
+                callback.errors = from_chief(errors, self.strategy).tolist()
+
+    def _copy(self, variables: Sequence[Any]) -> None:
+        for variable in variables:
+            variable.assign(from_chief(variable.numpy(), self.strategy))
 
 
 def from_chief(value: Any, strategy: Any) -> np.ndarray:
