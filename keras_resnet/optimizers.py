@@ -72,14 +72,15 @@ class SGD(keras.optimizers.SGD):
         if tf.distribute.has_strategy():
             super()._backend_update_step(grads, trainable_variables, learning_rate)
             return
-        # On one device there is nothing to reduce, and numbers are made once: a third
-        # of the nodes of an update.
+        # On one device there is nothing to reduce, and numbers are made once: three of
+        # the seven nodes that an update has.
         numbers = {
             dtype: self._numbers(learning_rate, dtype)
             for dtype in {variable.dtype for variable in trainable_variables}
         }
         for gradient, variable in zip(grads, trainable_variables, strict=True):
-            self._move(gradient, variable.value, *numbers[variable.dtype])
+            value = variable.value if isinstance(variable, keras.Variable) else variable
+            self._move(gradient, value, *numbers[variable.dtype])
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Moves one variable and its velocity."""

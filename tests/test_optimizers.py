@@ -200,3 +200,13 @@ def test_warm_up_is_gradual_or_constant_and_then_the_schedule():
     held = WarmUp(step_decay(0.1, [4]), 2, start=0.1, gradual=False)
     np.testing.assert_allclose(rates(held, 5), [0.01, 0.01, 0.1, 0.1, 0.01])
     np.testing.assert_allclose(rates(WarmUp(0.1, 0), 2), [0.1, 0.1])
+
+
+def test_variables_of_tensorflow_move_too():
+    """As Keras' own optimizers take them."""
+    variables = [tf.Variable([1.0, 2.0]), keras.Variable([1.0, 2.0])]
+    optimizer = SGD(0.1, momentum=0.9, l2=0.5)
+    gradients = [tf.constant([1.0, -1.0])] * 2
+    optimizer.apply_gradients(list(zip(gradients, variables, strict=True)))
+    for variable in variables:
+        np.testing.assert_allclose(variable.numpy(), [0.85, 2.0], rtol=1e-6)

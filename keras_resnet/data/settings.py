@@ -119,12 +119,13 @@ class Augment:
         return cls(**fields)
 
 
-def _number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a setting is a finite number that is not negative."""
     return type(value) in (int, float) and 0 <= value < float("inf")
 
 
 def _share(value: Any) -> bool:
-    return _number(value) and value <= 1
+    return is_number(value) and value <= 1
 
 
 def _range(value: Any, kind: Callable[[Any], bool]) -> bool:
@@ -140,7 +141,8 @@ def _integer(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
-def _one_of(choices: Any) -> tuple[Callable[[Any], bool], str]:
+def one_of(choices: Any) -> tuple[Callable[[Any], bool], str]:
+    """The check of a `Literal`'s values, and what it allows."""
     names = get_args(choices)
     return (
         lambda value: isinstance(value, str) and value in names,
@@ -148,12 +150,12 @@ def _one_of(choices: Any) -> tuple[Callable[[Any], bool], str]:
     )
 
 
-_ALPHA = (_number, "a number, not negative")
+_ALPHA = (is_number, "a number, not negative")
 _SHARE = (_share, "a number from 0 to 1")
 
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "pad": (_integer, "a number of pixels, not negative"),
-    "pad_mode": _one_of(PadMode),
+    "pad_mode": one_of(PadMode),
     "scale": (
         lambda value: _range(value, _share),
         "two increasing shares of the area, from 0 to 1",
@@ -163,7 +165,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
         "two increasing lengths of the shorter side in pixels",
     ),
     "flip": (lambda value: type(value) is bool, "true or false"),
-    "policy": _one_of(Policy),
+    "policy": one_of(Policy),
     "policy_ops": (lambda value: _integer(value) and value > 0, "a positive integer"),
     "policy_magnitude": _SHARE,
     "color": _SHARE,

@@ -85,10 +85,13 @@ def export(
 
 def _write(model: keras.Model, path: Path, is_softmax: bool) -> None:
     module = tf.Module()
-    weights = [(variable, variable.numpy()) for variable in model.variables]
-    frozen = sum(value.nbytes for _, value in weights) <= FROZEN_LIMIT
-    if not frozen:
-        module.weights = [variable.value for variable in model.variables]
+    variables = [variable.value for variable in model.variables]
+    sizes = [value.shape.num_elements() * value.dtype.size for value in variables]
+    frozen = sum(sizes) <= FROZEN_LIMIT
+    if frozen:
+        weights = [(variable, variable.numpy()) for variable in model.variables]
+    else:
+        module.weights = variables
 
     def serve(images: Any) -> dict[str, Any]:
         with keras.StatelessScope(weights) if frozen else contextlib.nullcontext():

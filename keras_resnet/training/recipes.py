@@ -9,9 +9,9 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from keras_resnet.data.settings import Augment
+from keras_resnet.data.settings import Augment, is_number, one_of
 from keras_resnet.errors import UserError
 from keras_resnet.presets import get_spec
 from keras_resnet.spec import ResNetSpec
@@ -234,26 +234,14 @@ def _small(spec: ResNetSpec) -> ResNetSpec:
     )
 
 
-def _number(value: Any) -> bool:
-    return type(value) in (int, float) and 0 <= value < float("inf")
-
-
 def _integer(value: Any) -> bool:
     return type(value) is int and value > 0
 
 
-def _one_of(choices: Any) -> tuple[Callable[[Any], bool], str]:
-    names = get_args(choices)
-    return (
-        lambda value: isinstance(value, str) and value in names,
-        "one of " + ", ".join(map(repr, names)),
-    )
-
-
 _POSITIVE = (_integer, "a positive integer")
 _SIZE = (lambda value: value is None or _integer(value), "a number of pixels")
-_NUMBER = (_number, "a number, not negative")
-_SHARE = (lambda value: _number(value) and value < 1, "a number from 0 to 1")
+_NUMBER = (is_number, "a number, not negative")
+_SHARE = (lambda value: is_number(value) and value < 1, "a number from 0 to 1")
 _FLAG = (lambda value: type(value) is bool, "true or false")
 
 _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
@@ -266,12 +254,15 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "batch_size": _POSITIVE,
     "image_size": _SIZE,
     "test_size": _SIZE,
-    "learning_rate": (lambda value: _number(value) and value > 0, "a positive number"),
-    "schedule": _one_of(Schedule),
+    "learning_rate": (
+        lambda value: is_number(value) and value > 0,
+        "a positive number",
+    ),
+    "schedule": one_of(Schedule),
     "drops": (
         lambda value: (
             isinstance(value, tuple)
-            and all(_number(drop) and 0 < drop < 1 for drop in value)
+            and all(is_number(drop) and 0 < drop < 1 for drop in value)
             and list(value) == sorted(set(value))
         ),
         "a list of increasing fractions between 0 and 1",
@@ -280,8 +271,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "patience": _POSITIVE,
     "warmup_epochs": _NUMBER,
     "warmup_start": _SHARE,
-    "warmup": _one_of(WarmUpKind),
-    "optimizer": _one_of(OptimizerName),
+    "warmup": one_of(WarmUpKind),
+    "optimizer": one_of(OptimizerName),
     "momentum": _SHARE,
     "rate_in_velocity": _FLAG,
     "nesterov": _FLAG,
@@ -290,7 +281,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "l2_on_vectors": _FLAG,
     "clip_norm": _NUMBER,
     "ema": _SHARE,
-    "loss": _one_of(LossName),
+    "loss": one_of(LossName),
     "label_smoothing": _SHARE,
     "steps_per_execution": _POSITIVE,
     "augment": (lambda value: isinstance(value, Augment), "an Augment"),
