@@ -1,0 +1,8 @@
+"""The command line. TensorFlow is imported only by the commands that need it."""
+
+from __future__ import annotations
+
+from keras_resnet.cli import networks, runs  # noqa: F401  # they add their commands
+from keras_resnet.cli.group import main
+
+__all__ = ["main"]

@@ -1,0 +1,106 @@
+"""What commands read and print: tables, numbers, specs and files."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from keras_resnet.presets import get_spec
+from keras_resnet.spec import ResNetSpec, SpecError
+
+
+def spec_from(name: str | None, file: Path | None) -> ResNetSpec | None:
+    """The network of a command: a preset, a file, or none."""
+    if name and file:
+        raise SpecError(f"network: give a preset ({name}) or --spec ({file}), not both")
+    if file:
+        return ResNetSpec.from_json(read_text(file))
+    return get_spec(name) if name else None
+
+
+def read_text(path: Path) -> str:
+    """A text file, or one line that says why not."""
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise SpecError(f"file: can't read {path}: {reason}") from None
+
+
+def save_text(path: Path, text: str) -> None:
+    """Writes a new text file, whole."""
+    from keras_resnet import runfolder
+
+    if path.exists():
+        raise SpecError(f"file: {path} exists; name a new one")
+    try:
+        runfolder.write_text(path, text)
+    except OSError as error:
+        raise SpecError(f"file: can't write {path}: {error.strerror}") from None
+
+
+def table_of(*columns: str, title: str | None = None) -> Any:
+    """A table; a ">" marks numbers."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for column in columns:
+        table.add_column(
+            column.rstrip(">"),
+            justify="right" if column.endswith(">") else "left",
+            # Where it is narrow, only the source is folded.
+            no_wrap=column != "source",
+        )
+    return table
+
+
+def print_table(table: Any) -> None:
+    """Prints a table as wide as it needs where nothing limits it."""
+    from rich.console import Console
+
+    console = Console()
+    # A pipe has no width to keep to; a row that can't be folded is worth two lines.
+    folds = any(not column.no_wrap for column in table.columns)
+    wide = Console(width=200)
+    if not console.is_terminal or (
+        not folds and wide.measure(table).maximum > console.width
+    ):
+        console = wide
+    console.print(table)
+
+
+def macs_text(macs: int | None) -> str:
+    """Multiply-adds in millions or billions."""
+    if macs is None:
+        return "?"
+    return f"{macs / 1e9:.3f} G" if macs >= 1e9 else f"{macs / 1e6:.3f} M"
+
+
+def shape_text(shape: list[int | None]) -> str:
+    """Such as 32x32x3; open sides are question marks."""
+    return "x".join("?" if side is None else str(side) for side in shape)
+
+
+@contextlib.contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Shows what is wrong with data without a place in the code."""
+    from keras_resnet.data import DataWarning
+
+    show = warnings.showwarning
+
+    def say(message: Any, category: type[Warning], *place: Any) -> None:
+        if issubclass(category, DataWarning):
+            click.echo(f"warning: {message}", err=True)
+        else:
+            show(message, category, *place)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DataWarning)
+        warnings.showwarning = say  # type: ignore[assignment]  # it takes any place
+        yield

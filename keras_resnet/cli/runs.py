@@ -1,0 +1,294 @@
+"""Recipes and runs: recipes, train, evaluate, predict."""
+
+from __future__ import annotations
+
+import json
+import os
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import click
+
+from keras_resnet import runtime
+from keras_resnet.cli.group import main
+from keras_resnet.cli.output import (
+    print_table,
+    read_text,
+    spec_from,
+    table_of,
+    warnings_as_lines,
+)
+from keras_resnet.errors import UserError
+
+
+@main.command()
+@click.argument("pattern", default="*")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def recipes(pattern: str, as_json: bool) -> None:
+    """Show the recipes that networks can be trained by.
+
+    PATTERN is a shell pattern.
+
+    Example: keras-resnet recipes '*cifar*'
+    """
+    from keras_resnet.training.recipe_table import ROWS
+    from keras_resnet.training.recipes import RecipeError
+
+    rows = [row for row in ROWS if fnmatchcase(row.recipe.name, pattern)]
+    if not rows:
+        raise RecipeError(f"pattern: no recipe matches {pattern!r}")
+    if as_json:
+        fields = [
+            {
+                "name": row.recipe.name,
+                "expected": row.expected,
+                "hardware": row.hardware,
+                "command": row.command,
+                "recipe": row.recipe.to_dict(),
+            }
+            for row in rows
+        ]
+        click.echo(json.dumps(fields, indent=2))
+        return
+    table = table_of("recipe", "network", "epochs>", "batch>", "data", "source")
+    for row in rows:
+        recipe = row.recipe
+        table.add_row(
+            recipe.name,
+            recipe.model.name,
+            str(recipe.epochs),
+            str(recipe.batch_size),
+            row.data,
+            recipe.source.split(". ")[0],
+        )
+    print_table(table)
+
+
+@main.command()
+@click.option(
+    "--recipe", default="digits", help="Name or JSON file.", show_default=True
+)
+@click.option("--model", help="A preset instead of the recipe's network.")
+@click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="Its JSON.")
+@click.option(
+    "--data",
+    help="digits, fashion_mnist, tfds:NAME[:CONFIG], folder:PATH or FILE.npz; by "
+    "default what the recipe is for.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Folder of IDX files, or of what TFDS has prepared.",
+)
+@click.option("--download", is_flag=True, help="Let TFDS fetch what isn't prepared.")
+@click.option("--strict", is_flag=True, help="An unreadable image is an error.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Run folder.")
+@click.option("--seed", default=0, type=click.IntRange(0, 2**32 - 1), show_default=True)
+@click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    help="Instead of the recipe's, over all devices; the learning rate stays.",
+)
+@click.option("--learning-rate", type=float, help="Instead of the recipe's.")
+@click.option("--image-size", type=click.IntRange(1), help="Instead of the recipe's.")
+@click.option(
+    "--smoke", is_flag=True, help="Try it out: a small network and few steps."
+)
+@click.option(
+    "--strategy",
+    default="auto",
+    type=click.Choice(["auto", "one", "mirrored", "multiworker"]),
+    show_default=True,
+    help="One device, the GPUs of this machine, or the workers of TF_CONFIG.",
+)
+@click.option(
+    "--precision",
+    default="auto",
+    type=click.Choice(["auto", "float32", "mixed_bfloat16", "mixed_float16"]),
+    show_default=True,
+    help="auto: mixed on GPUs with tensor cores.",
+)
+@click.option(
+    "--sync-batch-norm", is_flag=True, help="Batch statistics over all devices."
+)
+@click.option("--recompute", is_flag=True, help="Less memory for a third more time.")
+@click.option("--track/--no-track", default=True, help="Log to MLflow.")
+def train(
+    recipe: str,
+    model: str | None,
+    spec_file: Path | None,
+    data: str | None,
+    data_dir: Path | None,
+    download: bool,
+    strict: bool,
+    folder: Path | None,
+    seed: int,
+    epochs: int | None,
+    batch_size: int | None,
+    learning_rate: float | None,
+    image_size: int | None,
+    smoke: bool,
+    strategy: str,
+    precision: str,
+    sync_batch_norm: bool,
+    recompute: bool,
+    track: bool,
+) -> None:
+    """Train a network, test it, log it to MLflow and export it.
+
+    With no arguments: a small residual network on scikit-learn's digits, in about a
+    minute. An unfinished run named by --folder is continued.
+
+    Example: keras-resnet train --recipe folder --data folder:photos
+    """
+    from keras_resnet.training.recipe_table import ROWS, get_recipe
+    from keras_resnet.training.recipes import Recipe
+
+    chosen = (
+        Recipe.from_json(read_text(Path(recipe)))
+        if recipe.endswith(".json")
+        else get_recipe(recipe)
+    )
+    data = data or {row.recipe.name: row.data for row in ROWS}.get(chosen.name)
+    if data is None:
+        raise UserError(f"data: {recipe} is for no data by itself; name some by --data")
+    spec = spec_from(model, spec_file)
+    chosen = chosen.over(epochs or chosen.epochs)
+    changes = {
+        "model": spec,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "image_size": image_size,
+    }
+    chosen = chosen.replace(**{k: v for k, v in changes.items() if v is not None})
+    chosen = chosen.smoke() if smoke else chosen
+    if strategy == "multiworker":
+        # TensorFlow would print a page on a lost worker, where we print a line.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    runtime.prepare()
+    from keras_resnet.training import distribution
+
+    devices = distribution.make_strategy(strategy)
+    chief = distribution.is_chief(devices)
+    from rich.console import Console
+
+    from keras_resnet import runfolder
+    from keras_resnet.tracking import MLflowTracker
+    from keras_resnet.training import train as run_training
+
+    console = Console(highlight=False, markup=False)
+    tracker = MLflowTracker(console=console) if track and chief else None
+    folder = folder or runfolder.new_name(chosen.name)
+    with warnings_as_lines():
+        try:
+            result = run_training(
+                chosen,
+                data=data,
+                folder=folder,
+                seed=seed,
+                strategy=devices,
+                tracker=tracker,
+                console=console if chief else None,
+                precision=distribution.precision()
+                if precision == "auto"
+                else precision,
+                sync_batch_norm=sync_batch_norm,
+                recompute=recompute,
+                steps=SMOKE_STEPS if smoke else None,
+                data_dir=data_dir,
+                download=download,
+                strict=strict,
+            )
+        except KeyboardInterrupt:
+            click.echo(f"\nstopped; the same command with --folder {folder} goes on")
+            raise SystemExit(130) from None
+    if not chief:
+        return
+    click.echo(f"\n{_verdict(result.metrics)}; best epoch by validation loss")
+    click.echo(f"run folder  {result.folder}")
+    click.echo(f"SavedModel  {result.export}")
+    if result.run_id:
+        click.echo(f"MLflow run  {result.run_id}")
+    click.echo("\nnext:")
+    click.echo(f"  keras-resnet evaluate {result.folder}")
+    click.echo(f"  keras-resnet predict {result.folder} {result.folder}/samples/*.png")
+    if tracker and result.run_id:
+        click.echo(f"  mlflow ui --backend-store-uri {tracker.uri}")
+
+
+SMOKE_STEPS = 50  # of an epoch
+
+
+def _verdict(metrics: dict[str, float]) -> str:
+    """Test metrics on one line."""
+    right = round(metrics["accuracy"] * metrics["images"])
+    parts = [
+        f"test accuracy {metrics['accuracy']:.2%} ({right} of "
+        f"{metrics['images']:.0f} images)",
+        f"cross-entropy {metrics['loss']:.4f}",
+        f"calibration error {metrics['calibration_error']:.2%}",
+    ]
+    if "top5_accuracy" in metrics:
+        parts.insert(1, f"top-5 {metrics['top5_accuracy']:.2%}")
+    return ", ".join(parts)
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def evaluate(run: Path, as_json: bool) -> None:
+    """Test a run's best model on the test images of its data.
+
+    Example: keras-resnet evaluate runs/demo
+    """
+    from keras_resnet import runfolder
+
+    runfolder.check_trained(run)
+    runtime.prepare()
+    from keras_resnet.training import evaluate as run_evaluation
+
+    with warnings_as_lines():
+        metrics = run_evaluation(run)
+    if as_json:
+        click.echo(json.dumps(metrics))
+    else:
+        click.echo(_verdict(metrics))
+
+
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--top", default=3, type=click.IntRange(1), show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def predict(model: Path, images: tuple[Path, ...], top: int, as_json: bool) -> None:
+    """Name the classes of image files with their probabilities.
+
+    MODEL is a run folder or a SavedModel's version folder. Images are read as the
+    model's channels and resized to its size.
+
+    Example: keras-resnet predict runs/demo runs/demo/samples/*.png
+    """
+    from keras_resnet import runfolder
+
+    is_saved_model = (model / "saved_model.pb").is_file()
+    if not is_saved_model:
+        runfolder.check_trained(model)
+    runtime.prepare()
+    from keras_resnet.prediction import predict_files
+
+    predictions = predict_files(model, images)
+    if as_json:
+        click.echo(
+            json.dumps(
+                [
+                    {"image": str(path), "classes": dict(ranked[:top])}
+                    for path, ranked in predictions
+                ],
+                indent=2,
+            )
+        )
+        return
+    for path, ranked in predictions:
+        guesses = "  ".join(f"{name} {share:.1%}" for name, share in ranked[:top])
+        click.echo(f"{path}: {guesses}")
