@@ -134,9 +134,10 @@ def test_readme_names_every_command_and_make_target():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["devices.md", "networks.md", "performance.md", "recipes.md"]
+    "name",
+    ["devices.md", "finetuning.md", "networks.md", "performance.md", "recipes.md"],
 )
-def test_snippets_of_the_documentation_run(name):
+def test_snippets_of_the_documentation_run(name, workplace):
     """One after the other, as a reader would."""
     names: dict[str, object] = {}
     page = (ROOT / "docs" / name).read_text()

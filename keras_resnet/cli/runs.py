@@ -71,6 +71,14 @@ def recipes(pattern: str, as_json: bool) -> None:
 @click.option("--model", help="A preset instead of the recipe's network.")
 @click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="Its JSON.")
 @click.option(
+    "--weights",
+    help="Start from them, under a new head: a run folder or a file. The network is "
+    "theirs where it is known.",
+)
+@click.option(
+    "--freeze", help="Last stage to keep as it is, such as conv4; all: train the head."
+)
+@click.option(
     "--data",
     help="digits, fashion_mnist, tfds:NAME[:CONFIG], folder:PATH or FILE.npz; by "
     "default what the recipe is for.",
@@ -118,6 +126,8 @@ def train(
     recipe: str,
     model: str | None,
     spec_file: Path | None,
+    weights: str | None,
+    freeze: str | None,
     data: str | None,
     data_dir: Path | None,
     download: bool,
@@ -141,6 +151,9 @@ def train(
     minute. An unfinished run named by --folder is continued.
 
     Example: keras-resnet train --recipe folder --data folder:photos
+
+    Example: keras-resnet train --recipe finetune --weights runs/demo --freeze conv3
+    --data folder:photos
     """
     from keras_resnet.training.recipe_table import ROWS, get_recipe
     from keras_resnet.training.recipes import Recipe
@@ -157,18 +170,23 @@ def train(
     chosen = chosen.over(epochs or chosen.epochs)
     changes = {
         "model": spec,
+        "freeze": freeze,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "image_size": image_size,
     }
     chosen = chosen.replace(**{k: v for k, v in changes.items() if v is not None})
+    network = chosen.model
     chosen = chosen.smoke() if smoke else chosen
     if strategy == "multiworker":
         # TensorFlow would print a page on a lost worker, where we print a line.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     runtime.prepare()
-    from keras_resnet.training import distribution
+    from keras_resnet.training import distribution, follow
 
+    if weights:
+        chosen = chosen.replace(model=network)
+        chosen = chosen if spec else follow(chosen, weights)
     devices = distribution.make_strategy(strategy)
     chief = distribution.is_chief(devices)
     from rich.console import Console
@@ -185,6 +203,7 @@ def train(
             result = run_training(
                 chosen,
                 data=data,
+                weights=weights,
                 folder=folder,
                 seed=seed,
                 strategy=devices,

@@ -23,7 +23,7 @@ from keras_resnet.runfolder import RunFolderError
 from keras_resnet.serving import export
 from keras_resnet.surgery import to_stock
 from keras_resnet.tracking import Tracker
-from keras_resnet.training import distribution, replicas, report
+from keras_resnet.training import distribution, finetuning, replicas, report
 from keras_resnet.training.callbacks import ProgressBar, Tracking
 from keras_resnet.training.environment import describe_environment
 from keras_resnet.training.pictures import draw_curves
@@ -87,6 +87,7 @@ def fit(
         ema=recipe.ema,
         clip_norm=recipe.clip_norm,
     )
+    finetuning.apply(recipe, model)
     with distribution.scope(strategy):
         model.compile(**recipe.compile_args(model, data.steps))
     bar = None
@@ -118,6 +119,7 @@ def train(
     recipe: Recipe | str,
     *,
     data: Any = "digits",
+    weights: Path | str | None = None,
     folder: Path | str | None = None,
     seed: int = 0,
     strategy: Any = None,
@@ -137,6 +139,10 @@ def train(
     Args:
         recipe: a recipe or the name of one.
         data: a source for `data.load`, or splits that it made.
+        weights: what to start from, under a new head: a run folder or a file of the
+            recipe's network (`training.follow` makes a recipe for it). Pixels are
+            normalized as they were for it, and images have its size unless the recipe
+            has one. A run that is continued starts from its own checkpoint.
         folder: the run folder; a new one under `runs/` if None.
         seed: fixes splits, initial weights, order and augmentation.
         strategy: a `tf.distribute` strategy to train under.
@@ -156,6 +162,8 @@ def train(
         raise RecipeError(
             f"precision: {precision!r} is not one of {', '.join(map(repr, PRECISIONS))}"
         )
+    finetuning.check(recipe, weights)
+    old = finetuning.read_source(weights, recipe.model) if weights else None
     keras.utils.set_random_seed(seed)
     with distribution.cooperating(strategy):
         if not isinstance(data, Splits):
@@ -164,7 +172,7 @@ def train(
                 batch_size=recipe.batch_size,
                 augment=recipe.augment,
                 seed=seed,
-                image_size=recipe.image_size,
+                image_size=recipe.image_size or (old and old.size),
                 test_size=recipe.test_size,
                 **loading,
             )
@@ -177,6 +185,8 @@ def train(
         )
         # A network that is judged at another size takes any.
         channels = data.image_shape[-1]
+        if old and (stats := old.pixel_stats(channels)):
+            data = data._replace(pixel_stats=stats)
         with _policy(precision), distribution.scope(strategy):
             model = build(
                 recipe.model,
@@ -188,13 +198,16 @@ def train(
                 "seed": seed,
                 "replicas": distribution.replicas_of(strategy),
             }
+        if old:
+            finetuning.transplant(old.model, model)
+        finetuning.apply(recipe, model)
         if sync_batch_norm:
             replicas.synchronize_batch_norm(model)
         folder = Path(folder) if folder else runfolder.new_name(recipe.name)
         if not distribution.is_chief(strategy):
             history = fit(model, recipe, data, strategy=strategy)
             return RunResult(folder, folder, {}, [history.history], None)
-        described = _describe_data(data, seed)
+        described = _describe_data(data, seed) | {"weights": old and old.name}
         resumed = runfolder.prepare(folder, recipe.to_json())
         with runfolder.locked(folder):
             if resumed and (folder / runfolder.DATA).exists():
@@ -291,7 +304,7 @@ _TRACKED_FILES = (
 def _check_same_data(folder: Path, described: dict[str, Any]) -> None:
     """Other data or another seed would mix test images into the training."""
     before = runfolder.read_json(folder / runfolder.DATA)
-    for key in ("source", "seed", "image_shape", "fingerprint"):
+    for key in ("source", "seed", "image_shape", "fingerprint", "weights"):
         if before.get(key) != described[key]:
             raise RunFolderError(
                 f"folder: {folder} holds an unfinished run with {key} "
@@ -325,7 +338,15 @@ def _parameters(recipe: Recipe, facts: dict[str, Any]) -> dict[str, Any]:
     cost = estimate_cost(spec)
     fields = recipe.to_dict() | {"model": spec.name}
     chosen = ("block", "depths", "widths", "k", "cardinality", "order", "shortcut")
-    told = ("seed", "onednn", "precision", "replicas", "source", "fingerprint")
+    told = (
+        "seed",
+        "onednn",
+        "precision",
+        "replicas",
+        "source",
+        "fingerprint",
+        "weights",
+    )
     return {
         **fields,
         **{f"spec.{name}": getattr(spec, name) for name in chosen},

@@ -159,6 +159,7 @@ class AverageStatistics(keras.callbacks.Callback):
         statistics = [
             variable.value
             for layer in _batch_norms(self.model)
+            if layer.trainable  # frozen ones stay as they are, bit for bit
             for variable in (layer.moving_mean, layer.moving_variance)
         ]
 
