@@ -106,9 +106,9 @@ ROWS: tuple[Row, ...] = (
             model=cifar_resnet(
                 20, name="fashion_mnist_resnet20", input_shape=(28, 28, 1)
             ),
-            epochs=10,
-            batch_size=64,
-            learning_rate=0.1,
+            epochs=12,
+            batch_size=128,
+            learning_rate=0.15,
             warmup_epochs=1,
             l2=3e-4,
             label_smoothing=0.05,
@@ -128,8 +128,8 @@ ROWS: tuple[Row, ...] = (
                 20, name="fashion_mnist_resnet20", input_shape=(28, 28, 1)
             ),
             epochs=36,
-            batch_size=64,
-            learning_rate=0.1,
+            batch_size=128,
+            learning_rate=0.15,
             warmup_epochs=2,
             l2=5e-4,
             label_smoothing=0.05,
