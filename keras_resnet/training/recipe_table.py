@@ -127,7 +127,7 @@ ROWS: tuple[Row, ...] = (
             model=cifar_resnet(
                 20, name="fashion_mnist_resnet20", input_shape=(28, 28, 1)
             ),
-            epochs=36,
+            epochs=30,
             batch_size=128,
             learning_rate=0.15,
             warmup_epochs=2,
