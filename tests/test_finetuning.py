@@ -281,6 +281,24 @@ def test_another_network_is_refused_whole(tiny_spec, changes, message):
         np.testing.assert_array_equal(a, b)
 
 
+def test_weights_of_a_file_and_of_a_published_name(tiny_spec, tmp_path):
+    old = trained(tiny_spec, classes=7)
+    old.save_weights(tmp_path / "old.weights.h5")
+    source = finetuning.read_source(tmp_path / "old.weights.h5", tiny_spec)
+    assert source.size == (8, 8)
+    assert source.pixel_stats(1) is None
+    new = build(tiny_spec, classes=3)
+    transplant(source.model, new)
+    for layer in old.layers[:-1]:
+        for a, b in zip(
+            layer.get_weights(), new.get_layer(layer.name).get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+    name = "torchvision/resnet50.IMAGENET1K_V2"
+    assert training.follow(FINE, name).model.name == "resnet50_v1_5"
+    assert training.follow(FINE, tmp_path / "old.weights.h5") is FINE
+
+
 def halves(tmp_path):
     """Digits up to 4, and the others, as files."""
     from sklearn.datasets import load_digits
@@ -398,7 +416,10 @@ def test_the_command(old_run, workplace):
         ),
         ((*weights[:2], "--freeze", "conv9"), "freeze: 'conv9' is not a stage of tiny"),
         ((*weights[:2], "--freeze", "stem"), "recipe: freeze: 'stem' is not a stage"),
-        (("--weights", "nothing"), "weights: there is no file or run folder nothing"),
+        (
+            ("--weights", "nothing"),
+            "weights: nothing is no file, run folder or published",
+        ),
         (("--weights", "."), "run: . is not a run folder"),
         (
             ("--weights", file, "--model", "cifar_resnet20"),

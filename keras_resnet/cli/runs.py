@@ -72,8 +72,8 @@ def recipes(pattern: str, as_json: bool) -> None:
 @click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="Its JSON.")
 @click.option(
     "--weights",
-    help="Start from them, under a new head: a run folder or a file. The network is "
-    "theirs where it is known.",
+    help="Start from them, under a new head: a run folder, a file or a published "
+    "name. The network is theirs where it is known.",
 )
 @click.option(
     "--freeze", help="Last stage to keep as it is, such as conv4; all: train the head."

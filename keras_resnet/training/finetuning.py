@@ -20,6 +20,7 @@ import numpy as np
 from keras_resnet import runfolder, weights
 from keras_resnet.errors import UserError
 from keras_resnet.network import PixelStats, build, pixel_stats_of
+from keras_resnet.presets import get_spec
 from keras_resnet.spec import ResNetSpec
 from keras_resnet.training.recipes import ALL_STAGES, BatchNormMode, Recipe
 
@@ -165,7 +166,9 @@ class Source(NamedTuple):
 
 
 def spec_of_source(source: Path | str) -> ResNetSpec | None:
-    """The network that weights are of, where it is known: that of a run folder."""
+    """The network that weights are of, if that is known: a run's or a published one."""
+    if row := weights.PUBLISHED.get(str(source)):
+        return get_spec(row.preset)
     folder = _run_of(Path(source))
     if folder is None:
         return None
@@ -183,20 +186,25 @@ def read_source(source: Path | str, spec: ResNetSpec) -> Source:
     """Weights to start from.
 
     Args:
-        source: a run folder, a `.keras` file, or another file that `weights` loads.
-        spec: the network of such another file, with the classes that it was trained
-            for.
+        source: a run folder, a `.keras` file, a published name, or another file that
+            `weights.load` takes.
+        spec: the network of such another file.
 
     Raises:
         UserError: there is none, or it doesn't fit the spec.
     """
+    row = weights.PUBLISHED.get(str(source))
     folder = _run_of(Path(source))
     if folder:
         runfolder.check_trained(folder)
-    file = folder / runfolder.BEST if folder else Path(source)
+    file = row.fetch() if row else folder / runfolder.BEST if folder else Path(source)
     if not file.is_file():
-        raise FinetuningError(f"weights: there is no file or run folder {source}")
-    if file.suffix == ".keras":
+        raise FinetuningError(
+            f"weights: {source} is no file, run folder or published name"
+        )
+    if row:
+        model = weights.pretrained(str(source))
+    elif file.suffix == ".keras":
         try:
             model = keras.models.load_model(file, compile=False)
         except (ValueError, OSError, KeyError, TypeError) as error:
@@ -204,7 +212,7 @@ def read_source(source: Path | str, spec: ResNetSpec) -> Source:
             raise FinetuningError(f"weights: can't load {file}: {reason}") from None
     else:
         model = build(spec)
-        weights.load_file(model, file)
+        weights.load(model, file, head=False)
     with file.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     return Source(model, file.absolute(), digest)

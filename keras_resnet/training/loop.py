@@ -139,8 +139,8 @@ def train(
     Args:
         recipe: a recipe or the name of one.
         data: a source for `data.load`, or splits that it made.
-        weights: what to start from, under a new head: a run folder or a file of the
-            recipe's network (`training.follow` makes a recipe for it). Pixels are
+        weights: what to start from, under a new head: a run folder, a published name
+            or a file, of the recipe's network (`training.follow` sets it). Pixels are
             normalized as they were for it, and images have its size unless the recipe
             has one. A run that is continued starts from its own checkpoint.
         folder: the run folder; a new one under `runs/` if None.

@@ -109,9 +109,9 @@ ROWS: tuple[Row, ...] = (
             model=cifar_resnet(
                 20, name="fashion_mnist_resnet20", input_shape=(28, 28, 1)
             ),
-            epochs=10,
-            batch_size=64,
-            learning_rate=0.1,
+            epochs=12,
+            batch_size=128,
+            learning_rate=0.15,
             warmup_epochs=1,
             l2=3e-4,
             label_smoothing=0.05,
@@ -130,9 +130,9 @@ ROWS: tuple[Row, ...] = (
             model=cifar_resnet(
                 20, name="fashion_mnist_resnet20", input_shape=(28, 28, 1)
             ),
-            epochs=36,
-            batch_size=64,
-            learning_rate=0.1,
+            epochs=30,
+            batch_size=128,
+            learning_rate=0.15,
             warmup_epochs=2,
             l2=5e-4,
             label_smoothing=0.05,
@@ -177,13 +177,12 @@ ROWS: tuple[Row, ...] = (
             schedule="cosine",
             warmup_epochs=1,
             l2=1e-4,
-            stage_decay=0.5,
             augment=Augment(scale=(0.35, 1.0), flip=True),
             **_TORCH_SGD,
             source="Ours: old weights on few images. SGD with Nesterov momentum and a "
             "cosine as Kornblith 2019 (1805.08974) fine-tunes, from memory; rate, "
-            "batch, epochs, warm-up and the halving of the rate from stage to stage "
-            "are ours. Without flips where left and right mean something.",
+            "batch, epochs and warm-up are ours. Without flips where left and right "
+            "mean something.",
         ),
         data="folder:PATH",
         expected="depends on weights and images; ours is in finetuning.md",
