@@ -39,7 +39,7 @@ RULES: dict[str, set[str]] = {
     "losses": set(),
     "optimizers": set(),
     "data": {"errors"},
-    "tracking": set(),
+    "tracking": {"errors", "runfolder"},
     "serving": {"errors", "network", "runfolder"},
     "prediction": {"data", "runfolder", "serving"},
     "training": {"*"},

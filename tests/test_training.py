@@ -66,6 +66,7 @@ def test_what_a_run_leaves(run):
         "report.json",
         "samples",
         "export",
+        "tracking",
         "result.json",
         ".lock",
     }
