@@ -114,9 +114,13 @@ def recipes(pattern: str, as_json: bool) -> None:
 )
 @click.option("--recompute", is_flag=True, help="Less memory for a third more time.")
 @click.option("--track/--no-track", default=True, help="Log to MLflow.")
-@click.option("--experiment", default="keras_resnet", show_default=True, help="Its.")
-@click.option("--register", help="Make the model a version of NAME or NAME@ALIAS.")
-@click.option("--tag", "tags", multiple=True, help="KEY=VALUE; may be repeated.")
+@click.option(
+    "--experiment", default="keras_resnet", show_default=True, help="MLflow's."
+)
+@click.option("--register", help="Make the model a version of NAME, as NAME@ALIAS.")
+@click.option(
+    "--tag", "tags", multiple=True, help="KEY=VALUE for MLflow; may be repeated."
+)
 def train(
     recipe: str,
     model: str | None,

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from keras_resnet.tracking import models
-from keras_resnet.tracking.address import set_environment, uploading
+from keras_resnet.tracking.address import one_line, set_environment, uploading
 from keras_resnet.tracking.buffer import Buffer, Event, Sent
 
 RUN_TAG = "keras_resnet.run"  # a run's own id, by which it is found in any store
@@ -33,8 +33,6 @@ class Store:
         if self._client is None:
             import mlflow
 
-            # The registry follows the tracking; and no address comes from elsewhere.
-            mlflow.set_tracking_uri(self.address)
             self._client = mlflow.MlflowClient(self.address)
         return self._client
 
@@ -54,7 +52,7 @@ class Store:
             except Exception as error:
                 if kind == "start" or getattr(error, "error_code", "") not in _REFUSALS:
                     raise
-                sent.refused.append(f"{kind}: {reason_of(error)}")
+                sent.refused.append(f"{kind}: {one_line(error)}")
             sent.offset = batch[-1].end
             yield
 
@@ -118,12 +116,6 @@ class Store:
             sent.__init__()  # type: ignore[misc]
         else:
             self._checked.add(sent.run_id)
-
-
-def reason_of(error: Exception) -> str:
-    """An error in one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _batches(events: list[Event]) -> Iterator[list[Event]]:

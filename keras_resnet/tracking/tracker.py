@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import re
@@ -19,12 +20,13 @@ from rich.console import Console
 from keras_resnet import runfolder
 from keras_resnet.errors import UserError
 from keras_resnet.tracking import models
-from keras_resnet.tracking.address import store_address
+from keras_resnet.tracking.address import one_line, store_address
 from keras_resnet.tracking.buffer import Buffer
 
-# The longest that the end of a run waits for what is still to be sent, and the longest
-# that it does while nothing can be sent. In seconds.
-SENDING, FAILING = 60, 10
+# The longest that the end of a run waits: for what is still to be sent; while nothing
+# can be sent; for the writer to end. In seconds.
+SENDING, FAILING, LEAVING = 300, 10, 5
+_LOG = "writer.log"
 
 
 class TrackingError(UserError):
@@ -79,7 +81,7 @@ class MLflowTracker:
             version, as "NAME" or "NAME@alias".
 
     Raises:
-        TrackingError: `register` is no such name.
+        TrackingError: a name or a tag's key is none that MLflow takes.
     """
 
     def __init__(
@@ -95,6 +97,13 @@ class MLflowTracker:
             raise TrackingError(
                 f"register: {register!r} is not NAME or NAME@alias, without / and :"
             )
+        for key in tags or {}:
+            if not re.fullmatch(r"[\w. /:-]{1,250}", key):
+                raise TrackingError(
+                    f"tags: {key!r} is not of letters, digits, spaces and _ - . / :"
+                )
+        if not experiment:
+            raise TrackingError("experiment: it has no name")
         self.experiment = experiment
         self.console = console or Console(stderr=True)
         self.parent = parent
@@ -196,7 +205,7 @@ class MLflowTracker:
             self.buffer.append("model", register=self.register)
             self._has_model = True
 
-        self._try(save)
+        self._try(save, "its model is not tracked")
 
     def finish(self, status: str) -> None:
         """Closes the run as "FINISHED", "FAILED" or "KILLED"."""
@@ -212,16 +221,18 @@ class MLflowTracker:
             buffer = self.buffer
             self._try(lambda: buffer.append(kind, **fields))
 
-    def _try(self, action: Callable[[], None]) -> None:
-        """Does it; after the first failure, no more is tried."""
+    def _try(self, action: Callable[[], None], loss: str = "") -> None:
+        """Does it; after a failure that isn't a `loss` alone, no more is tried."""
         if self.failed:
             return
         try:
             action()
         except Exception as error:  # whatever a disk does, training goes on
-            self.failed = True
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            self._say(f"the run is no longer tracked: {reason[0]}")
+            self.failed = not loss
+            what = loss or "it is no longer tracked"
+            self._say(
+                f"run {self.buffer and self.buffer.run}: {what}: {one_line(error)}"
+            )
 
     def _say(self, line: str) -> None:
         self.console.print(
@@ -248,7 +259,7 @@ class MLflowTracker:
         before = os.environ.get("PYTHONPATH")
         paths = os.pathsep.join([package, *([before] if before else [])])
         command = [sys.executable, "-P", "-m", "keras_resnet.tracking"]
-        with (self.buffer.folder / "writer.log").open("a") as log:
+        with (self.buffer.folder / _LOG).open("a") as log:
             self._writer = subprocess.Popen(
                 [*command, str(self.buffer.run)],
                 env=os.environ
@@ -272,14 +283,16 @@ class MLflowTracker:
             if ended or waited > SENDING or (error and waited > FAILING):
                 self._writer.terminate()
                 self._writer.wait()
+                reason = error or f"see {self.buffer.folder / _LOG}"
                 self._say(
-                    f"MLflow at {self.store} doesn't answer"
-                    f"{f' ({error})' if error else ''}; the run is kept in "
-                    f"{self.buffer.run}; send it later: "
+                    f"MLflow at {self.store} doesn't answer ({reason}); the run is "
+                    f"kept in {self.buffer.run}; send it later: "
                     f"keras-resnet sync {self.buffer.run}"
                 )
                 return
             time.sleep(0.05)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._writer.wait(LEAVING)  # it stays while nested runs are alive
         for refused in self.buffer.sent(self.store).refused:
             self._say(f"MLflow at {self.store} refused {refused}")
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from keras_resnet.tracking.address import store_address
+from keras_resnet.tracking.address import one_line, store_address
 from keras_resnet.tracking.buffer import Buffer
-from keras_resnet.tracking.store import Store, reason_of
+from keras_resnet.tracking.store import Store
 from keras_resnet.tracking.system import SystemSampler
 
 PAUSE = 0.3  # seconds between looks at the events
@@ -53,6 +53,8 @@ def send(buffer: Buffer, store: Store) -> str | None:
     Returns:
         why it could not; None if all has arrived.
     """
+    if not buffer.exists():
+        return None  # its folder was removed
     with buffer.sending():
         buffer.close_if_abandoned()
         sent = buffer.sent(store.address)
@@ -63,7 +65,7 @@ def send(buffer: Buffer, store: Store) -> str | None:
                     sent.error = None
                     buffer.record(store.address, sent)
         except Exception as error:  # any: the network's, the server's, the database's
-            sent.error = reason_of(error)
+            sent.error = one_line(error)
             buffer.record(store.address, sent)
             return sent.error
     return None
@@ -86,7 +88,8 @@ def sync(
     for run in runs:
         buffer = Buffer(run)
         place = address or buffer.store() or store_address()
-        buffer.close_if_abandoned()
+        with buffer.sending():
+            buffer.close_if_abandoned()
         unsent = buffer.unsent(place) > 0
         error = failures.get(place) if unsent else None
         if unsent and error is None:

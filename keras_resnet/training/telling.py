@@ -53,7 +53,10 @@ def tracked(
         {key: facts[key] for key in ("source", "arguments", "seed")},
         {key: facts[key] for key in _PROFILE},
     )
-    tracker.log_files([folder / name for name in _SETTINGS])
+    spec = folder / "tracking" / "spec.json"
+    spec.parent.mkdir(exist_ok=True)
+    runfolder.write_text(spec, recipe.model.to_json())
+    tracker.log_files([spec, *(folder / name for name in _SETTINGS)])
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
@@ -190,6 +193,6 @@ def _tags(recipe: Recipe, facts: dict[str, Any]) -> dict[str, str]:
         "cardinality": str(spec.cardinality),
         "data": facts["source"],
         "data.fingerprint": facts["fingerprint"],
-        "git.commit": facts["commit"] or "unknown",
+        "mlflow.source.git.commit": facts["commit"] or "unknown",
         "mlflow.note.content": note,
     }
