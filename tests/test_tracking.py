@@ -51,7 +51,7 @@ def until(condition: Callable[[], object], seconds: float = 300) -> None:
 
 def sync(*arguments: str) -> tuple[int, str]:
     done = CliRunner().invoke(main, ["sync", *arguments])
-    return done.exit_code, done.output
+    return done.exit_code, done.stdout if done.exit_code == 0 else done.stderr
 
 
 def points(client: mlflow.MlflowClient, run_id: str, key: str = "loss") -> list:
@@ -134,11 +134,24 @@ def test_a_full_disk_ends_the_tracking_and_not_the_run(tmp_path, capsys):
     assert capsys.readouterr().err.count("it is no longer tracked") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("train", "--tag", "blue"), "tag: 'blue' is not KEY=VALUE"),
+        (("sync", "nowhere"), "folder: nowhere doesn't exist"),
+        (("sync", "."), "folder: . holds no tracked run"),
+    ],
+)
+def test_mistakes_are_a_line(workplace, arguments, complaint):
+    done = CliRunner().invoke(main, arguments)
+    assert (done.exit_code, done.output) == (2, f"Error: {complaint}\n")
+
+
 # The default store, and the process that sends
 
 
 @pytest.mark.slow
-def test_a_run_its_nested_runs_and_a_kill(workplace):
+def test_a_run_its_nested_runs_and_a_kill(workplace, monkeypatch):
     """One after the other, in one database, which takes seconds to make."""
     search = MLflowTracker("sweep", tags={"team": "x"})
     search.start("search", {"budget": 3}, Path("runs/search"))
@@ -198,13 +211,19 @@ os.kill(os.getpid(), 9)
     assert [process.wait(300) for process in both] == [0, 0]
     assert told.sent(store).run_id == run_id
     assert points(client, run_id) == losses(5)
-    # A store that lost the run, and another store, get all of it.
-    Path("mlflow.db").unlink()
+    # Another store gets all of it.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    other = f"sqlite:///{workplace}/other.db"
     assert sync() == (
         0,
-        "runs/search: nothing to send\nruns/search/trial-0: nothing to send\n"
-        "runs/told: nothing to send\n",
+        f"runs/search: sent to {other}\nruns/search/trial-0: sent to {other}\n"
+        f"runs/told: sent to {other}\n",
     )
+    client = mlflow.MlflowClient(other)
+    assert told.sent(store).run_id == run_id != told.sent(other).run_id
+    assert points(client, told.sent(other).run_id) == losses(5)
+    below = client.get_run(trial.buffer.sent(other).run_id)
+    assert below.data.tags["mlflow.parentRunId"] == search.buffer.sent(other).run_id
 
 
 # Servers

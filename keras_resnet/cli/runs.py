@@ -160,6 +160,7 @@ def train(
         if recipe.endswith(".json")
         else get_recipe(recipe)
     )
+    labels = _tags(tags)
     data = data or {row.recipe.name: row.data for row in ROWS}.get(chosen.name)
     if data is None:
         raise UserError(f"data: {recipe} is for no data by itself; name some by --data")
@@ -191,9 +192,7 @@ def train(
     console = Console(highlight=False, markup=False)
     tracker = None
     if track and chief:
-        tracker = MLflowTracker(
-            experiment, console, register=register, tags=_tags(tags)
-        )
+        tracker = MLflowTracker(experiment, console, register=register, tags=labels)
     folder = folder or runfolder.new_name(chosen.name)
     with warnings_as_lines():
         try:

@@ -25,7 +25,6 @@ class Store:
         set_environment()
         self.address = address
         self._client: Any = None
-        self._checked: set[str] = set()
 
     @property
     def client(self) -> Any:
@@ -42,9 +41,6 @@ class Store:
         Raises:
             Exception: whatever MLflow raises; what was sent is noted in `sent`.
         """
-        self._forget_if_gone(buffer, sent)
-        if sent.offset == 0:
-            events = buffer.events()
         for batch in _batches(events):
             kind = batch[0].kind
             try:
@@ -101,21 +97,6 @@ class Store:
                 if found is None:
                     raise
         return str(found.experiment_id)
-
-    def _forget_if_gone(self, buffer: Buffer, sent: Sent) -> None:
-        """Sends everything anew if the store has lost the run."""
-        from mlflow.exceptions import MlflowException
-
-        if sent.run_id is None or sent.run_id in self._checked:
-            return
-        try:
-            self.client.get_run(sent.run_id)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            sent.__init__()  # type: ignore[misc]
-        else:
-            self._checked.add(sent.run_id)
 
 
 def _batches(events: list[Event]) -> Iterator[list[Event]]:
