@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from conftest import ROOT
 
 from keras_resnet.cli import main
-from keras_resnet.tracking import MLflowTracker, TrackingError, tracker, writer
+from keras_resnet.tracking import MLflowTracker, TrackingError, tracker
 from keras_resnet.tracking.buffer import Buffer
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -284,7 +284,6 @@ def server(tmp_path_factory):
 @pytest.fixture
 def impatient(monkeypatch):
     monkeypatch.setattr(tracker, "FAILING", 1)
-    monkeypatch.setattr(writer, "PATIENCE", 1)
 
 
 @pytest.mark.slow
@@ -351,14 +350,14 @@ def test_a_server_that_is_slow(workplace, server, monkeypatch, capsys):
         log(told, range(1, 6))
         told.log_model(model, sample, {"output": "logits"})
         told.finish("FINISHED")
-    client = mlflow.MlflowClient(server.uri)
-    assert client.get_run(told.run_id).info.status == "FINISHED"
-    assert points(client, told.run_id) == losses(5)
+    client, run_id = mlflow.MlflowClient(server.uri), told.run_id
+    assert client.get_run(run_id).info.status == "FINISHED"
+    assert points(client, run_id) == losses(5)
     assert not capsys.readouterr().err
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     loaded = mlflow.pyfunc.load_model("models:/tiny@best")
     assert loaded.metadata.metadata == {"output": "logits"}
-    assert loaded.metadata.run_id == told.run_id
+    assert loaded.metadata.run_id == run_id
     np.testing.assert_array_equal(loaded.input_example, sample)
     np.testing.assert_allclose(
         loaded.predict(sample), model.predict(sample, verbose=0), rtol=1e-6
@@ -366,8 +365,8 @@ def test_a_server_that_is_slow(workplace, server, monkeypatch, capsys):
     # Sent once more, from the start: neither run, point, model nor version is doubled.
     (told.buffer.folder / "sent.json").unlink()
     assert sync("runs/slow")[0] == 0
-    assert points(client, told.run_id) == losses(5)
-    assert len(client.get_run(told.run_id).outputs.model_outputs) == 1
+    assert points(client, run_id) == losses(5)
+    assert len(client.get_run(run_id).outputs.model_outputs) == 1
     assert len(client.search_model_versions("name = 'tiny'")) == 1
 
 
