@@ -151,7 +151,7 @@ def test_mistakes_are_a_line(workplace, arguments, complaint):
 
 
 @pytest.mark.slow
-def test_a_run_its_nested_runs_and_a_kill(workplace, monkeypatch):
+def test_a_run_its_nested_runs_and_a_kill(workplace, monkeypatch, capsys):
     """One after the other, in one database, which takes seconds to make."""
     search = MLflowTracker("sweep", tags={"team": "x"})
     search.start("search", {"budget": 3}, Path("runs/search"))
@@ -162,7 +162,11 @@ def test_a_run_its_nested_runs_and_a_kill(workplace, monkeypatch):
     trial.log_metrics({"loss": 9.0, "nan": float("nan")}, 3)  # a loss of 3 is there
     trial.finish("FINISHED")
     search.log_data("digits", "f" * 64, {"source": "digits"}, {"counts": {"train": 9}})
+    search.log_metrics({"best": 1.0}, 1)
+    search.log_metrics({"a|b": 1.0}, 1)  # a name that MLflow doesn't take
+    search.log_metrics({"best": 2.0}, 2)
     search.finish("FINISHED")
+    assert "refused metrics: Invalid value" in capsys.readouterr().err
     client = mlflow.MlflowClient("sqlite:///mlflow.db")
     above, below = (client.get_run(run.run_id) for run in (search, trial))
     assert above.info.status == below.info.status == "FINISHED"
@@ -170,6 +174,7 @@ def test_a_run_its_nested_runs_and_a_kill(workplace, monkeypatch):
     assert below.data.tags["mlflow.parentRunId"] == search.run_id
     assert below.data.params == {"lr": "0.1"}
     assert points(client, trial.run_id) == losses(3)
+    assert points(client, search.run_id, "best") == [(1, 1.0), (2, 2.0)]
     events = Buffer("runs/search").events()
     assert above.info.start_time == events[0].time
     assert above.info.end_time == events[-1].time

@@ -42,15 +42,23 @@ class Store:
             Exception: whatever MLflow raises; what was sent is noted in `sent`.
         """
         for batch in _batches(events):
-            kind = batch[0].kind
-            try:
-                _SENDERS[kind](self, buffer, sent, batch)
-            except Exception as error:
-                if kind == "start" or getattr(error, "error_code", "") not in _REFUSALS:
-                    raise
-                sent.refused.append(f"{kind}: {one_line(error)}")
+            self._deliver(buffer, sent, batch)
             sent.offset = batch[-1].end
             yield
+
+    def _deliver(self, buffer: Buffer, sent: Sent, batch: list[Event]) -> None:
+        """Sends events together; notes which of them the store will never take."""
+        kind = batch[0].kind
+        try:
+            _SENDERS[kind](self, buffer, sent, batch)
+        except Exception as error:
+            if kind == "start" or getattr(error, "error_code", "") not in _REFUSALS:
+                raise
+            if len(batch) > 1:
+                for event in batch:
+                    self._deliver(buffer, sent, [event])
+            elif (refusal := f"{kind}: {one_line(error)}") not in sent.refused:
+                sent.refused.append(refusal)
 
     def open_run(self, buffer: Buffer, sent: Sent) -> str:
         """The run's id in this store, where it is made if it isn't there."""
