@@ -122,6 +122,13 @@ def recipes(pattern: str, as_json: bool) -> None:
 )
 @click.option("--recompute", is_flag=True, help="Less memory for a third more time.")
 @click.option("--track/--no-track", default=True, help="Log to MLflow.")
+@click.option(
+    "--experiment", default="keras_resnet", show_default=True, help="MLflow's."
+)
+@click.option("--register", help="Make the model a version of NAME, as NAME@ALIAS.")
+@click.option(
+    "--tag", "tags", multiple=True, help="KEY=VALUE for MLflow; may be repeated."
+)
 def train(
     recipe: str,
     model: str | None,
@@ -144,6 +151,9 @@ def train(
     sync_batch_norm: bool,
     recompute: bool,
     track: bool,
+    experiment: str,
+    register: str | None,
+    tags: tuple[str, ...],
 ) -> None:
     """Train a network, test it, log it to MLflow and export it.
 
@@ -163,6 +173,7 @@ def train(
         if recipe.endswith(".json")
         else get_recipe(recipe)
     )
+    labels = _tags(tags)
     data = data or {row.recipe.name: row.data for row in ROWS}.get(chosen.name)
     if data is None:
         raise UserError(f"data: {recipe} is for no data by itself; name some by --data")
@@ -193,10 +204,13 @@ def train(
 
     from keras_resnet import runfolder
     from keras_resnet.tracking import MLflowTracker
+    from keras_resnet.tracking.address import ui_command
     from keras_resnet.training import train as run_training
 
     console = Console(highlight=False, markup=False)
-    tracker = MLflowTracker(console=console) if track and chief else None
+    tracker = None
+    if track and chief:
+        tracker = MLflowTracker(experiment, console, register=register, tags=labels)
     folder = folder or runfolder.new_name(chosen.name)
     with warnings_as_lines():
         try:
@@ -233,7 +247,15 @@ def train(
     click.echo(f"  keras-resnet evaluate {result.folder}")
     click.echo(f"  keras-resnet predict {result.folder} {result.folder}/samples/*.png")
     if tracker and result.run_id:
-        click.echo(f"  mlflow ui --backend-store-uri {tracker.uri}")
+        click.echo(f"  {ui_command(tracker.store)}")
+
+
+def _tags(pairs: tuple[str, ...]) -> dict[str, str]:
+    """What --tag gives."""
+    for pair in pairs:
+        if "=" not in pair.lstrip("="):
+            raise UserError(f"tag: {pair!r} is not KEY=VALUE")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 SMOKE_STEPS = 50  # of an epoch

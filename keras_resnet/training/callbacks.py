@@ -15,7 +15,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_resnet import runfolder
 from keras_resnet.errors import UserError
-from keras_resnet.tracking import Tracker
 from keras_resnet.training.averaging import Averages, steps_done
 from keras_resnet.training.plateau import Plateau
 
@@ -147,18 +146,6 @@ def _score(row: dict[str, float]) -> float:
     Cross-entropy rather than accuracy, which ties and jumps where images are few.
     """
     return -row["val_loss"] if "val_loss" in row else row["epoch"]
-
-
-class Tracking(keras.callbacks.Callback):
-    """Passes metrics on to a tracker."""
-
-    def __init__(self, tracker: Tracker) -> None:
-        super().__init__()
-        self.tracker = tracker
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Passes the epoch's on."""
-        self.tracker.log_metrics(_floats(logs), epoch + 1)
 
 
 class ProgressBar(keras.callbacks.Callback):

@@ -16,15 +16,13 @@ from rich.console import Console
 
 from keras_resnet import data as data_module
 from keras_resnet import runfolder
-from keras_resnet.cost import estimate_cost
 from keras_resnet.data import Splits
 from keras_resnet.network import build
 from keras_resnet.runfolder import RunFolderError
 from keras_resnet.serving import export
-from keras_resnet.surgery import to_stock
 from keras_resnet.tracking import Tracker
-from keras_resnet.training import distribution, finetuning, replicas, report
-from keras_resnet.training.callbacks import ProgressBar, Tracking
+from keras_resnet.training import distribution, finetuning, replicas, report, telling
+from keras_resnet.training.callbacks import ProgressBar
 from keras_resnet.training.environment import describe_environment
 from keras_resnet.training.pictures import draw_curves
 from keras_resnet.training.recipe_table import get_recipe
@@ -103,7 +101,7 @@ def fit(
             callbacks=replicas.with_shared_state(
                 [
                     *recipe.callbacks(folder),
-                    *([Tracking(tracker)] if tracker else []),
+                    *([telling.Tracking(tracker, recipe, folder)] if tracker else []),
                     *([bar] if bar else []),
                     *callbacks,
                 ],
@@ -214,8 +212,9 @@ def train(
                 _check_same_data(folder, described)
             runfolder.write_json(folder / runfolder.ENVIRONMENT, environment)
             runfolder.write_json(folder / runfolder.DATA, described)
-            with _tracked(tracker, folder, recipe, environment | described):
-                return _run(model, recipe, data, folder, tracker, strategy, console)
+            with telling.tracked(tracker, folder, recipe, environment | described):
+                result = _run(model, recipe, data, folder, tracker, strategy, console)
+            return result._replace(run_id=tracker.run_id if tracker else None)
 
 
 def evaluate(folder: Path | str) -> dict[str, float]:
@@ -270,13 +269,10 @@ def _run(
     result = {f"test_{name}": value for name, value in judged.metrics.items()}
     result |= {"train_seconds": sum(row["seconds"] for row in history)}
     if tracker:
-        tracker.log_metrics(result, recipe.epochs)
-        tracker.log_files([folder / name for name in _TRACKED_FILES])
-        tracker.log_model(to_stock(best), samples.astype("float32"))
+        telling.tell_result(tracker, folder, recipe, result, best, samples)
     # Last: a folder with a result is a finished run.
     runfolder.write_json(folder / runfolder.RESULT, result)
-    run_id = getattr(tracker, "run_id", None)
-    return RunResult(folder, exported, judged.metrics, history, run_id)
+    return RunResult(folder, exported, judged.metrics, history, None)
 
 
 @contextlib.contextmanager
@@ -291,16 +287,6 @@ def _policy(precision: str | None) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-_TRACKED_FILES = (
-    runfolder.RECIPE,
-    runfolder.DATA,
-    runfolder.ENVIRONMENT,
-    runfolder.HISTORY,
-    runfolder.CURVES,
-    *report.FILES,
-)
-
-
 def _check_same_data(folder: Path, described: dict[str, Any]) -> None:
     """Other data or another seed would mix test images into the training."""
     before = runfolder.read_json(folder / runfolder.DATA)
@@ -310,50 +296,6 @@ def _check_same_data(folder: Path, described: dict[str, Any]) -> None:
                 f"folder: {folder} holds an unfinished run with {key} "
                 f"{before.get(key)!r}, not {described[key]!r}; name a new folder"
             )
-
-
-@contextlib.contextmanager
-def _tracked(
-    tracker: Tracker | None, folder: Path, recipe: Recipe, environment: dict[str, Any]
-) -> Iterator[None]:
-    """Opens a tracked run and closes it as what it was."""
-    if tracker is None:
-        yield
-        return
-    tracker.start(folder.name, _parameters(recipe, environment))
-    try:
-        yield
-    except KeyboardInterrupt:
-        tracker.finish("KILLED")
-        raise
-    except BaseException:
-        tracker.finish("FAILED")
-        raise
-    tracker.finish("FINISHED")
-
-
-def _parameters(recipe: Recipe, facts: dict[str, Any]) -> dict[str, Any]:
-    """What a table of runs is sorted by."""
-    spec = recipe.model
-    cost = estimate_cost(spec)
-    fields = recipe.to_dict() | {"model": spec.name}
-    chosen = ("block", "depths", "widths", "k", "cardinality", "order", "shortcut")
-    told = (
-        "seed",
-        "onednn",
-        "precision",
-        "replicas",
-        "source",
-        "fingerprint",
-        "weights",
-    )
-    return {
-        **fields,
-        **{f"spec.{name}": getattr(spec, name) for name in chosen},
-        "params": cost.params,
-        "macs": cost.macs,
-        **{name: facts[name] for name in told},
-    }
 
 
 def _describe_data(data: Splits, seed: int) -> dict[str, Any]:
