@@ -169,6 +169,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(4)}-{path.name}")
     try:
+        path.parent.mkdir(exist_ok=True)
         yield temporary
         os.replace(temporary, path)
     except OSError as error:

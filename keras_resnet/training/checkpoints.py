@@ -60,11 +60,8 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
         "metrics": len(checkpoint.metrics),
     }
     text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
-    arrays = {
-        str(i): array
-        for i, array in enumerate([*checkpoint.arrays, *checkpoint.metrics])
-    }
-    place.mkdir(exist_ok=True)
+    numbered = enumerate([*checkpoint.arrays, *checkpoint.metrics])
+    arrays: dict[str, Any] = {str(i): array for i, array in numbered}
     with runfolder.replacing(place / name) as temporary, temporary.open("wb") as file:
         np.savez(file, facts=text, **arrays)  # with a checksum of each
         file.flush()
