@@ -121,6 +121,18 @@ def recipes(pattern: str, as_json: bool) -> None:
     "--sync-batch-norm", is_flag=True, help="Batch statistics over all devices."
 )
 @click.option("--recompute", is_flag=True, help="Less memory for a third more time.")
+@click.option(
+    "--resume/--no-resume",
+    default=True,
+    help="Go on with an unfinished run in --folder (the default), or refuse it.",
+)
+@click.option(
+    "--checkpoint-minutes",
+    type=click.FloatRange(0),
+    default=10.0,
+    show_default=True,
+    help="Between two checkpoints within an epoch.",
+)
 @click.option("--track/--no-track", default=True, help="Log to MLflow.")
 @click.option(
     "--experiment", default="keras_resnet", show_default=True, help="MLflow's."
@@ -150,6 +162,8 @@ def train(
     precision: str,
     sync_batch_norm: bool,
     recompute: bool,
+    resume: bool,
+    checkpoint_minutes: float,
     track: bool,
     experiment: str,
     register: str | None,
@@ -229,13 +243,15 @@ def train(
                 sync_batch_norm=sync_batch_norm,
                 recompute=recompute,
                 steps=SMOKE_STEPS if smoke else None,
+                resume=resume,
+                checkpoint_minutes=checkpoint_minutes,
                 data_dir=data_dir,
                 download=download,
                 strict=strict,
             )
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             click.echo(f"\nstopped; the same command with --folder {folder} goes on")
-            raise SystemExit(130) from None
+            raise SystemExit(getattr(stop, "code", 130)) from None
     if not chief:
         return
     click.echo(f"\n{_verdict(result.metrics)}; best epoch by validation loss")

@@ -224,16 +224,27 @@ class Recipe:
 
         return compiling.compile_args(self, model, steps)
 
-    def callbacks(self, folder: Path | str | None = None) -> list[Any]:
+    def callbacks(
+        self,
+        folder: Path | str | None = None,
+        data: Any = None,
+        *,
+        checkpoint_minutes: float = 10.0,
+    ) -> list[Any]:
         """Callbacks for `model.fit` that the recipe needs, in this order.
 
         Args:
             folder: the run folder, where the run is kept and continued; nothing is
                 written if None.
+            data: the splits whose `train` is fitted: their order then follows from
+                the epoch, and a run goes on within one. Without them a run goes on
+                from its last epoch, and its data's order is the caller's.
+            checkpoint_minutes: between two checkpoints within an epoch.
         """
         from keras_resnet.training import callbacks
 
-        return callbacks.callbacks_of(self, None if folder is None else Path(folder))
+        place = None if folder is None else Path(folder)
+        return callbacks.callbacks_of(self, place, data, checkpoint_minutes)
 
 
 _SMOKE_BATCH = 32
