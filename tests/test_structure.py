@@ -42,6 +42,20 @@ RULES: dict[str, set[str]] = {
     "tracking": set(),
     "serving": {"errors", "network", "runfolder"},
     "prediction": {"data", "runfolder", "serving"},
+    "analysis": {
+        "cost",
+        "data",
+        "errors",
+        "layers",
+        "network",
+        "plan",
+        "presets",
+        "runfolder",
+        "runtime",
+        "spec",
+        "surgery",
+        "tracking",
+    },
     "training": {"*"},
     "cli": {"*"},
 }
@@ -134,7 +148,7 @@ def test_readme_names_every_command_and_make_target():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["devices.md", "networks.md", "performance.md", "recipes.md"]
+    "name", ["analysis.md", "devices.md", "networks.md", "performance.md", "recipes.md"]
 )
 def test_snippets_of_the_documentation_run(name):
     """One after the other, as a reader would."""
