@@ -35,10 +35,12 @@ def responses_chart(
         lower.plot(range(1, len(stds) + 1), sorted(stds, reverse=True), **style)
     upper.set(xlabel="layer, in network order", ylabel="standard deviation")
     lower.set(xlabel="layer, sorted", ylabel="standard deviation")
-    upper.legend(fontsize=8)
+    figure.legend(*upper.get_legend_handles_labels(), loc="outside upper center",
+                  ncols=5, fontsize=8)  # fmt: skip
+    highest = max(row.std for rows in networks.values() for row in rows)
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * highest)
     numbers = [(name, *row) for name, rows in networks.items() for row in rows]
     return Chart(figure, ("network", *responses.LayerResponse._fields), numbers)
 
@@ -46,9 +48,11 @@ def responses_chart(
 def _chart(rows: Sequence[Any], field: str, label: str, *, log: bool = False) -> Chart:
     """One number of each layer or unit, in network order."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(7.5, 3.6), layout="constrained")
     axes = figure.subplots()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     values = [getattr(row, field) for row in rows]
     axes.plot(range(1, len(rows) + 1), values, marker="o", color=COLORS[0])
     if log:
