@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from keras_resnet.cli import analysis, networks, runs  # noqa: F401  # they add commands
+# They add their commands.
+from keras_resnet.cli import analysis, convert, networks, runs  # noqa: F401
 from keras_resnet.cli.group import main
 
 __all__ = ["main"]
