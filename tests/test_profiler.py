@@ -33,28 +33,32 @@ def small_unit_model() -> keras.Model:
     return keras.Model(image, keras.layers.Dense(2, name="last")(x))
 
 
-def assert_equals_cost(name, **changes):
-    found = analysis.profile(build(name, **changes))
-    cost = estimate_cost(get_spec(name, **changes))
+def assert_equals_cost(spec):
+    found = analysis.profile(build(spec))
     assert (
         found.params,
         found.total_params,
         found.macs,
         found.activations,
         found.training_bytes,
-    ) == cost
+    ) == estimate_cost(spec)
     assert not found.uncounted
 
 
 @pytest.mark.parametrize("name", ["cifar_resnet20", "cifar_highway20", "dense_resnet8"])
 def test_equals_the_analytic_cost(name):
-    assert_equals_cost(name)
+    assert_equals_cost(get_spec(name))
 
 
 @pytest.mark.slow
 def test_equals_the_analytic_cost_of_every_preset():
-    for name, preset in PRESETS.items():
-        assert_equals_cost(name, **small(preset.spec))
+    specs = {
+        preset.spec.replace(name="x", **small(preset.spec))
+        for preset in PRESETS.values()
+    }
+    assert len(specs) > 25  # the others differ in depth only
+    for spec in specs:
+        assert_equals_cost(spec)
         keras.backend.clear_session()
 
 
@@ -168,3 +172,18 @@ def test_command_prints_a_table():
     assert done.exit_code == 0, done.output
     assert "269,722 trainable parameters, 271,098 in all; 40.551 M MACs" in done.output
     assert "conv2_block1_1_conv" in done.output
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("resnet51", "no preset is named 'resnet51'; closest: resnet50"),
+        ("missing.keras", "can't load missing.keras: File not found"),
+        ("folder", "folder is not a run folder"),
+    ],
+)
+def test_command_refuses_what_is_no_network(workplace, network, message):
+    (workplace / "folder").mkdir()
+    done = CliRunner().invoke(main, ["profile", network])
+    assert done.exit_code == 2
+    assert message in done.output

@@ -24,7 +24,7 @@ from keras_resnet.layers import MergeGate, Skip
 CONVENTION = "MACs: multiply-adds of convolutions and dense layers, for one image"
 TRAINED = 3  # weights, their gradients, and the optimizer's momentum
 _CONVOLUTIONS = (
-    keras.layers.Conv1D,  # and separable ones, which are its relatives
+    keras.layers.Conv1D,
     keras.layers.Conv2D,
     keras.layers.Conv3D,
     keras.layers.DepthwiseConv1D,
