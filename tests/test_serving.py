@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_resnet import build, cifar_resnext, serving
 from keras_resnet.errors import UserError
-from keras_resnet.serving import ExportError
+from keras_resnet.serving import ExportError, graph
 
 
 @pytest.fixture(scope="module")
@@ -18,13 +18,13 @@ def exported(tmp_path_factory):
         pixel_stats=([120.0] * 3, [60.0] * 3),
     )
     path = tmp_path_factory.mktemp("export") / "net"
-    return model, [serving.export(model, path) for _ in range(2)]
+    return model, [serving.export(model, path, check=not i) for i in range(2)]
 
 
 def test_versions_count_up_and_are_never_overwritten(exported):
     model, (first, second) = exported
     assert (first.name, second.name) == ("1", "2")
-    assert sorted(path.name for path in first.parent.iterdir()) == ["1", "2"]
+    assert sorted(path.name for path in first.parent.iterdir()) == ["1", "2", "server"]
     with pytest.raises(ExportError, match=r"version: .*2 exists; name a higher one"):
         serving.export(model, first.parent, version=2)
 
@@ -52,13 +52,14 @@ def test_no_function_must_be_compiled(exported):
     assert b"XlaMustCompile" not in (first / "saved_model.pb").read_bytes()
 
 
-@pytest.mark.parametrize("limit", [0, serving.saved_model.FROZEN_LIMIT])
+@pytest.mark.parametrize("limit", [0, graph.FROZEN_LIMIT])
 def test_weights_as_variables_where_constants_would_be_too_large(
     exported, tmp_path, monkeypatch, limit
 ):
     model, _ = exported
-    monkeypatch.setattr(serving.saved_model, "FROZEN_LIMIT", limit)
-    path = serving.export(model, tmp_path / "net")
+    monkeypatch.setattr(graph, "FROZEN_LIMIT", limit)
+    # The check loads variables by the C++ loader.
+    path = serving.export(model, tmp_path / "net", fold=False, check=not limit)
     loaded = tf.saved_model.load(str(path))
     variables = loaded.signatures["serving_default"].variables
     assert len(variables) == (0 if limit else len(model.weights))

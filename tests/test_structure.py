@@ -41,7 +41,7 @@ RULES: dict[str, set[str]] = {
     "optimizers": set(),
     "data": {"errors"},
     "tracking": set(),
-    "serving": {"errors", "network", "runfolder"},
+    "serving": {"data", "errors", "folding", "network", "runfolder", "spec"},
     "prediction": {"data", "runfolder", "serving"},
     "training": {"*"},
     "cli": {"*"},
@@ -135,7 +135,7 @@ def test_readme_names_every_command_and_make_target():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["devices.md", "networks.md", "performance.md", "recipes.md"]
+    "name", ["devices.md", "networks.md", "performance.md", "recipes.md", "serving.md"]
 )
 def test_snippets_of_the_documentation_run(name):
     """One after the other, as a reader would."""
