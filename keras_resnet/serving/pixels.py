@@ -61,9 +61,13 @@ def decode(encoded: Any, shape: Shape) -> Any:
         ]
     )
 
+    # What TensorFlow takes for the alpha of a PNG without one: all of its bits.
+    opaque = 2 ** tf.minimum(header[:, 24], 8) - 1
+
     def one(elements: Any) -> Any:
         index, kind, image = elements
-        return fit(_pixels(index, kind, image, sizes[:, index]), shape)
+        pixels = _pixels(index, kind, image, sizes[:, index], opaque[index])
+        return fit(pixels, shape)
 
     indices = tf.range(tf.size(encoded))
     return tf.map_fn(
@@ -89,7 +93,7 @@ def _signed(numbers: Any) -> Any:
     return tf.where(numbers < 2**31, numbers, numbers - 2**32)
 
 
-def _pixels(index: Any, kind: Any, image: Any, sizes: Any) -> Any:
+def _pixels(index: Any, kind: Any, image: Any, sizes: Any, opaque: Any) -> Any:
     """An image as uint8 (height, width, 3), if it is not too large."""
     size = tf.cond(
         kind == _JPEG,
@@ -117,7 +121,7 @@ def _pixels(index: Any, kind: Any, image: Any, sizes: Any) -> Any:
         [
             # As libjpeg's users do, Pillow too; TensorFlow's own default is coarser.
             lambda: tf.io.decode_jpeg(image, 3, dct_method="INTEGER_ACCURATE"),
-            lambda: _on_white(tf.io.decode_png(image, 4)),
+            lambda: _on_white(tf.io.decode_png(image, 4), opaque),
             lambda: tf.io.decode_image(image, 3, expand_animations=False),
             lambda: _three(tf.io.decode_bmp(image)),
         ],
@@ -126,15 +130,17 @@ def _pixels(index: Any, kind: Any, image: Any, sizes: Any) -> Any:
     return pixels
 
 
-def _on_white(pixels: Any) -> Any:
+def _on_white(pixels: Any, opaque: Any) -> Any:
     colors, alpha = pixels[..., :3], pixels[..., 3:]
 
     def blend() -> Any:
-        opaque = tf.cast(alpha, tf.int32)
-        sums = tf.cast(colors, tf.int32) * opaque + 255 * (255 - opaque)
+        share = tf.cast(alpha, tf.int32)
+        sums = tf.cast(colors, tf.int32) * share + 255 * (255 - share)
         return tf.cast((sums + 127) // 255, tf.uint8)
 
-    return tf.cond(tf.reduce_all(alpha == 255), lambda: colors, blend)
+    return tf.cond(
+        tf.reduce_all(alpha == tf.cast(opaque, tf.uint8)), lambda: colors, blend
+    )
 
 
 def _three(pixels: Any) -> Any:
