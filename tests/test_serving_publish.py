@@ -1,5 +1,16 @@
 from __future__ import annotations
 
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
 import numpy as np
 import openvino
 import pytest
@@ -61,6 +72,65 @@ def test_an_alias_becomes_a_label_and_goes_back(workplace, tiny_spec):
         assert code == 2
         assert message in said
         assert len(said.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_mlflow_serves_the_same(workplace, tiny_spec):
+    """`mlflow models serve`, the real process, on the logged model."""
+    import mlflow
+
+    model = build(tiny_spec)
+    images = noise(3, (8, 8, 1))
+    tracker = MLflowTracker()
+    tracker.start("run", {})
+    tracker.log_model(to_stock(model), images.astype("f4"))
+    tracker.finish("FINISHED")
+    registry = mlflow.MlflowClient(tracker.uri, tracker.uri)
+    run = registry.get_run(tracker.run_id)
+    [logged] = registry.search_logged_models([run.info.experiment_id])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    scripts = Path(sys.executable).parent
+    server = subprocess.Popen(
+        [
+            scripts / "mlflow", "models", "serve", "-m", logged.model_uri,
+            "--env-manager", "local", "-p", str(port),
+        ],
+        env={
+            **os.environ,
+            "MLFLOW_TRACKING_URI": tracker.uri,
+            "PATH": f"{scripts}:{os.environ['PATH']}",
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations",
+        json.dumps({"inputs": images.tolist()}).encode(),
+        {"Content-Type": "application/json"},
+    )
+    try:
+        for _ in range(600):
+            assert server.poll() is None
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    told = np.array(json.load(answer)["predictions"])
+                break
+            except urllib.error.URLError:
+                time.sleep(1)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+    exported = serving.load(serving.export(model, workplace / "net", check=False))
+    exponents = np.exp(told - told.max(axis=-1, keepdims=True))
+    np.testing.assert_allclose(
+        exponents / exponents.sum(axis=-1, keepdims=True),
+        exported.predict(images),
+        rtol=1e-4,
+        atol=1e-6,
+    )
 
 
 @pytest.mark.slow
