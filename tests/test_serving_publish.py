@@ -21,7 +21,8 @@ from keras_resnet import build, serving
 from keras_resnet.cli import main
 from keras_resnet.serving import server
 from keras_resnet.surgery import to_stock
-from keras_resnet.tracking import MLflowTracker
+from keras_resnet.tracking import address
+from keras_resnet.tracking import models as logged_models
 
 
 def run(*arguments):
@@ -33,20 +34,18 @@ def run(*arguments):
 def test_an_alias_becomes_a_label_and_goes_back(workplace, tiny_spec):
     import mlflow
 
+    names = [f"class {i}" for i in range(10)]
     models = [build(tiny_spec) for _ in range(2)]
-    tracker = MLflowTracker()
-    registry = mlflow.MlflowClient(tracker.uri, tracker.uri)
+    registry = mlflow.MlflowClient(*[address.store_address()] * 2)
     registry.create_registered_model("net")
-    for model in models:
-        tracker.start("run", {})
-        tracker.log_metrics({"accuracy": 0.9}, 1)
-        tracker.log_model(to_stock(model), noise(2, (8, 8, 1)).astype("f4"))
-        tracker.finish("FINISHED")
-        [logged] = registry.search_logged_models(
-            [registry.get_run(tracker.run_id).info.experiment_id],
-            filter_string=f"source_run_id = '{tracker.run_id}'",
-        )
-        registry.create_model_version("net", logged.model_uri, tracker.run_id)
+    experiment = registry.create_experiment("here")
+    for i, model in enumerate(models):
+        logged = workplace / f"logged{i}"
+        sample = noise(2, (8, 8, 1)).astype("f4")
+        logged_models.save(to_stock(model), logged, sample, {"class_names": names})
+        run_id = registry.create_run(experiment).info.run_id
+        registry.log_metric(run_id, "accuracy", 0.9)
+        registry.create_model_version("net", str(logged), run_id)
     folder = workplace / "net"
     images = noise(4, (8, 8, 1))
     for version in (1, 2, 1):
@@ -59,6 +58,7 @@ def test_an_alias_becomes_a_label_and_goes_back(workplace, tiny_spec):
         served = serving.load(folder / str(version))
         logits = np.asarray(model(images.astype("f4"), training=False))
         assert (served.predict(images).argmax(-1) == logits.argmax(-1)).all()
+        assert served.class_names == tuple(names)
         assert serving.describe(folder / str(version))["metrics"] == {"accuracy": 0.9}
     assert run("publish", folder, "--alias", "champion", "--version", 2)[0] == 0
     config = (folder / "server" / "models.config").read_text()
@@ -77,29 +77,21 @@ def test_an_alias_becomes_a_label_and_goes_back(workplace, tiny_spec):
 @pytest.mark.slow
 def test_mlflow_serves_the_same(workplace, tiny_spec):
     """`mlflow models serve`, the real process, on the logged model."""
-    import mlflow
-
     model = build(tiny_spec)
     images = noise(3, (8, 8, 1))
-    tracker = MLflowTracker()
-    tracker.start("run", {})
-    tracker.log_model(to_stock(model), images.astype("f4"))
-    tracker.finish("FINISHED")
-    registry = mlflow.MlflowClient(tracker.uri, tracker.uri)
-    run = registry.get_run(tracker.run_id)
-    [logged] = registry.search_logged_models([run.info.experiment_id])
+    logged = workplace / "logged"
+    logged_models.save(to_stock(model), logged, images.astype("f4"), {})
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     scripts = Path(sys.executable).parent
     server = subprocess.Popen(
         [
-            scripts / "mlflow", "models", "serve", "-m", logged.model_uri,
+            scripts / "mlflow", "models", "serve", "-m", logged,
             "--env-manager", "local", "-p", str(port),
         ],
         env={
             **os.environ,
-            "MLFLOW_TRACKING_URI": tracker.uri,
             "PATH": f"{scripts}:{os.environ['PATH']}",
         },
         stdout=subprocess.DEVNULL,

@@ -36,11 +36,11 @@ RULES: dict[str, set[str]] = {
     "surgery": {"errors", "folding", "layers", "network", "plan", "spec"},
     "resnext": {"blocks", "layers", "network", "plan", "spec", "surgery"},
     "applications": {"errors", "network", "presets", "spec", "weights"},
-    "weights": {"errors", "runfolder"},
+    "weights": {"errors", "network", "plan", "presets", "runfolder", "spec"},
     "losses": set(),
     "optimizers": set(),
     "data": {"errors"},
-    "tracking": set(),
+    "tracking": {"errors", "runfolder"},
     "serving": {"data", "errors", "folding", "network", "runfolder", "spec"},
     "prediction": {"data", "runfolder", "serving"},
     "training": {"*"},
@@ -135,9 +135,19 @@ def test_readme_names_every_command_and_make_target():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["devices.md", "networks.md", "performance.md", "recipes.md", "serving.md"]
+    "name",
+    [
+        "devices.md",
+        "finetuning.md",
+        "networks.md",
+        "performance.md",
+        "recipes.md",
+        "serving.md",
+        "tracking.md",
+        "weights.md",
+    ],
 )
-def test_snippets_of_the_documentation_run(name):
+def test_snippets_of_the_documentation_run(name, workplace):
     """One after the other, as a reader would."""
     names: dict[str, object] = {}
     page = (ROOT / "docs" / name).read_text()

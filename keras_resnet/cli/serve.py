@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import click
@@ -86,9 +85,10 @@ def publish(
     """
     runtime.prepare()
     from keras_resnet.serving.publish import publish as run_publishing
-    from keras_resnet.tracking import DEFAULT_STORE
+    from keras_resnet.tracking import address
 
-    uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
+    address.set_environment()
+    uri = tracking_uri or address.store_address()
     path = run_publishing(
         folder, alias, registered=registered, version=version, tracking_uri=uri
     )

@@ -69,7 +69,9 @@ def _from_registry(
         return version
     try:
         source = client.get_model_version_download_uri(registered, found.version)
-        model = mlflow.keras.load_model(source)
+        folder = mlflow.artifacts.download_artifacts(source, tracking_uri=tracking_uri)
+        told = mlflow.models.Model.load(folder).metadata or {}
+        model = mlflow.keras.load_model(folder)
         run = client.get_run(found.run_id).data if found.run_id else None
     except (MlflowException, OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -80,5 +82,6 @@ def _from_registry(
         "run": {"mlflow_run": found.run_id, "registered": registered},
         "metrics": dict(run.metrics) if run else {},
     }
-    export(model, path, version=version, about=about)
+    names = told.get("class_names")
+    export(model, path, version=version, class_names=names, about=about)
     return version
