@@ -3,7 +3,8 @@
     python -m benchmarks.inference [--case NAME] [--peer NAME] [--batch N]
 
 All compute in float32. "ours" and "stock-export" are serving signatures, "openvino"
-reads our SavedModel, and "stock-predict" is `predict_on_batch`.
+reads our SavedModel, "ours-unfolded" has its batch norms by themselves, and
+"stock-predict" is `predict_on_batch`.
 """
 
 from __future__ import annotations

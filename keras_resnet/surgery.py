@@ -12,9 +12,19 @@ import numpy as np
 
 from keras_resnet import layers
 from keras_resnet.errors import UserError
+from keras_resnet.folding import fold_batch_norm
 from keras_resnet.network import build, pixel_stats_of
 from keras_resnet.plan import Conv, Dense, Norm, Unit, make_plan
 from keras_resnet.spec import ResNetSpec
+
+__all__ = [
+    "SurgeryError",
+    "deepen",
+    "features",
+    "fold_batch_norm",
+    "spec_of",
+    "to_stock",
+]
 
 
 class SurgeryError(UserError):

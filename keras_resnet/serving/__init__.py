@@ -1,11 +1,59 @@
-"""Models for TF Serving."""
+"""Models for TF Serving: exports, their checks and configuration, and a client."""
 
-from keras_resnet.serving.saved_model import (
-    ExportError,
-    Served,
-    export,
-    is_saved_model,
-    load,
-)
+from __future__ import annotations
 
-__all__ = ["ExportError", "Served", "export", "is_saved_model", "load"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+# The client needs no TensorFlow, unless it talks gRPC.
+_HOMES = {
+    "Answers": "client",
+    "Client": "client",
+    "ExportError": "saved_model",
+    "NativeModel": "native",
+    "Served": "saved_model",
+    "ServingError": "client",
+    "describe": "saved_model",
+    "describe_run": "runs",
+    "docker_line": "server",
+    "export": "saved_model",
+    "is_saved_model": "saved_model",
+    "load": "saved_model",
+    "name_of": "server",
+}
+
+__all__ = [
+    "Answers",
+    "Client",
+    "ExportError",
+    "NativeModel",
+    "Served",
+    "ServingError",
+    "describe",
+    "describe_run",
+    "docker_line",
+    "export",
+    "is_saved_model",
+    "load",
+    "name_of",
+]
+
+if TYPE_CHECKING:
+    from keras_resnet.serving.client import Answers, Client, ServingError
+    from keras_resnet.serving.native import NativeModel
+    from keras_resnet.serving.runs import describe_run
+    from keras_resnet.serving.saved_model import (
+        ExportError,
+        Served,
+        describe,
+        export,
+        is_saved_model,
+        load,
+    )
+    from keras_resnet.serving.server import docker_line, name_of
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,16 +12,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+import keras_resnet
 from keras_resnet import runfolder
+from keras_resnet.data.files import CENTRAL
 from keras_resnet.errors import UserError
-from keras_resnet.network import ends_in_softmax
+from keras_resnet.folding import fold_batch_norm
+from keras_resnet.network import ends_in_softmax, pixel_stats_of
+from keras_resnet.serving import graph, runs, server, warmup
+from keras_resnet.serving.check import CHECK, check_export
+from keras_resnet.serving.pixels import MAX_GIF, MAX_PIXELS
 
 LABELS = Path("assets") / "labels.txt"
-
-# Up to so many bytes, weights are written as constants: TensorFlow's saver takes
-# minutes over the variables of a thousand layers, and constants are served faster.
-# While they are written they take about twelve times their size in memory.
-FROZEN_LIMIT = 2**28
+MODEL = Path("assets") / "model.json"
 
 
 class ExportError(UserError):
@@ -28,84 +31,198 @@ class ExportError(UserError):
 
 
 def export(
-    model: keras.Model,
-    path: Path | str,
+    model: keras.Model | Path | str,
+    path: Path | str | None = None,
     *,
     version: int | None = None,
+    fold: bool = True,
     class_names: Sequence[str] | None = None,
+    about: Mapping[str, Any] | None = None,
+    samples: np.ndarray | None = None,
+    check: bool = True,
 ) -> Path:
     """Writes a SavedModel as `path/<version>/`, whole or not at all.
 
-    Its `serving_default` takes `images`, uint8 (batch, height, width, channels), and
-    gives `probabilities`, float32 (batch, classes), and `classes`, int64 (batch,).
+    Signatures, each for any number of images up to a limit that `model.json` tells:
+
+    - `serving_default`: `images`, uint8 (batch, height, width, channels) ->
+      `probabilities`, float32 (batch, classes), `classes`, int64 (batch,), and
+      `labels`, the names of the likeliest five, strings (batch, 5);
+    - `serving_float`: the same from float32 pixels, 0 to 255;
+    - `image_bytes`: the same from `image_bytes`, strings (batch,): JPEG, PNG, GIF or
+      BMP of any size, cropped and resized as in evaluation. Not of models whose size
+      is open, or of other than 1 or 3 channels;
+    - `features`: `images` as the first -> `features`, float32 (batch, width), what
+      the classifier sees. Not of models that hold the classifier in another model.
+
+    Beside it are `assets/labels.txt`, `assets/model.json`, requests with which TF
+    Serving warms up, and in `path/server/` configuration for it.
 
     Args:
-        model: from images to logits or, if it ends in a softmax, probabilities.
-        path: the model's folder, that TF Serving watches.
+        model: from images to logits or, if it ends in a softmax, probabilities; or a
+            run folder, of which it is the best model.
+        path: the model's folder, that TF Serving watches; of a run its `export/`.
         version: a positive integer; the next free one if None.
-        class_names: written beside it as `assets/labels.txt`, a line each.
+        fold: whether batch norms go into convolutions (`surgery.fold_batch_norm`).
+        class_names: a name for each class; of a run they are known.
+        about: more to tell in `model.json`, such as metrics.
+        samples: uint8 images to check the export by; of a run its samples.
+        check: whether the export is loaded in a process without Keras and compared
+            with the model before it is published.
 
     Returns:
         The version's folder.
 
     Raises:
-        UserError: the model gives neither logits nor probabilities; the version
-            exists or isn't one; names and classes don't match.
+        UserError: no such run; the model gives neither logits nor probabilities; the
+            version exists or isn't one; names and classes don't match; the export
+            does not compute what the model does.
     """
+    if not isinstance(model, keras.Model):
+        run = Path(model)
+        model, names, run_samples = runs.load_run(run)
+        class_names = names if class_names is None else class_names
+        samples = run_samples if samples is None else samples
+        about = runs.describe_run(run) | dict(about or {})
+        path = run / runfolder.EXPORT if path is None else path
+    if path is None:
+        raise ExportError("path: none is given; name the model's folder")
     path = Path(path)
-    probabilities = ends_in_softmax(model)
+    ends_in_softmax(model)  # or neither: then it raises
     classes = model.output_shape[-1]
     if class_names is not None and len(class_names) != classes:
         raise ExportError(
             f"class_names: {len(class_names)} names for {classes} classes"
         )
-    existing = [
-        int(entry.name) for entry in path.glob("[0-9]*") if entry.name.isdigit()
-    ]
-    if version is None:
-        version = max(existing, default=0) + 1
-    if type(version) is not int or version < 1:
-        raise ExportError(f"version: {version!r} is not a positive integer")
-    if version in existing:
-        raise ExportError(f"version: {path / str(version)} exists; name a higher one")
+    names = list(class_names or map(str, range(classes)))
+    version = _free(path, version)
+    small = fold_batch_norm(model) if fold else model
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ExportError(f"path: can't write to {path}: {error.strerror}") from None
     target = path / str(version)
     with runfolder.replacing(target) as temporary:
-        _write(model, temporary, probabilities)
-        if class_names is not None:
-            (temporary / LABELS).parent.mkdir(exist_ok=True)
-            (temporary / LABELS).write_text(
-                "".join(f"{name}\n" for name in class_names)
-            )
+        module = tf.Module()
+        signatures = graph.make_signatures(module, small, names)
+        tf.saved_model.save(module, str(temporary), signatures=signatures)
+        described = {
+            **_describe(model, classes, version, fold),
+            "signatures": read_signatures(temporary),
+            "hash": _hash(temporary),
+            **(about or {}),
+        }
+        (temporary / MODEL).parent.mkdir(exist_ok=True)
+        (temporary / LABELS).write_text("".join(f"{name}\n" for name in names))
+        runfolder.write_json(temporary / MODEL, described)
+        warmup.write_requests(temporary, described, server.name_of(path))
+        if check:
+            result = check_export(temporary, model, samples, described["signatures"])
+            runfolder.write_json(temporary / CHECK, result)
+    server.configure(path)
     return target
 
 
-def _write(model: keras.Model, path: Path, is_softmax: bool) -> None:
-    module = tf.Module()
-    variables = [variable.value for variable in model.variables]
-    sizes = [value.shape.num_elements() * value.dtype.size for value in variables]
-    frozen = sum(sizes) <= FROZEN_LIMIT
-    if frozen:
-        weights = [(variable, variable.numpy()) for variable in model.variables]
-    else:
-        module.weights = variables
+def _free(path: Path, version: int | None) -> int:
+    """The version, if it can be written."""
+    existing = server.versions(path)
+    if version is None:
+        version = max(existing, default=0) + 1
+    if type(version) is not int or version < 1:
+        raise ExportError(f"version: {version!r} is not a positive integer")
+    if version in existing:
+        raise ExportError(f"version: {path / str(version)} exists; name a higher one")
+    return version
 
-    def serve(images: Any) -> dict[str, Any]:
-        with keras.StatelessScope(weights) if frozen else contextlib.nullcontext():
-            outputs = model(tf.cast(images, tf.float32), training=False)
-        probabilities = outputs if is_softmax else tf.nn.softmax(outputs)
-        return {
-            "probabilities": probabilities,
-            "classes": tf.argmax(probabilities, axis=-1),
-        }
 
-    images = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name="images")
-    function = tf.function(serve, input_signature=[images], autograph=False)
-    signatures = {"serving_default": function.get_concrete_function()}
-    tf.saved_model.save(module, str(path), signatures=signatures)
+def _describe(
+    model: keras.Model, classes: int, version: int, fold: bool
+) -> dict[str, Any]:
+    """What an export tells of its model."""
+    spec = getattr(model, "spec", None)
+    stats = pixel_stats_of(model)
+    return {
+        "schema": 1,
+        "model": model.name,
+        "version": version,
+        "spec": spec and spec.to_dict(),
+        "image_shape": list(model.input_shape[1:]),
+        "classes": classes,
+        "max_batch": graph.largest_batch(model),
+        "batch_norms_folded": fold,
+        "preprocessing": {
+            "pixels": "0 to 255, channels last",
+            "normalization": stats and {"mean": stats[0], "std": stats[1]},
+            "image_bytes": {
+                "crop": f"the middle, {CENTRAL} of the shorter side",
+                "resize": "bilinear, antialiased",
+                "transparency": "on white",
+                "orientation": "as stored: a camera's note is not followed",
+                "max_pixels": MAX_PIXELS,
+                "max_gif_bytes": MAX_GIF,
+            },
+        },
+        "versions": {
+            "keras": keras.__version__,
+            "keras-residual": keras_resnet.__version__,
+            "tensorflow": tf.__version__,
+        },
+    }
+
+
+def _hash(path: Path) -> str:
+    """SHA-256 of the graph and weights."""
+    total = hashlib.sha256()
+    files = [path / "saved_model.pb", *sorted((path / "variables").glob("*"))]
+    for file in files:
+        with file.open("rb") as opened:
+            total.update(hashlib.file_digest(opened, "sha256").digest())
+    return f"sha256:{total.hexdigest()}"
+
+
+def read_signatures(path: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """Inputs and outputs of a SavedModel's signatures, with their tensors.
+
+    Raises:
+        ExportError: the graph holds what some servers can't run.
+    """
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    saved = saved_model_pb2.SavedModel.FromString(
+        (path / "saved_model.pb").read_bytes()
+    )
+    [meta] = saved.meta_graphs
+    for function in meta.graph_def.library.function:
+        if function.attr["_XlaMustCompile"].b:
+            raise ExportError(
+                f"model: {function.signature.name} must be compiled by XLA, which TF "
+                "Serving may not have; export with fold=True, or build it of "
+                "keras_resnet's layers"
+            )
+
+    def tensors(infos: Mapping[str, Any]) -> dict[str, str]:
+        return {name: infos[name].name for name in sorted(infos)}
+
+    return {
+        name: {"inputs": tensors(each.inputs), "outputs": tensors(each.outputs)}
+        for name, each in sorted(meta.signature_def.items())
+        if not name.startswith("__")
+    }
+
+
+def describe(path: Path | str) -> dict[str, Any]:
+    """What a version's `model.json` tells.
+
+    Raises:
+        ExportError: there is none.
+    """
+    try:
+        found = json.loads((Path(path) / MODEL).read_text())
+    except (OSError, ValueError) as error:
+        raise ExportError(f"model: can't read {Path(path) / MODEL}: {error}") from None
+    if not isinstance(found, dict):
+        raise ExportError(f"model: {Path(path) / MODEL} is not an object")
+    return found
 
 
 def is_saved_model(path: Path) -> bool:

@@ -20,7 +20,7 @@ from keras_resnet import runfolder
 from keras_resnet.data import Splits
 from keras_resnet.network import build
 from keras_resnet.runfolder import RunFolderError
-from keras_resnet.serving import export
+from keras_resnet.serving import describe_run, export
 from keras_resnet.tracking import Tracker
 from keras_resnet.training import (
     checkpoints,
@@ -303,7 +303,13 @@ def _run(
         best = sized
     if (folder / runfolder.EXPORT).exists():
         shutil.rmtree(folder / runfolder.EXPORT)  # of a run killed after it
-    exported = export(best, folder / runfolder.EXPORT, class_names=data.class_names)
+    exported = export(
+        best,
+        folder / runfolder.EXPORT,
+        class_names=data.class_names,
+        about=describe_run(folder) | {"metrics": judged.metrics},
+        samples=samples,
+    )
     result = {f"test_{name}": value for name, value in judged.metrics.items()}
     result |= {"train_seconds": sum(row["seconds"] for row in history)}
     if tracker:

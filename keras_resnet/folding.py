@@ -1,0 +1,155 @@
+"""A trained model in the form in which inference is cheapest."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet import layers
+from keras_resnet.errors import UserError
+
+
+class FoldError(UserError):
+    """A model whose batch norms can't be folded."""
+
+
+def fold_batch_norm(model: keras.Model) -> keras.Model:
+    """The same model for inference alone, with batch norms inside their convolutions.
+
+    A convolution or dense layer whose output goes into one batch norm and nowhere else
+    becomes one with a bias; `Identity` stands where the batch norm stood. What is left
+    are batch norms after a sum (pre-activation) or behind an activation. Dropout and
+    stochastic depth take their inference form. Layer names stay; outputs differ by
+    rounding. Models in the model are folded too. The given model is left as it is.
+
+    Raises:
+        FoldError: the model was not made of layers by Keras' functional API.
+    """
+    if not isinstance(model, keras.Sequential) and not hasattr(model, "operations"):
+        raise FoldError(
+            f"model: {getattr(model, 'name', model)!r} is not a functional or "
+            "sequential model; its batch norms can't be found"
+        )
+    norms = _foldable(model)
+    folded = set(norms.values())
+
+    def clone(layer: Any) -> Any:
+        if isinstance(layer, keras.Model):
+            return fold_batch_norm(layer)
+        if layer in folded:
+            return _identity(layer)
+        kind = next((kind for kind in _INFERENCE if isinstance(layer, kind)), None)
+        if kind:
+            return _INFERENCE[kind](layer)
+        config = layer.get_config()
+        if layer in norms:
+            config["use_bias"] = True
+        # Keras' own grouped convolution would be compiled by XLA.
+        conv = type(layer) is keras.layers.Conv2D
+        return (layers.Conv2D if conv else type(layer)).from_config(config)
+
+    def call(layer: Any, *inputs: Any, **options: Any) -> Any:
+        # A batch norm's were noted with its call: whether it trains, its mask.
+        return layer(*inputs, **({} if type(layer) in _PLAIN else options))
+
+    clones = keras.models.clone_model(
+        model,
+        clone_function=clone,
+        call_function=None if isinstance(model, keras.Sequential) else call,
+    )
+    for layer in model.layers:
+        if layer in norms:
+            weights = _folded_weights(layer, norms[layer])
+        elif layer in folded or isinstance(layer, keras.Model) or not layer.weights:
+            continue
+        else:
+            weights = layer.get_weights()
+        clones.get_layer(layer.name).set_weights(weights)
+    clones = getattr(clones, "_functional", clones)
+    # The clone has the model's class and, of a compiled model, its optimizer.
+    return keras.Model(clones.input, clones.output, name=model.name)
+
+
+def _foldable(model: keras.Model) -> dict[Any, Any]:
+    """Layers with a kernel, each with the batch norm that it can take in."""
+    functional = getattr(model, "_functional", model)  # a sequential model's
+    # The model's own nodes: its layers may have been called elsewhere too.
+    nodes = [node for level in functional._nodes_by_depth.values() for node in level]
+    calls = Counter(node.operation for node in nodes)
+    consumers: dict[int, list[Any]] = defaultdict(list)
+    for node in nodes:
+        for tensor in node.input_tensors:
+            consumers[id(tensor)].append(node.operation)
+    for tensor in model.outputs:
+        consumers[id(tensor)].append(None)
+    found = {}
+    for node in nodes:
+        layer = node.operation
+        following = [each for out in node.outputs for each in consumers[id(out)]]
+        if not _takes_bias(layer) or len(following) != 1:
+            continue
+        [norm] = following
+        if (
+            isinstance(norm, keras.layers.BatchNormalization)
+            and calls[layer] == calls[norm] == 1
+            and norm.axis in (-1, len(layer.output.shape) - 1)
+        ):
+            found[layer] = norm
+    return found
+
+
+def _takes_bias(layer: Any) -> bool:
+    """Whether a factor and an offset of its output can go into its weights."""
+    return (
+        type(layer) in (keras.layers.Conv2D, layers.Conv2D, keras.layers.Dense)
+        and layer.activation is keras.activations.linear
+        and getattr(layer, "data_format", "channels_last") == "channels_last"
+    )
+
+
+def _folded_weights(layer: Any, norm: Any) -> list[np.ndarray]:
+    """Kernel and bias of norm(layer(x)), reckoned in float64."""
+    kernel, *bias = (weight.astype("float64") for weight in layer.get_weights())
+    mean, variance = (
+        np.asarray(statistic, "float64")
+        for statistic in (norm.moving_mean, norm.moving_variance)
+    )
+    factor = 1 / np.sqrt(variance + norm.epsilon)
+    if norm.scale:
+        factor = factor * np.asarray(norm.gamma, "float64")
+    offset = ((bias[0] if bias else 0) - mean) * factor
+    if norm.center:
+        offset = offset + np.asarray(norm.beta, "float64")
+    return [(kernel * factor).astype("float32"), offset.astype("float32")]
+
+
+def _identity(layer: Any) -> keras.layers.Layer:
+    return keras.layers.Identity(name=layer.name, dtype=layer.dtype_policy)
+
+
+def _sum(layer: Any, shortcut: float, residual: float) -> keras.layers.Layer:
+    options = {"name": layer.name, "dtype": layer.dtype_policy}
+    if (shortcut, residual) == (1.0, 1.0):
+        return keras.layers.Add(**options)
+    return layers.MergeAdd(shortcut, residual, **options)
+
+
+_PLAIN = (keras.layers.Identity, keras.layers.Add, layers.MergeAdd)
+
+# What only training needs, as it is in inference.
+_INFERENCE: dict[type, Callable[[Any], keras.layers.Layer]] = {
+    keras.layers.Dropout: _identity,
+    layers.Skip: _identity,
+    layers.MergeAdd: lambda old: _sum(
+        old,
+        old.shortcut_scale,
+        old.residual_scale * (old.survival if old.mode == "batch" else 1),
+    ),
+    layers.MergeDropout: lambda old: _sum(
+        old, 1.0 if old.inverted else 1 - old.rate, 1.0
+    ),
+}

@@ -1,0 +1,197 @@
+"""Whether an export computes what its model does, told by a process without Keras."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from PIL import Image
+
+from keras_resnet.data.files import CENTRAL, read_image
+from keras_resnet.errors import UserError
+from keras_resnet.network import ends_in_softmax
+from keras_resnet.serving import native
+from keras_resnet.serving.graph import with_features
+
+CHECK = Path("assets.extra") / "check.json"
+SAMPLES = 8
+LIMIT = 600  # seconds that the other process may take
+
+# How far the same pixels may lead apart, of probabilities or of the largest feature.
+EXACT = 1e-4
+REDUCED = 5e-2  # under mixed precision, whose order of rounding is not the same
+# Another decoder and another rounding of resized pixels.
+DECODED = 1e-1
+
+
+class CheckError(UserError):
+    """An export that does not do what it should."""
+
+
+def check_export(
+    path: Path,
+    model: keras.Model,
+    samples: np.ndarray | None,
+    signatures: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Runs all signatures of a SavedModel in a clean process and compares.
+
+    The process has TensorFlow's C++ loader (`serving.native`), neither Keras nor this
+    package.
+
+    Args:
+        path: the SavedModel.
+        model: what it was made from.
+        samples: uint8 images (n, height, width, channels); made up if None.
+        signatures: as `NativeModel` takes them.
+
+    Returns:
+        For each signature and kind of input the largest difference, and milliseconds
+        for one image.
+
+    Raises:
+        CheckError: it doesn't load or run, or differs.
+    """
+    if samples is None:
+        samples = _made_up(model.input_shape[1:])
+    samples = samples[:SAMPLES]
+    reduced = any(layer.compute_dtype != "float32" for layer in model.layers)
+    exact = REDUCED if reduced else EXACT
+    requests = {
+        f"{name}/images/pixels": samples.astype("f4" if "float" in name else "u1")
+        for name in signatures
+        if name != "image_bytes"
+    }
+    expected = {"pixels": _answers(model, samples)}
+    limits = {"pixels": exact, "png": exact, "jpeg": max(exact, DECODED)}
+    if "image_bytes" in signatures:
+        larger = [_encoded(image, "JPEG", 1.5) for image in samples]
+        read = [read_image(each, samples.shape[1:], CENTRAL) for each in larger]
+        expected |= {
+            "png": expected["pixels"],
+            "jpeg": _answers(model, np.stack(read)),
+        }
+        requests |= {
+            "image_bytes/image_bytes/png": _strings(
+                [_encoded(image, "PNG") for image in samples]
+            ),
+            "image_bytes/image_bytes/jpeg": _strings(larger),
+        }
+    found = _run_elsewhere(path, signatures, requests)
+    rows = []
+    for request in requests:
+        signature, _, case = request.split("/")
+        row: dict[str, Any] = {
+            "signature": signature,
+            "input": case,
+            "images": len(samples),
+            "milliseconds": round(float(found[f"milliseconds/{signature}/{case}"]), 3),
+        }
+        for output in ("probabilities", "features"):
+            key = f"{signature}/{output}/{case}"
+            if key not in found:
+                continue
+            wanted = expected[case][output]
+            scale = max(1.0, float(np.nanmax(np.abs(wanted), initial=0)))
+            both = np.isnan(wanted) & np.isnan(found[key])  # of a run that diverged
+            apart = np.where(both, 0, np.abs(found[key] - wanted))
+            row["difference"] = float(apart.max()) / scale
+            # `not <=`, since NaN is neither.
+            if not row["difference"] <= limits[case]:
+                raise CheckError(
+                    f"check: {signature} of the export gives {output} that differ by "
+                    f"{row['difference']:.2g} from the model's, more than "
+                    f"{limits[case]:g}; it is not published"
+                )
+        rows.append(row)
+    return {"loader": "TensorFlow's C API", "allowed": limits, "signatures": rows}
+
+
+def _answers(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+    """What the model itself gives."""
+    with keras.device("cpu:0"):
+        found = with_features(model)(images.astype("float32"), training=False)
+    answers = {
+        name: np.asarray(keras.ops.cast(value, "float32"))
+        for name, value in found.items()
+    }
+    outputs = answers.pop("outputs")
+    if not ends_in_softmax(model):
+        outputs = np.asarray(keras.ops.softmax(outputs))
+    return {"probabilities": outputs, **answers}
+
+
+def _run_elsewhere(
+    path: Path, signatures: Mapping[str, Any], requests: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    with tempfile.TemporaryDirectory() as folder:
+        asked, answered = (Path(folder) / f"{name}.npz" for name in ("asked", "told"))
+        arrays: dict[str, Any] = {"signatures": json.dumps(signatures), **requests}
+        np.savez(asked, **arrays)
+        try:
+            done = subprocess.run(
+                # Not from this package's folder, which would be on the path.
+                [sys.executable, "-P", native.__file__, path, asked, answered],
+                # This process holds the memory of GPUs, and they round otherwise.
+                env={
+                    **os.environ,
+                    "TF_CPP_MIN_LOG_LEVEL": "2",
+                    "CUDA_VISIBLE_DEVICES": "",
+                },
+                capture_output=True,
+                text=True,
+                timeout=LIMIT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise CheckError(
+                f"check: the export took more than {LIMIT} s; it is not published"
+            ) from None
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[
+                -1
+            ]
+            raise CheckError(
+                f"check: the export doesn't run: {reason}; it is not published"
+            )
+        with np.load(answered, allow_pickle=True) as file:
+            return dict(file)
+
+
+def _made_up(shape: tuple[int | None, ...]) -> np.ndarray:
+    """Smooth random pictures."""
+    random = np.random.default_rng(0)
+    sizes = [side or 64 for side in shape]
+    if len(sizes) != 3:
+        return random.integers(0, 256, (SAMPLES, *sizes), np.uint8)
+    height, width, channels = sizes
+    coarse = random.integers(0, 256, (SAMPLES, 4, 4, channels), np.uint8)
+    smooth = keras.ops.image.resize(
+        coarse.astype("float32"), (height, width), data_format="channels_last"
+    )
+    return np.asarray(smooth).round().astype(np.uint8)
+
+
+def _encoded(image: np.ndarray, form: str, scale: float = 1) -> bytes:
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    if scale != 1:
+        size = (round(picture.width * scale), round(picture.height * scale))
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    picture.save(file, form)
+    return file.getvalue()
+
+
+def _strings(texts: list[bytes]) -> np.ndarray:
+    array = np.empty(len(texts), object)
+    array[:] = texts
+    return array

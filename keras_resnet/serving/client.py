@@ -1,0 +1,420 @@
+"""Asks TF Serving: over gRPC or its REST API, with one set of methods."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import http.client
+import io
+import json
+import random
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from keras_resnet.errors import UserError
+
+FORMS = ("JPEG", "PNG", "GIF", "BMP")
+# As `serving.pixels` has them, which needs TensorFlow; a test holds them equal.
+MAX_PIXELS = 2**25
+MAX_GIF = 2**18
+BATCH = 32
+_MESSAGE = 2**28  # bytes of a gRPC message
+_PAUSE = 0.1  # seconds before the first retry; each later one waits twice as long
+# What may pass: not there yet, or too busy.
+_AGAIN_HTTP = (429, 502, 503, 504)
+_AGAIN_GRPC = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
+
+Arrays = dict[str, np.ndarray]
+
+
+class ServingError(UserError):
+    """A server that can't be asked, or what it refused; or an image not sent."""
+
+
+class _Busy(Exception):
+    """What may go well if it is tried again."""
+
+
+class Answers(NamedTuple):
+    """What a classifier says of images.
+
+    Attributes:
+        probabilities: float32 (batch, classes).
+        classes: int64 (batch,), the likeliest.
+        labels: for each image the names of its likeliest classes, in order.
+    """
+
+    probabilities: np.ndarray
+    classes: np.ndarray
+    labels: list[list[str]]
+
+
+class Client:
+    """A model on a server.
+
+    Args:
+        url: `http://HOST:8501/NAME`, `https://...` or `grpc://HOST:8500/NAME`.
+        version: of the model; the server's choice if None.
+        label: of a version, such as "champion", instead.
+        timeout: seconds that a request may take, with its retries.
+        retries: how often a request is sent again to a server that is not there yet
+            or too busy, with growing pauses.
+        batch: images of one request; more are sent in several.
+
+    Raises:
+        ServingError: the URL is not of these forms.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float = 30.0,
+        retries: int = 3,
+        batch: int = BATCH,
+    ) -> None:
+        parts = urllib.parse.urlsplit(url)
+        name = parts.path.strip("/")
+        if parts.scheme not in ("http", "https", "grpc") or not parts.hostname:
+            raise ServingError(
+                f"url: {url!r} is not http://HOST:PORT/NAME or grpc://HOST:PORT/NAME"
+            )
+        if not name or "/" in name:
+            raise ServingError(f"url: {url!r} ends in no model's name; .../NAME")
+        if version is not None and label is not None:
+            raise ServingError("version: give a version or a label, not both")
+        if timeout <= 0 or retries < 0 or batch < 1:
+            raise ServingError(
+                f"timeout: {timeout}, retries {retries} and batch {batch} must be "
+                "positive"
+            )
+        self.url, self.timeout = url, timeout
+        self.retries, self.batch = retries, batch
+        kind = _Grpc if parts.scheme == "grpc" else _Rest
+        self._wire = kind(parts, name, version, label)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._wire.close()
+
+    def predict(self, images: np.ndarray) -> Answers:
+        """Classes of pixels, uint8 or float32 (batch, height, width, channels).
+
+        Raises:
+            ServingError: they are not images, or the server can't be asked.
+        """
+        images = _pixels(images)
+        signature = "serving_float" if images.dtype == "f4" else "serving_default"
+        return _answers(self._ask(signature, "images", images), len(images))
+
+    def predict_bytes(self, images: Iterable[bytes]) -> Answers:
+        """Classes of encoded images: JPEG, PNG, GIF or BMP of any size.
+
+        One that its camera wants turned is turned, and sent as PNG.
+
+        Raises:
+            ServingError: one is no image or too large, which its index tells, or the
+                server can't be asked.
+        """
+        checked = [_checked(image, f"images[{i}]") for i, image in enumerate(images)]
+        if not checked:
+            raise ServingError("images: none are given")
+        return self._bytes(checked)
+
+    def predict_files(self, paths: Iterable[Path | str]) -> Answers:
+        """Classes of image files, as `predict_bytes`.
+
+        Raises:
+            ServingError: one can't be read or is no image, or the server can't be
+                asked.
+        """
+        checked = []
+        for path in paths:
+            try:
+                content = Path(path).read_bytes()
+            except OSError as error:
+                raise ServingError(
+                    f"image: can't read {path}: {error.strerror}"
+                ) from None
+            checked.append(_checked(content, str(path)))
+        if not checked:
+            raise ServingError("images: none are given")
+        return self._bytes(checked)
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """What the classifier sees of uint8 pixels, float32 (batch, width).
+
+        Raises:
+            ServingError: they are not images, or the server can't be asked.
+        """
+        images = _pixels(images)
+        if images.dtype != np.uint8:
+            raise ServingError("images: features are of uint8 pixels")
+        found = self._ask("features", "images", images)
+        return _output(found, "features", len(images), 2)
+
+    def _bytes(self, images: list[bytes]) -> Answers:
+        array = np.empty(len(images), object)
+        array[:] = images
+        return _answers(self._ask("image_bytes", "image_bytes", array), len(images))
+
+    def _ask(self, signature: str, name: str, inputs: np.ndarray) -> Arrays:
+        """The outputs of a signature, asked for in batches."""
+        parts = []
+        for start in range(0, len(inputs), self.batch):
+            batch = inputs[start : start + self.batch]
+            parts.append(
+                self._again(functools.partial(self._wire.ask, signature, {name: batch}))
+            )
+        try:
+            return {
+                key: np.concatenate([part[key] for part in parts]) for key in parts[0]
+            }
+        except (KeyError, ValueError):
+            raise ServingError(
+                f"server: {self.url} answers one batch unlike another"
+            ) from None
+
+    def _again(self, send: Callable[[float], Arrays]) -> Arrays:
+        """Sends, and sends again what may go well then."""
+        end = time.monotonic() + self.timeout
+        reason = ""
+        for turn in range(self.retries + 1):
+            left = end - time.monotonic()
+            if left <= 0:
+                break
+            try:
+                return send(left)
+            except _Busy as error:
+                reason = str(error)
+            if turn < self.retries:
+                # Drawn, so that many clients don't come back at once.
+                pause = _PAUSE * 2**turn * random.uniform(0.5, 1.5)
+                time.sleep(min(pause, max(0.0, end - time.monotonic())))
+        raise ServingError(f"server: {self.url} does not answer: {reason}")
+
+
+class _Rest:
+    """TF Serving's REST API."""
+
+    def __init__(
+        self,
+        parts: urllib.parse.SplitResult,
+        name: str,
+        version: int | None,
+        label: str | None,
+    ) -> None:
+        place = f"{parts.scheme}://{parts.netloc}/v1/models/{name}"
+        if version is not None:
+            place += f"/versions/{version}"
+        if label is not None:
+            place += f"/labels/{urllib.parse.quote(label, safe='')}"
+        self.place = f"{place}:predict"
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+    def ask(self, signature: str, inputs: Arrays, seconds: float) -> Arrays:
+        body = {
+            "signature_name": signature,
+            "inputs": {name: _as_json(array) for name, array in inputs.items()},
+        }
+        request = urllib.request.Request(
+            self.place,
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=seconds) as answer:
+                text = answer.read()
+        except urllib.error.HTTPError as error:
+            reason = _reason(error)
+            if error.code in _AGAIN_HTTP:
+                raise _Busy(reason) from None
+            raise ServingError(f"server: {reason}") from None
+        except (OSError, http.client.HTTPException) as error:
+            why = getattr(error, "reason", None) or error
+            raise _Busy(str(why) or type(error).__name__) from None
+        try:
+            outputs = json.loads(text)["outputs"]
+            if not isinstance(outputs, dict):  # a single output comes by itself
+                outputs = {"features": outputs}
+            return {
+                name: np.asarray(
+                    value, None if name in ("labels", "classes") else np.float32
+                )
+                for name, value in outputs.items()
+            }
+        except (ValueError, KeyError, TypeError):
+            raise ServingError(
+                f"server: {self.place} answers what is no prediction: {text[:80]!r}"
+            ) from None
+
+
+def _as_json(array: np.ndarray) -> Any:
+    if array.dtype != object:
+        return array.tolist()
+    return [{"b64": base64.b64encode(each).decode()} for each in array]
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    """What the server says of it, on one line."""
+    try:
+        said = json.loads(error.read())["error"]
+    except (ValueError, KeyError, TypeError, OSError, http.client.HTTPException):
+        said = error.reason
+    return f"{error.code}, {_line(str(said))}"
+
+
+def _line(text: str) -> str:
+    return (text.strip().splitlines() or ["no reason is given"])[0][:500]
+
+
+class _Grpc:
+    """TF Serving's PredictionService. Its messages need TensorFlow."""
+
+    def __init__(
+        self,
+        parts: urllib.parse.SplitResult,
+        name: str,
+        version: int | None,
+        label: str | None,
+    ) -> None:
+        import grpc
+        from tensorflow_serving.apis import model_pb2, prediction_service_pb2_grpc
+
+        sizes = ("grpc.max_receive_message_length", "grpc.max_send_message_length")
+        self.channel = grpc.insecure_channel(
+            parts.netloc, [(size, _MESSAGE) for size in sizes]
+        )
+        self.stub = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
+        self.spec = model_pb2.ModelSpec(name=name, version_label=label)
+        if version is not None:
+            self.spec.version.value = version
+
+    def close(self) -> None:
+        self.channel.close()
+
+    def ask(self, signature: str, inputs: Arrays, seconds: float) -> Arrays:
+        import grpc
+        import tensorflow as tf
+        from tensorflow_serving.apis import predict_pb2
+
+        request = predict_pb2.PredictRequest(
+            model_spec=self.spec,
+            inputs={
+                name: tf.make_tensor_proto(
+                    array.tolist() if array.dtype == object else array
+                )
+                for name, array in inputs.items()
+            },
+        )
+        request.model_spec.signature_name = signature
+        try:
+            answer = self.stub.Predict(request, timeout=seconds)
+        except grpc.RpcError as error:
+            reason = f"{error.code().name}, {_line(error.details() or '')}"
+            if error.code().name in _AGAIN_GRPC:
+                raise _Busy(reason) from None
+            raise ServingError(f"server: {reason}") from None
+        try:
+            return {
+                name: tf.make_ndarray(value) for name, value in answer.outputs.items()
+            }
+        except (TypeError, ValueError) as error:
+            raise ServingError(
+                f"server: answers what is no tensor: {_line(str(error))}"
+            ) from None
+
+
+def _pixels(images: np.ndarray) -> np.ndarray:
+    images = np.asarray(images)
+    if images.dtype not in (np.uint8, np.float32) or images.ndim < 2 or not images.size:
+        raise ServingError(
+            f"images: {images.dtype} of shape {list(images.shape)} are not uint8 or "
+            "float32 of shape (batch, height, width, channels)"
+        )
+    return images
+
+
+def _checked(content: bytes, name: str) -> bytes:
+    """An encoded image that a server can decode.
+
+    Raises:
+        ServingError: it is none, too large, or broken.
+    """
+    if not isinstance(content, bytes):
+        raise ServingError(
+            f"image: {name} is {type(content).__name__}, not the bytes of an image"
+        )
+    try:
+        with warnings.catch_warnings():
+            # Of large images, whose limit here is lower.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = Image.open(io.BytesIO(content), formats=FORMS)
+        with opened as image:
+            size, gif = image.width * image.height, image.format == "GIF"
+            if size > MAX_PIXELS:
+                raise ServingError(
+                    f"image: {name} has {size} pixels; at most {MAX_PIXELS}"
+                )
+            turned = image.getexif().get(0x0112, 1) != 1
+            image.load()
+            if not turned and not (gif and len(content) > MAX_GIF):
+                return content
+            # A server reads neither a camera's note nor a long animation.
+            upright = ImageOps.exif_transpose(image)
+            file = io.BytesIO()
+            upright.convert("RGBA" if gif else "RGB").save(file, "PNG")
+            return file.getvalue()
+    except ServingError:
+        raise
+    except Exception as error:  # Pillow's plugins raise what they like
+        raise ServingError(
+            f"image: {name} is no {', '.join(FORMS[:-1])} or {FORMS[-1]} that can be "
+            f"read: {_line(str(error) or type(error).__name__)}"
+        ) from None
+
+
+def _answers(found: Mapping[str, np.ndarray], count: int) -> Answers:
+    labels = _output(found, "labels", count, 2)
+    return Answers(
+        _output(found, "probabilities", count, 2),
+        _output(found, "classes", count, 1).astype(np.int64),
+        [[_text(each) for each in row] for row in labels.tolist()],
+    )
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _output(
+    found: Mapping[str, np.ndarray], name: str, count: int, rank: int
+) -> np.ndarray:
+    """An output that has a row for each image."""
+    value = found.get(name)
+    if value is None or value.ndim != rank or len(value) != count:
+        shape = None if value is None else list(value.shape)
+        raise ServingError(
+            f"server: {name} of {count} images are {shape}; this is no model of "
+            "keras_resnet"
+        )
+    return value

@@ -1,0 +1,87 @@
+"""A model registry's alias -> a version that is served and labelled with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from keras_resnet.serving import server
+from keras_resnet.serving.saved_model import export
+from keras_resnet.serving.server import ServerError
+
+
+def publish(
+    path: Path | str,
+    alias: str,
+    *,
+    registered: str | None = None,
+    version: int | None = None,
+    tracking_uri: str | None = None,
+) -> Path:
+    """Gives the label `alias` to a version, which is exported first if it isn't there.
+
+    A server that watches `server/models.config` moves the label without a restart.
+
+    Args:
+        path: the model's folder, that TF Serving watches.
+        alias: of a registered model's version, such as "champion"; and the label.
+        registered: the registered model's name; the folder's if None.
+        version: a version that is in the folder: the registry is not asked. So a
+            label goes back.
+        tracking_uri: of MLflow; what MLflow takes by itself if None.
+
+    Returns:
+        The version's folder, numbered as in the registry.
+
+    Raises:
+        ServerError: no such alias, model or version, or a registry that can't be read.
+        ExportError: a registered model that is no classifier.
+    """
+    path = Path(path)
+    if not alias or not alias.replace("-", "").replace("_", "").isalnum():
+        raise ServerError(f"alias: {alias!r} is not a word")
+    if version is None:
+        version = _from_registry(
+            path, alias, registered or server.name_of(path), tracking_uri
+        )
+    server.configure(path, server.labels_of(path) | {alias: version})
+    return path / str(version)
+
+
+def _from_registry(
+    path: Path, alias: str, registered: str, tracking_uri: str | None
+) -> int:
+    """The version that an alias stands for, exported if it isn't yet."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    client = mlflow.MlflowClient(tracking_uri, tracking_uri)
+    try:
+        found: Any = client.get_model_version_by_alias(registered, alias)
+    except MlflowException as error:
+        reason = str(error).splitlines()[0]
+        raise ServerError(
+            f"alias: can't find {registered}@{alias} in MLflow at "
+            f"{client.tracking_uri}: {reason}"
+        ) from None
+    version = int(found.version)
+    if version in server.versions(path):
+        return version
+    try:
+        source = client.get_model_version_download_uri(registered, found.version)
+        folder = mlflow.artifacts.download_artifacts(source, tracking_uri=tracking_uri)
+        told = mlflow.models.Model.load(folder).metadata or {}
+        model = mlflow.keras.load_model(folder)
+        run = client.get_run(found.run_id).data if found.run_id else None
+    except (MlflowException, OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ServerError(
+            f"alias: can't load {registered}@{alias}, version {version}: {reason}"
+        ) from None
+    about = {
+        "run": {"mlflow_run": found.run_id, "registered": registered},
+        "metrics": dict(run.metrics) if run else {},
+    }
+    names = told.get("class_names")
+    export(model, path, version=version, class_names=names, about=about)
+    return version

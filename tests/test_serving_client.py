@@ -1,0 +1,238 @@
+"""The client, against TF Serving where it is there, else its protocols in a process."""
+
+from __future__ import annotations
+
+import http.server
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from images import noise
+from PIL import Image
+
+from keras_resnet import build, cifar_resnet, serving
+from keras_resnet.data.files import CENTRAL, read_image
+from keras_resnet.serving import Client, ServingError, pixels
+from keras_resnet.serving import client as client_module
+from keras_resnet.serving.publish import publish
+
+SHAPE = (16, 16, 3)
+NAMES = [f"a class {i}" for i in range(10)]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A small network as version 1 of "net", and its probabilities."""
+    model = build(
+        cifar_resnet(8, input_shape=SHAPE, stem_width=4, widths=(4, 8, 8)),
+        classifier_activation="softmax",
+        pixel_stats=([120.0] * 3, [60.0] * 3),
+    )
+    path = tmp_path_factory.mktemp("served") / "net"
+    serving.export(model, path, class_names=NAMES)
+    return path, lambda images: np.asarray(model(images.astype("f4"), training=False))
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def urls(exported):
+    """Of gRPC and REST, of a real process."""
+    path, _ = exported
+    binary = shutil.which("tensorflow_model_server")
+    if binary:
+        ports = free_port(), free_port()
+        command = [
+            binary, f"--port={ports[0]}", f"--rest_api_port={ports[1]}",
+            "--model_name=net", f"--model_base_path={path}",
+        ]  # fmt: skip
+    else:
+        command = [sys.executable, str(ROOT / "tests" / "serving_server.py"), str(path)]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    if not binary:
+        ports = tuple(map(int, process.stdout.readline().split()))
+    process.stdout.close()
+    yield f"grpc://127.0.0.1:{ports[0]}/net", f"http://127.0.0.1:{ports[1]}/net"
+    process.terminate()
+    process.wait()
+
+
+def encoded(image, form="PNG", **options):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, form, **options)
+    return file.getvalue()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [0, 1], ids=["grpc", "rest"])
+def test_answers_are_the_models(exported, urls, tmp_path, kind):
+    path, predict = exported
+    images = noise(5, SHAPE)
+    expected = predict(images)
+    with Client(urls[kind], timeout=120, retries=8, batch=2) as client:
+        for batch in (images, images.astype("f4")):
+            answers = client.predict(batch)
+            np.testing.assert_allclose(answers.probabilities, expected, atol=1e-5)
+            np.testing.assert_array_equal(answers.classes, expected.argmax(axis=-1))
+            best = (-expected).argsort(axis=-1)[:, :5]
+            assert answers.labels == [[NAMES[i] for i in row] for row in best]
+        assert client.features(images).shape == (5, 8)
+
+        forms = [encoded(images[0], form) for form in ("PNG", "BMP")]
+        photo = noise(1, (37, 51, 3))[0]
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        turned = encoded(photo, "JPEG", exif=exif)
+        long = [Image.fromarray(noise(1, (64, 64, 3), i)[0]) for i in range(80)]
+        animation = io.BytesIO()
+        long[0].save(animation, "GIF", save_all=True, append_images=long[1:])
+        assert len(animation.getvalue()) > pixels.MAX_GIF
+        content = [*forms, encoded(photo, "JPEG"), turned, animation.getvalue()]
+        files = []
+        for i, each in enumerate(content):
+            (tmp_path / str(i)).write_bytes(each)
+            files.append(tmp_path / str(i))
+        seen = np.stack([read_image(each, SHAPE, CENTRAL) for each in content])
+        answers = client.predict_files(files)
+        np.testing.assert_allclose(answers.probabilities, predict(seen), atol=2e-3)
+
+        for wrong, message in (
+            (lambda: client.predict(noise(2, (8, 8, 3))), r"INVALID_ARG|400"),
+            (lambda: client.predict(images.astype(int)), "images: int64 of shape"),
+            (lambda: client.predict_bytes([forms[0], b"x"]), r"images\[1\] is no JPEG"),
+            (lambda: client.predict_bytes([]), "images: none are given"),
+            (lambda: client.predict_files([tmp_path / "no"]), r"can't read .*No such"),
+        ):
+            with pytest.raises(ServingError, match=message):
+                wrong()
+    with (
+        Client(urls[kind], version=7, timeout=60) as client,
+        pytest.raises(ServingError, match=r"NOT_FOUND|404"),
+    ):
+        client.predict(images)
+    # A label, by which a server's answer can be rolled back.
+    publish(path, "champion", version=1)
+    if not shutil.which("tensorflow_model_server"):
+        with Client(urls[kind], label="champion", timeout=60) as client:
+            assert client.predict(images).classes.shape == (5,)
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "message"),
+    [
+        ("localhost:8501/net", {}, "is not http://HOST:PORT/NAME or grpc"),
+        ("http://localhost:8501", {}, "ends in no model's name"),
+        ("http://localhost/net", {"version": 1, "label": "a"}, "version or a label"),
+        ("http://localhost/net", {"timeout": 0}, "must be positive"),
+    ],
+)
+def test_wrong_clients_are_refused(url, options, message):
+    with pytest.raises(ServingError, match=message):
+        Client(url, **options)
+
+
+@pytest.mark.parametrize("scheme", ["grpc", "http"])
+def test_a_server_that_is_not_there(scheme):
+    url = f"{scheme}://127.0.0.1:{free_port()}/net"
+    with (
+        Client(url, retries=1, timeout=5) as client,
+        pytest.raises(ServingError, match="does not answer"),
+    ):
+        client.predict(noise(1, SHAPE))
+
+
+ANSWERS = [
+    (b"{", "answers what is no prediction"),
+    (b"[]", "answers what is no prediction"),
+    (b'{"outputs": {"probabilities": [[1.0]]}}', "this is no model of keras_resnet"),
+    (b'{"outputs": {"labels": [["a"], ["b"]]}}', "this is no model of keras_resnet"),
+    (b'{"outputs": "x"}', "answers what is no prediction"),
+]
+
+
+def test_broken_answers_and_busy_servers():
+    said = []
+
+    class Broken(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            status, body = said.pop(0)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Broken)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    client = Client(f"http://127.0.0.1:{server.server_port}/net")
+    for body, message in ANSWERS:
+        said[:] = [(200, body)]
+        with pytest.raises(ServingError, match=message):
+            client.predict(noise(1, SHAPE))
+    good = b'{"outputs": {"probabilities": [[1.0]], "classes": [0], "labels": [["a"]]}}'
+    said[:] = [(503, b'{"error": "busy"}'), (429, b""), (200, good)]
+    assert client.predict(noise(1, SHAPE)).labels == [["a"]]
+    said[:] = [(503, b'{"error": "busy"}')] * 4
+    with pytest.raises(ServingError, match="does not answer: 503, busy"):
+        client.predict(noise(1, SHAPE))
+    said[:] = [(400, b'{"error": "a\\nb"}')]
+    with pytest.raises(ServingError, match=r"server: 400, a$"):
+        client.predict(noise(1, SHAPE))
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_timeout_holds_over_all_retries():
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(8)
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/net"
+        started = time.monotonic()
+        with pytest.raises(ServingError, match="does not answer"):
+            Client(url, timeout=0.5, retries=50).predict(noise(1, SHAPE))
+        assert time.monotonic() - started < 20
+
+
+def test_images_are_checked_before_they_are_sent():
+    check = client_module._checked
+    photo = noise(1, (30, 20, 3))[0]
+    sound = encoded(photo, "JPEG")
+    assert check(sound, "x") == sound
+    bomb = bytearray(encoded(photo))
+    bomb[16:24] = (2**16).to_bytes(4, "big") * 2  # a PNG's width and height
+    for wrong, message in (
+        (sound[:-50], "is no JPEG, PNG, GIF or BMP"),
+        (encoded(photo, "TIFF"), "is no JPEG, PNG, GIF or BMP"),
+        (bytes(bomb), "x has 4294967296 pixels|is no JPEG"),
+        (b"", "is no JPEG"),
+        ("text", "is str, not the bytes"),
+    ):
+        with pytest.raises(ServingError, match=message):
+            check(wrong, "x")
+
+
+def test_limits_are_the_graphs():
+    assert (client_module.MAX_PIXELS, client_module.MAX_GIF) == (
+        pixels.MAX_PIXELS,
+        pixels.MAX_GIF,
+    )
