@@ -76,7 +76,7 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
                 "space: batch_size, augment: the data were loaded with one of each; "
                 "give their source instead"
             )
-        blocks = self.space.block or (self.recipe.model.block,)
+        blocks = self.space.blocks(self.recipe.model)
         if mode == "iso" and "k" in self.space.searched and "bottleneck" not in blocks:
             raise SpaceError(
                 "space: k: 'iso' solves the widths of basic units; leave k out"

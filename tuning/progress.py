@@ -78,8 +78,7 @@ class Progress:
 
     def _line(self, row: Row, rows: list[Row]) -> str:
         values = "  ".join(f"{k} {_text(v)}" for k, v in values_of(row).items())
-        count = f"{int(row.trial) + 1}" + (f"/{self.trials}" if self.trials else "")
-        parts = [f"trial {count}", values, _outcome(row), *self._standing(rows)]
+        parts = [f"trial {row.trial}", values, _outcome(row), *self._standing(rows)]
         return "  ".join(part for part in parts if part)
 
     def _standing(self, rows: list[Row]) -> list[str]:

@@ -17,6 +17,7 @@ from tuning.progress import is_refused_row, values_of
 from tuning.rows import Row, best_of, completed, pareto_front, read_rows
 
 REPORT = "report"
+WIDE = 8  # times the least cost, from which on the axis is logarithmic
 GROUPS = 4  # of a hyperparameter with more values, for its importance
 
 
@@ -181,7 +182,10 @@ def _draw_pareto(rows: Sequence[Row], path: Path) -> None:
             xytext=(4, 4),
             textcoords="offset points",
         )
-    axes.set(xlabel="multiply-adds (M)", ylabel="validation accuracy (%)", xscale="log")
+    axes.set(xlabel="multiply-adds (M)", ylabel="validation accuracy (%)")
+    costs, _ = _cost_and_accuracy(rows)
+    if max(costs) > WIDE * min(costs):
+        axes.set_xscale("log")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     _save(figure, path)

@@ -148,6 +148,10 @@ class Space:
         _check_keys(changes)
         return dataclasses.replace(self, **changes)
 
+    def blocks(self, base: ResNetSpec) -> tuple[str, ...]:
+        """The kinds of units that its samples have."""
+        return self.block if isinstance(self.block, tuple) else (base.block,)
+
     def check(self, recipe: Recipe) -> None:
         """Refuses a space that says nothing of this recipe.
 
@@ -161,7 +165,7 @@ class Space:
                 f"space: {', '.join(sorted(shapes & set(self.searched)))}: the base "
                 f"{spec.name} has dense units; search its `units` and training"
             )
-        blocks = self.block if isinstance(self.block, tuple) else (spec.block,)
+        blocks = self.blocks(spec)
         for field in self.searched:
             if PARAMETERS[field].bottleneck and "bottleneck" not in blocks:
                 raise SpaceError(
@@ -342,14 +346,15 @@ def spec_from_hp(hp: Any, space: Space, base: ResNetSpec) -> ResNetSpec:
     fields |= _order(values, base)
     if "survival" in values and base.merge in ("add", "scale"):
         fields["survival"] = values["survival"]
-    if "stem" in values:
-        fields["stem"] = values["stem"]
     spec = base.replace(**fields)
+    if "stem" not in values:
+        return spec
+    chosen = spec.replace(stem=values["stem"])
     try:
-        make_plan(spec.replace(depths=(1,) * len(spec.depths)))
+        make_plan(chosen.replace(depths=(1,) * len(spec.depths)))
     except SpecError:
-        return spec.replace(stem="cifar" if "stem" in values else base.stem)
-    return spec
+        return spec.replace(stem="cifar")
+    return chosen
 
 
 def _units(values: Mapping[str, Any], base: ResNetSpec, layers: int) -> dict[str, Any]:
