@@ -233,7 +233,7 @@ def _draw_parallel(rows: Sequence[Row], path: Path) -> None:
             alpha=0.7,
         )
     axes.set_xticks(range(len(columns)), [*names, "accuracy"], rotation=20)
-    axes.set(yticks=[], xlim=(-0.1, len(names) + 0.5))
+    axes.set(yticks=[], xlim=(-0.1, len(names) + 0.5), ylim=(-0.2, 1.1))
     axes.grid(axis="x", alpha=0.5)
     _save(figure, path)
 

@@ -11,6 +11,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable
+from functools import cmp_to_key
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -151,8 +152,14 @@ class GridOracle(_Oracle, keras_tuner.oracles.GridSearchOracle):  # type: ignore
             self.max_trials += more
 
     def reload(self) -> None:
-        """Reads the state."""
+        """Reads the state; KerasTuner keeps nothing of where in the grid it was."""
         super().reload()
+        values = {name: t.hyperparameters.values for name, t in self.trials.items()}
+        self._populate_next = sorted(
+            values, key=cmp_to_key(lambda a, b: self._compare(values[a], values[b]))
+        )
+        for trial_id in self._populate_next:
+            self._ordered_ids.insert(trial_id)
         refused = [t for t in self.trials.values() if is_refused(t)]
         self._count_refused(len(refused))
 
