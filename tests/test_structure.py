@@ -35,7 +35,7 @@ RULES: dict[str, set[str]] = {
     "surgery": {"errors", "layers", "network", "plan", "spec"},
     "resnext": {"blocks", "layers", "network", "plan", "spec", "surgery"},
     "applications": {"errors", "network", "presets", "spec", "weights"},
-    "weights": {"errors", "runfolder"},
+    "weights": {"errors", "network", "plan", "presets", "runfolder", "spec"},
     "losses": set(),
     "optimizers": set(),
     "data": {"errors"},
@@ -144,7 +144,17 @@ def test_readme_names_every_command_and_make_target():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["devices.md", "networks.md", "performance.md", "recipes.md", "search.md"]
+    "name",
+    [
+        "devices.md",
+        "finetuning.md",
+        "networks.md",
+        "performance.md",
+        "recipes.md",
+        "search.md",
+        "tracking.md",
+        "weights.md",
+    ],
 )
 def test_snippets_of_the_documentation_run(name, workplace):
     """One after the other, as a reader would."""

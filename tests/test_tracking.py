@@ -21,7 +21,7 @@ from click.testing import CliRunner
 from conftest import ROOT
 
 from keras_resnet.cli import main
-from keras_resnet.tracking import MLflowTracker, TrackingError, tracker, writer
+from keras_resnet.tracking import MLflowTracker, TrackingError, tracker
 from keras_resnet.tracking.buffer import Buffer
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -51,7 +51,7 @@ def until(condition: Callable[[], object], seconds: float = 300) -> None:
 
 def sync(*arguments: str) -> tuple[int, str]:
     done = CliRunner().invoke(main, ["sync", *arguments])
-    return done.exit_code, done.output
+    return done.exit_code, done.stdout if done.exit_code == 0 else done.stderr
 
 
 def points(client: mlflow.MlflowClient, run_id: str, key: str = "loss") -> list:
@@ -134,11 +134,24 @@ def test_a_full_disk_ends_the_tracking_and_not_the_run(tmp_path, capsys):
     assert capsys.readouterr().err.count("it is no longer tracked") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("train", "--tag", "blue"), "tag: 'blue' is not KEY=VALUE"),
+        (("sync", "nowhere"), "folder: nowhere doesn't exist"),
+        (("sync", "."), "folder: . holds no tracked run"),
+    ],
+)
+def test_mistakes_are_a_line(workplace, arguments, complaint):
+    done = CliRunner().invoke(main, arguments)
+    assert (done.exit_code, done.output) == (2, f"Error: {complaint}\n")
+
+
 # The default store, and the process that sends
 
 
 @pytest.mark.slow
-def test_a_run_its_nested_runs_and_a_kill(workplace):
+def test_a_run_its_nested_runs_and_a_kill(workplace, monkeypatch, capsys):
     """One after the other, in one database, which takes seconds to make."""
     search = MLflowTracker("sweep", tags={"team": "x"})
     search.start("search", {"budget": 3}, Path("runs/search"))
@@ -149,7 +162,11 @@ def test_a_run_its_nested_runs_and_a_kill(workplace):
     trial.log_metrics({"loss": 9.0, "nan": float("nan")}, 3)  # a loss of 3 is there
     trial.finish("FINISHED")
     search.log_data("digits", "f" * 64, {"source": "digits"}, {"counts": {"train": 9}})
+    search.log_metrics({"best": 1.0}, 1)
+    search.log_metrics({"a|b": 1.0}, 1)  # a name that MLflow doesn't take
+    search.log_metrics({"best": 2.0}, 2)
     search.finish("FINISHED")
+    assert "refused metrics: Invalid value" in capsys.readouterr().err
     client = mlflow.MlflowClient("sqlite:///mlflow.db")
     above, below = (client.get_run(run.run_id) for run in (search, trial))
     assert above.info.status == below.info.status == "FINISHED"
@@ -157,6 +174,7 @@ def test_a_run_its_nested_runs_and_a_kill(workplace):
     assert below.data.tags["mlflow.parentRunId"] == search.run_id
     assert below.data.params == {"lr": "0.1"}
     assert points(client, trial.run_id) == losses(3)
+    assert points(client, search.run_id, "best") == [(1, 1.0), (2, 2.0)]
     events = Buffer("runs/search").events()
     assert above.info.start_time == events[0].time
     assert above.info.end_time == events[-1].time
@@ -198,13 +216,19 @@ os.kill(os.getpid(), 9)
     assert [process.wait(300) for process in both] == [0, 0]
     assert told.sent(store).run_id == run_id
     assert points(client, run_id) == losses(5)
-    # A store that lost the run, and another store, get all of it.
-    Path("mlflow.db").unlink()
+    # Another store gets all of it.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    other = f"sqlite:///{workplace}/other.db"
     assert sync() == (
         0,
-        "runs/search: nothing to send\nruns/search/trial-0: nothing to send\n"
-        "runs/told: nothing to send\n",
+        f"runs/search: sent to {other}\nruns/search/trial-0: sent to {other}\n"
+        f"runs/told: sent to {other}\n",
     )
+    client = mlflow.MlflowClient(other)
+    assert told.sent(store).run_id == run_id != told.sent(other).run_id
+    assert points(client, told.sent(other).run_id) == losses(5)
+    below = client.get_run(trial.buffer.sent(other).run_id)
+    assert below.data.tags["mlflow.parentRunId"] == search.buffer.sent(other).run_id
 
 
 # Servers
@@ -265,7 +289,6 @@ def server(tmp_path_factory):
 @pytest.fixture
 def impatient(monkeypatch):
     monkeypatch.setattr(tracker, "FAILING", 1)
-    monkeypatch.setattr(writer, "PATIENCE", 1)
 
 
 @pytest.mark.slow
@@ -332,14 +355,14 @@ def test_a_server_that_is_slow(workplace, server, monkeypatch, capsys):
         log(told, range(1, 6))
         told.log_model(model, sample, {"output": "logits"})
         told.finish("FINISHED")
-    client = mlflow.MlflowClient(server.uri)
-    assert client.get_run(told.run_id).info.status == "FINISHED"
-    assert points(client, told.run_id) == losses(5)
+    client, run_id = mlflow.MlflowClient(server.uri), told.run_id
+    assert client.get_run(run_id).info.status == "FINISHED"
+    assert points(client, run_id) == losses(5)
     assert not capsys.readouterr().err
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     loaded = mlflow.pyfunc.load_model("models:/tiny@best")
     assert loaded.metadata.metadata == {"output": "logits"}
-    assert loaded.metadata.run_id == told.run_id
+    assert loaded.metadata.run_id == run_id
     np.testing.assert_array_equal(loaded.input_example, sample)
     np.testing.assert_allclose(
         loaded.predict(sample), model.predict(sample, verbose=0), rtol=1e-6
@@ -347,8 +370,8 @@ def test_a_server_that_is_slow(workplace, server, monkeypatch, capsys):
     # Sent once more, from the start: neither run, point, model nor version is doubled.
     (told.buffer.folder / "sent.json").unlink()
     assert sync("runs/slow")[0] == 0
-    assert points(client, told.run_id) == losses(5)
-    assert len(client.get_run(told.run_id).outputs.model_outputs) == 1
+    assert points(client, run_id) == losses(5)
+    assert len(client.get_run(run_id).outputs.model_outputs) == 1
     assert len(client.search_model_versions("name = 'tiny'")) == 1
 
 

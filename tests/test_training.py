@@ -250,7 +250,7 @@ def test_an_unfinished_run_is_continued_on_its_own_data_only(workplace):
 def test_divergence_ends_a_run(workplace):
     recipe = TINY.replace(learning_rate=1e30)
     with pytest.raises(
-        ValueError, match=r"diverged in epoch 1: .* lower learning_rate"
+        ValueError, match=r"diverged in epoch 1, step \d+: .* lower learning_rate"
     ):
         training.train(recipe, folder="wild")
     assert not Path("wild/result.json").exists()

@@ -25,7 +25,6 @@ class Store:
         set_environment()
         self.address = address
         self._client: Any = None
-        self._checked: set[str] = set()
 
     @property
     def client(self) -> Any:
@@ -42,19 +41,24 @@ class Store:
         Raises:
             Exception: whatever MLflow raises; what was sent is noted in `sent`.
         """
-        self._forget_if_gone(buffer, sent)
-        if sent.offset == 0:
-            events = buffer.events()
         for batch in _batches(events):
-            kind = batch[0].kind
-            try:
-                _SENDERS[kind](self, buffer, sent, batch)
-            except Exception as error:
-                if kind == "start" or getattr(error, "error_code", "") not in _REFUSALS:
-                    raise
-                sent.refused.append(f"{kind}: {one_line(error)}")
+            self._deliver(buffer, sent, batch)
             sent.offset = batch[-1].end
             yield
+
+    def _deliver(self, buffer: Buffer, sent: Sent, batch: list[Event]) -> None:
+        """Sends events together; notes which of them the store will never take."""
+        kind = batch[0].kind
+        try:
+            _SENDERS[kind](self, buffer, sent, batch)
+        except Exception as error:
+            if kind == "start" or getattr(error, "error_code", "") not in _REFUSALS:
+                raise
+            if len(batch) > 1:
+                for event in batch:
+                    self._deliver(buffer, sent, [event])
+            elif (refusal := f"{kind}: {one_line(error)}") not in sent.refused:
+                sent.refused.append(refusal)
 
     def open_run(self, buffer: Buffer, sent: Sent) -> str:
         """The run's id in this store, where it is made if it isn't there."""
@@ -101,21 +105,6 @@ class Store:
                 if found is None:
                     raise
         return str(found.experiment_id)
-
-    def _forget_if_gone(self, buffer: Buffer, sent: Sent) -> None:
-        """Sends everything anew if the store has lost the run."""
-        from mlflow.exceptions import MlflowException
-
-        if sent.run_id is None or sent.run_id in self._checked:
-            return
-        try:
-            self.client.get_run(sent.run_id)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            sent.__init__()  # type: ignore[misc]
-        else:
-            self._checked.add(sent.run_id)
 
 
 def _batches(events: list[Event]) -> Iterator[list[Event]]:

@@ -25,7 +25,7 @@ from keras_resnet.tracking.buffer import Buffer
 
 # The longest that the end of a run waits: for what is still to be sent; while nothing
 # can be sent; for the writer to end. In seconds.
-SENDING, FAILING, LEAVING = 300, 10, 5
+SENDING, FAILING, LEAVING = 300, 10, 30
 _LOG = "writer.log"
 
 
@@ -291,8 +291,9 @@ class MLflowTracker:
                 )
                 return
             time.sleep(0.05)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._writer.wait(LEAVING)  # it stays while nested runs are alive
+        if not any(buffer.is_alive() for buffer in family):  # it stays with those
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._writer.wait(LEAVING)
         for refused in self.buffer.sent(self.store).refused:
             self._say(f"MLflow at {self.store} refused {refused}")
 

@@ -162,14 +162,15 @@ def _parameters(recipe: Recipe, facts: dict[str, Any]) -> dict[str, Any]:
     fields = recipe.to_dict() | {"model": spec.name}
     augment = fields.pop("augment")
     chosen = ("block", "depths", "widths", "k", "cardinality", "order", "shortcut")
-    told = ("seed", "onednn", "precision", "replicas", "source", "fingerprint")
+    environment = ("seed", "onednn", "precision", "replicas")
+    data = ("source", "fingerprint", "weights")
     return {
         **fields,
         **{f"augment.{name}": value for name, value in (augment or {}).items()},
         **{f"spec.{name}": getattr(spec, name) for name in chosen},
         "params": cost.params,
         "macs": cost.macs,
-        **{name: facts[name] for name in told},
+        **{name: facts[name] for name in (*environment, *data)},
     }
 
 
