@@ -175,7 +175,7 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
         recipe = self.candidate(hp)
         splits = self.splits(recipe)
         strategy = model.distribute_strategy
-        part = _Part(initial_epoch, epochs or recipe.epochs, splits.steps)
+        part = _Part(initial_epoch, epochs or recipe.epochs, recipe, splits.steps)
         return training.fit(
             model,
             recipe,
@@ -190,15 +190,18 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
 class _Part(keras.callbacks.Callback):  # type: ignore[misc]  # untyped
     """Trains from one epoch to another of a longer training."""
 
-    def __init__(self, first: int, last: int, steps: int) -> None:
+    def __init__(self, first: int, last: int, recipe: Recipe, steps: int) -> None:
         super().__init__()
-        self.first, self.last, self.steps = first, last, steps
+        self.first, self.last = first, last
+        self.recipe, self.steps = recipe, steps
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Sets the epoch and the schedule's step."""
         if self.first:
             self.model._initial_epoch = self.first  # as BackupAndRestore does
             self.model.optimizer.iterations.assign(self.first * self.steps)
+        if (self.model._initial_epoch or 0) >= self.last:
+            self.model._initial_epoch = self.recipe.epochs  # it has had them all
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Stops after the last."""

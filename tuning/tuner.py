@@ -155,9 +155,11 @@ class GridOracle(_Oracle, keras_tuner.oracles.GridSearchOracle):  # type: ignore
         """Reads the state; KerasTuner keeps nothing of where in the grid it was."""
         super().reload()
         values = {name: t.hyperparameters.values for name, t in self.trials.items()}
-        self._populate_next = sorted(
-            values, key=cmp_to_key(lambda a, b: self._compare(values[a], values[b]))
-        )
+
+        def order(one: str, other: str) -> int:
+            return int(self._compare(values[one], values[other]))
+
+        self._populate_next = sorted(values, key=cmp_to_key(order))
         for trial_id in self._populate_next:
             self._ordered_ids.insert(trial_id)
         refused = [t for t in self.trials.values() if is_refused(t)]
@@ -280,18 +282,14 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
         told = {f"hp.{name}": value for name, value in hp.values.items()} | cost
         with runfolder.locked(folder), self._tracked(trial, told, folder) as tracker:
             began = time.perf_counter()
-            history = runfolder.read_lines(folder / runfolder.HISTORY)
             model = self._try_build(hp)
             if self.hypermodel.budget.latency:
                 splits = self.hypermodel.splits(recipe)
                 cost["latency"] = checked_latency(
                     model, splits, self.hypermodel.budget.latency
                 )
-            if len(history) < until:
-                self.hypermodel.fit(
-                    hp, model, epochs=until, folder=folder, tracker=tracker
-                )
-                history = runfolder.read_lines(folder / runfolder.HISTORY)
+            self.hypermodel.fit(hp, model, epochs=until, folder=folder, tracker=tracker)
+            history = runfolder.read_lines(folder / runfolder.HISTORY)
             seconds = max(
                 sum(row["seconds"] for row in history), time.perf_counter() - began
             )
