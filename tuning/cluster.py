@@ -22,7 +22,7 @@ from keras_resnet.errors import UserError
 from keras_resnet.runtime import usable_cores
 
 DEATHS = 5  # of a process, after which the search gives up
-JOIN = 120.0  # seconds in which a chief must answer
+JOIN = 300.0  # seconds in which a chief must answer
 LOST = 60.0  # seconds without a chief, after which a worker ends
 GRACE = 20.0  # seconds that a process has to end by itself
 # Seconds that a chief has to end once its workers have: it looks every 20, and logs the
