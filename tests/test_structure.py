@@ -115,7 +115,17 @@ def test_imports_point_one_way(path):
                 assert package not in HEAVY, f"{room} must not import {package}"
 
 
+def test_kerastuner_is_imported_only_by_what_searches():
+    """Spaces, budgets and reports are read without it and without TensorFlow."""
+    for path in sorted((ROOT / "tuning").glob("*.py")):
+        heavy = {m.split(".")[0] for m, top in imports(path) if top} & (HEAVY | LAZY)
+        assert not heavy or path.stem in {"hypermodel", "tuner"}, path
+
+
 def test_no_module_shares_its_name_with_a_public_function():
+    import tuning
+
+    assert not set(tuning.__all__) & {p.stem for p in (ROOT / "tuning").glob("*.py")}
     modules = {room_of(path) for path in FILES}
     functions = set(keras_resnet._HOMES)
     assert not modules & functions
@@ -157,6 +167,7 @@ def test_readme_names_every_command_and_make_target():
         "networks.md",
         "performance.md",
         "recipes.md",
+        "search.md",
         "serving.md",
         "tracking.md",
         "weights.md",

@@ -1,1 +1,59 @@
 """Hyperparameter search over depth, width factor k and cardinality."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tuning.budget import Budget, BudgetError
+    from tuning.hypermodel import ResidualHyperModel
+    from tuning.searching import SearchError, SearchResult, search
+    from tuning.space import (
+        SPACES,
+        Range,
+        Space,
+        SpaceError,
+        get_space,
+        recipe_from_hp,
+        spec_from_hp,
+    )
+
+_HOMES = {
+    "SPACES": "space",
+    "Budget": "budget",
+    "BudgetError": "budget",
+    "Range": "space",
+    "ResidualHyperModel": "hypermodel",
+    "SearchError": "searching",
+    "SearchResult": "searching",
+    "Space": "space",
+    "SpaceError": "space",
+    "get_space": "space",
+    "recipe_from_hp": "space",
+    "search": "searching",
+    "spec_from_hp": "space",
+}
+
+__all__ = [
+    "SPACES",
+    "Budget",
+    "BudgetError",
+    "Range",
+    "ResidualHyperModel",
+    "SearchError",
+    "SearchResult",
+    "Space",
+    "SpaceError",
+    "get_space",
+    "recipe_from_hp",
+    "search",
+    "spec_from_hp",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # KerasTuner and TensorFlow are imported by what trains.
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

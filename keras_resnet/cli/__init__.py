@@ -10,6 +10,7 @@ from keras_resnet.cli import (  # noqa: F401
     runs,
     serve,
     tracking,
+    tune,
 )
 from keras_resnet.cli.group import main
 

@@ -1,0 +1,272 @@
+"""Searches, run for real on a few batches of digits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras_tuner
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import ROOT
+
+import tuning
+from keras_resnet import data, runfolder, training
+from keras_resnet.cli import main
+from keras_resnet.training.recipes import Recipe
+from tuning.report import importance, write_report
+from tuning.retrain import compare
+from tuning.rows import Row, best_of, pareto_front, read_rows
+
+
+@pytest.fixture
+def recipe(tiny_spec) -> Recipe:
+    return training.get_recipe("digits").over(2).replace(model=tiny_spec)
+
+
+@pytest.fixture
+def splits() -> data.Splits:
+    return data.load("digits", batch_size=32).take(3)
+
+
+@pytest.mark.slow
+def test_any_tuner_takes_the_hypermodel_and_builds_once_a_trial(
+    recipe, splits, workplace, monkeypatch
+):
+    from tuning import hypermodel
+
+    built = []
+    build = hypermodel.build
+    monkeypatch.setattr(
+        hypermodel, "build", lambda *a, **k: built.append(1) or build(*a, **k)
+    )
+    space = tuning.Space(block=("basic", "bottleneck"), cardinality=(1, 2))
+    model = tuning.ResidualHyperModel(space, recipe, splits)
+    tuner = keras_tuner.RandomSearch(
+        model, objective="val_accuracy", max_trials=1, directory="found", seed=1
+    )
+    assert not built
+    assert {entry.name for entry in tuner.oracle.get_space().space} == {
+        "block",
+        "cardinality",
+    }
+    tuner.search(verbose=0)
+    assert len(built) == 1
+    best = tuner.get_best_hyperparameters()[0]
+    assert model.candidate(best).model.block == best["block"]
+    assert 0 < tuner.oracle.get_best_trials()[0].score <= 1
+
+
+@pytest.mark.slow
+def test_a_search_survives_a_failure_is_told_once_and_can_be_rerun(recipe, workplace):
+    """A rate of 100 with this decay multiplies the weights by -99 in each step."""
+    import mlflow
+
+    from keras_resnet.tracking import MLflowTracker
+
+    space = tuning.Space(learning_rate=(100.0, 0.1), l2=(1.0,))
+    splits = data.load("digits", batch_size=32, augment=recipe.augment)
+    folder = workplace / "search"
+
+    def run():
+        return tuning.search(
+            space, recipe, data=splits, tuner="grid", folder=folder, trials=2,
+            tracker=MLflowTracker("tried", register="found@best"),
+        )  # fmt: skip
+
+    result = run()
+    failed, done = result.rows
+    assert (failed.status, done.status) == ("FAILED", "COMPLETED")
+    assert "diverged" in failed.reason
+    assert "\n" not in failed.reason
+    assert result.best == done
+
+    def children():
+        client = mlflow.MlflowClient(f"sqlite:///{workplace}/mlflow.db")
+        experiment = client.get_experiment_by_name("tried").experiment_id
+        return client, client.search_runs([experiment])
+
+    again = run()
+    assert again.rows == result.rows
+    client, runs = children()
+    assert sorted(run.info.status for run in runs) == ["FAILED", "FINISHED", "FINISHED"]
+    parents = {run.data.tags.get("mlflow.parentRunId") for run in runs}
+    assert len(parents - {None}) == 1
+    (lost,) = [run for run in runs if run.info.status == "FAILED"]
+    assert "diverged" in lost.data.tags["reason"]
+    assert int(client.get_model_version_by_alias("found", "best").version) == 1
+
+    report = write_report(folder, "accuracy", recipe.model)
+    assert {path.name for path in report.iterdir()} == {
+        "README.md", "importance.png", "parallel.png", "pareto.png", "shapes.png",
+        "trials.csv",
+    }  # fmt: skip
+
+    best = Recipe.from_json((folder / "best.json").read_text())
+    rerun = training.train(best, data="digits", folder=workplace / "rerun")
+    trial = runfolder.read_lines(done.run / runfolder.HISTORY)
+    for own, theirs in zip(rerun.history, trial, strict=True):
+        assert own["val_loss"] == pytest.approx(theirs["val_loss"], abs=1e-6)
+
+    with pytest.raises(tuning.SearchError, match="another space"):
+        tuning.search("depth", recipe, data=splits, tuner="grid", folder=folder)
+
+
+_SEARCH = """
+import sys, tuning
+from keras_resnet import data, training
+from keras_resnet.spec import ResNetSpec
+recipe = training.get_recipe("digits").over(3)
+recipe = recipe.replace(model=ResNetSpec.from_json(open("spec.json").read()))
+splits = data.load("digits", batch_size=32)
+result = tuning.search(tuning.Space(units=(1, 2)), recipe, data=splits,
+                       tuner=sys.argv[1], folder="search", trials=2)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on_in_the_middle_of_its_trial(tiny_spec, workplace):
+    Path("spec.json").write_text(tiny_spec.to_json())
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", _SEARCH, "grid"]
+    history = Path("search/tuner/trial_0/run/history.jsonl")
+    with subprocess.Popen(command, env=environment) as process:
+        while not history.exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    first = runfolder.read_lines(history)[0]
+    subprocess.run(command, env=environment, check=True)
+    rows = read_rows(Path("search"))
+    assert [row.status for row in rows] == ["COMPLETED", "COMPLETED"]
+    after = runfolder.read_lines(history)
+    assert after[0] == first  # with its seconds: the epoch was not run again
+    assert [row["epoch"] for row in after] == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_hyperband_carries_trainings_from_rung_to_rung(recipe, splits, workplace):
+    space = tuning.Space(units=(1, 2), l2=tuning.Range(1e-5, 1e-3, log=True))
+    result = tuning.search(
+        space, recipe.over(3), data=splits, tuner="hyperband", folder="search"
+    )
+    histories = {
+        row.trial: runfolder.read_lines(row.run / runfolder.HISTORY)
+        for row in result.rows
+    }
+    promoted = [row for row in result.rows if "tuner/trial_id" in row.values]
+    assert promoted
+    for row in result.rows:
+        assert len(histories[row.trial]) == row.values["tuner/epochs"]
+    for row in promoted:
+        parent = histories[row.values["tuner/trial_id"]]
+        assert histories[row.trial][: len(parent)] == parent
+
+
+@pytest.mark.slow
+def test_a_trial_trains_under_a_strategy(tiny_spec, workplace):
+    Path("spec.json").write_text(tiny_spec.to_json())
+    code = """
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
+import tuning
+from keras_resnet import data, training
+from keras_resnet.spec import ResNetSpec
+recipe = training.get_recipe("digits").over(1)
+recipe = recipe.replace(model=ResNetSpec.from_json(open("spec.json").read()))
+splits = data.load("digits", batch_size=32).take(2)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+result = tuning.search(tuning.Space(units=(1,)), recipe, data=splits, trials=1,
+                       folder="search", strategy=strategy)
+print(result.best.status, strategy.num_replicas_in_sync)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip().endswith("COMPLETED 2"), done.stderr
+
+
+def test_a_budget_that_nothing_meets_says_what_the_cheapest_costs(
+    recipe, splits, workplace
+):
+    space = tuning.Space(units=(1, 2), k=(1.0, 2.0))
+    for mode in ("refuse", "repair"):
+        with pytest.raises(tuning.BudgetError, match=r"the cheapest cost \d.*kMAC"):
+            tuning.search(space, recipe, data=splits, budget="1kMAC", mode=mode)
+    assert not list(workplace.iterdir())
+    # What is measured is refused trial by trial.
+    with pytest.raises(tuning.SearchError, match=r"none of 1 trials.*latency"):
+        tuning.search(
+            space, recipe, data=splits, budget="0.0001ms", trials=1, folder="slow"
+        )
+    Path("other").mkdir()
+    Path("other/file").touch()
+    with pytest.raises(tuning.SearchError, match="is not a search"):
+        tuning.search(space, recipe, data=splits, folder="other")
+    with pytest.raises(tuning.SpaceError, match="iso"):
+        tuning.search(space, recipe, data=splits, budget="80kMAC", mode="iso")
+    with pytest.raises(tuning.SpaceError, match="one of each"):
+        tuning.search(tuning.Space(batch_size=(8,)), recipe, data=splits)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--tuner", "hyperband", "--trials", "3"], "has its own number"),
+        (["--no-track", "--register", "x"], "no registry"),
+        (["--retrain-epochs", "3"], "without --retrain"),
+        (["--space", "missing.json"], "can't read"),
+        (["--recipe", "nothing"], "recipe"),
+        (["--recipe", "folder", "--data", "nothing"], "nothing"),
+    ],
+)
+def test_conflicting_flags_are_one_line(arguments, message, workplace):
+    result = CliRunner().invoke(main, ["tune", *arguments])
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def row(trial: int, accuracy: float, macs: float, **values: object) -> Row:
+    metrics = {"val_accuracy": accuracy, "macs": macs, "score": accuracy}
+    return Row(str(trial), "COMPLETED", "", dict(values), metrics, Path())
+
+
+def test_the_front_and_the_best_are_not_beaten_for_less():
+    rows = [row(0, 0.8, 3), row(1, 0.9, 5), row(2, 0.7, 4), row(3, 0.9, 4)]
+    assert [r.trial for r in pareto_front(rows)] == ["0", "3"]
+    assert best_of(rows, "accuracy") == rows[3]
+    assert best_of([], "accuracy") is None
+
+
+def test_importance_finds_what_matters():
+    draw = np.random.default_rng(0)
+    rows = [
+        row(i, 0.5 + 0.1 * (i % 3) + noise, 1, depth=i % 3, l2=draw.random())
+        for i, noise in enumerate(0.001 * draw.normal(size=60))
+    ]
+    shares = importance(rows)
+    assert next(iter(shares)) == "depth"
+    assert shares["depth"] > 0.95
+    assert shares["l2"] < 0.1
+
+
+def test_winner_and_default_are_paired_by_seed():
+    shown = compare([0.91, 0.93, 0.92, 0.94], [0.90, 0.91, 0.91, 0.92])
+    assert shown.p_value < 0.05 < shown.difference * 10
+    assert "different" in shown.verdict
+    assert "no difference shown" in compare([0.91, 0.90], [0.90, 0.91]).verdict
+    assert "too little" in compare([0.9], [0.9]).verdict
+    json.dumps(shown._asdict())

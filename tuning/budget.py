@@ -1,0 +1,319 @@
+"""What a candidate may cost, decided from its spec before any Keras object exists."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from keras_resnet.cost import FLOAT32, cost_of, estimate_cost
+from keras_resnet.errors import UserError
+from keras_resnet.plan import make_plan
+from keras_resnet.spec import EXPANSION, MAX_CHANNELS, ResNetSpec, SpecError
+
+Mode = Literal["refuse", "repair", "iso"]
+TOLERANCE = 0.05  # of the multiply-adds, within which networks cost the same
+
+
+class BudgetError(UserError):
+    """A budget that is none, or that nothing meets; the message is one line."""
+
+
+class Unit(NamedTuple):
+    """What an amount is of, and how many of it."""
+
+    field: str
+    factor: float
+
+
+_PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_UNITS: dict[str, Unit] = {
+    **{f"{p}MAC": Unit("macs", f) for p, f in _PREFIXES.items()},
+    **{f"{p}param": Unit("params", f) for p, f in _PREFIXES.items()},
+    **{f"{p}B": Unit("memory", f) for p, f in _PREFIXES.items()},
+    **{f"{p}params": Unit("params", f) for p, f in _PREFIXES.items()},
+    "ms": Unit("latency", 1e-3),
+    "s": Unit("time", 1),
+    "min": Unit("time", 60),
+    "h": Unit("time", 3600),
+    "d": Unit("time", 86_400),
+}
+_AMOUNT = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]+)\s*")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Limits of a candidate and of the search; None is none.
+
+    Attributes:
+        macs: multiply-adds for an image.
+        params: trainable parameters.
+        memory: bytes in training: weights, gradients, momentum and a batch's
+            activations.
+        latency: seconds for one image on this machine; measured, so it takes a built
+            model.
+        time: seconds of training that the search may take in all.
+    """
+
+    macs: float | None = None
+    params: float | None = None
+    memory: float | None = None
+    latency: float | None = None
+    time: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """Of amounts with commas between: "4.1GMAC, 2Mparam, 500MB, 5ms, 2h".
+
+        Raises:
+            BudgetError: naming the amount.
+        """
+        limits: dict[str, float] = {}
+        for part in text.split(","):
+            match = _AMOUNT.fullmatch(part)
+            unit = _UNITS.get(match[2]) if match else None
+            if not match or unit is None or float(match[1]) <= 0:
+                raise BudgetError(
+                    f"budget: {part.strip()!r} is not an amount such as 4.1GMAC, "
+                    "2Mparam, 500MB, 5ms or 2h"
+                )
+            if unit.field in limits:
+                raise BudgetError(f"budget: {text!r} has two limits of {unit.field}")
+            limits[unit.field] = float(match[1]) * unit.factor
+        return cls(**limits)
+
+    def refusal(self, spec: ResNetSpec, batch_size: int) -> str | None:
+        """Why a network is too expensive; None if it isn't."""
+        size = quick_cost(spec)
+        needed: list[tuple[float, float | None, str]] = [
+            (size.macs, self.macs, "MAC"),
+            (size.params, self.params, "param"),
+        ]
+        if self.memory:
+            needed.append((training_bytes(spec, batch_size), self.memory, "B"))
+        for value, limit, unit in needed:
+            if limit and value > limit:
+                return f"{amount(value, unit)} are over {amount(limit, unit)}"
+        return None
+
+
+def amount(value: float, unit: str) -> str:
+    """Such as 4.1GMAC."""
+    prefix = [p for p, factor in _PREFIXES.items() if value >= factor or not p][-1]
+    return f"{value / _PREFIXES[prefix]:.3g}{prefix}{unit}"
+
+
+class Size(NamedTuple):
+    """Trainable parameters, and multiply-adds for an image."""
+
+    params: int
+    macs: int
+
+
+def quick_cost(spec: ResNetSpec) -> Size:
+    """`estimate_cost`'s parameters and multiply-adds, by one middle unit a stage.
+
+    Raises:
+        SpecError: the image is too small, or its size is open.
+    """
+    # What costs nothing would only spoil the cache.
+    return _quick_cost(spec.replace(name="any", survival=1.0))
+
+
+@functools.lru_cache(maxsize=65_536)
+def _quick_cost(spec: ResNetSpec) -> Size:
+    # Units between a stage's first and last are equal.
+    kept = 2 if spec.stride_at == "first" else 3
+    short = spec.replace(depths=tuple(min(n, kept) for n in spec.depths))
+    if None in spec.input_shape:
+        raise SpecError(
+            f"input_shape: {list(spec.input_shape)} is open; it has no cost"
+        )
+    plan = make_plan(short)
+    first = cost_of(plan.ops)
+    params, macs = first.params, first.macs or 0
+    for unit in plan.units:
+        stage = unit.stage - 1
+        more = spec.depths[stage] - kept
+        if more > 0 and unit.name.endswith("block2"):
+            cost = cost_of(unit.ops)
+            params += more * cost.params
+            macs += more * (cost.macs or 0)
+    return Size(params, macs)
+
+
+def training_bytes(spec: ResNetSpec, batch_size: int) -> int:
+    """Memory of float32 training by SGD with momentum."""
+    cost = estimate_cost(spec)
+    return 3 * FLOAT32 * cost.total_params + batch_size * (cost.training_memory or 0)
+
+
+@functools.lru_cache(maxsize=65_536)
+def at_cost(spec: ResNetSpec, macs: float, keep_outer: bool = False) -> ResNetSpec:
+    """The same shape with the widths at which it costs so many multiply-adds.
+
+    Bottlenecks with groups keep the outer widths that the plain network (C = 1, a
+    quarter inside) of this depth has at this cost, and get the group width for it:
+    ResNeXt's ladder 1x64d, 2x40d, 4x24d, 8x14d, 32x4d (Xie 2016, Table 2). Others get
+    all widths. The stem keeps its own, or as many as the first stage.
+
+    Args:
+        spec: the shape.
+        macs: what it is to cost, for an image.
+        keep_outer: whether a bottleneck's outer widths stay.
+
+    Raises:
+        BudgetError: no widths cost that within `TOLERANCE`.
+    """
+    if spec.block == "bottleneck":
+        solved = spec
+        if not keep_outer:
+            plain = spec.replace(cardinality=1, group_width=None)
+            plain = plain.replace(widths=_rounded(spec, 1.0), k=1)
+            solved = _by_factor(plain, macs)
+        if keep_outer or spec.cardinality > 1:
+            solved = _by_group(
+                solved.replace(cardinality=spec.cardinality, group_width=1), macs
+            )
+            # In narrow networks a channel a group more is a large step.
+            if not keep_outer and not _equal(solved, macs):
+                solved = _by_factor(solved, macs)
+    else:
+        solved = _by_factor(spec.replace(widths=_rounded(spec, 1.0), k=1), macs)
+    if not _equal(solved, macs):
+        found = amount(quick_cost(solved).macs, "MAC")
+        raise BudgetError(
+            f"budget: {_shape(spec)} costs {found} at the nearest widths, "
+            f"not {amount(macs, 'MAC')}"
+        )
+    return solved
+
+
+def _equal(spec: ResNetSpec, macs: float) -> bool:
+    return abs(quick_cost(spec).macs / macs - 1) <= TOLERANCE
+
+
+def _shape(spec: ResNetSpec) -> str:
+    groups = f", C = {spec.cardinality}" if spec.block == "bottleneck" else ""
+    return f"a network of {list(spec.depths)} {spec.block} units{groups}"
+
+
+def _rounded(spec: ResNetSpec, factor: float) -> tuple[int, ...]:
+    """Outer widths with k and another factor in them, in whole channels."""
+    multiple = EXPANSION if spec.block == "bottleneck" else 1
+    return tuple(
+        min(max(round(w * spec.k * factor / multiple), 1) * multiple, MAX_CHANNELS)
+        for w in spec.widths
+    )
+
+
+def _by_factor(spec: ResNetSpec, macs: float) -> ResNetSpec:
+    """All outer widths by one factor, the nearest in cost."""
+
+    def scaled(thousandths: int) -> ResNetSpec:
+        widths = _rounded(spec, thousandths / 1000)
+        return spec.replace(widths=widths, stem_width=min(spec.stem_width, widths[0]))
+
+    start = math.sqrt(macs / quick_cost(spec).macs) * 1000
+    return scaled(_nearest(lambda n: quick_cost(scaled(n)).macs, macs, round(start)))
+
+
+def _by_group(spec: ResNetSpec, macs: float) -> ResNetSpec:
+    """The group width that is nearest in cost: even, as all of ResNeXt's are, or 1."""
+
+    def grouped(half: int) -> ResNetSpec:
+        return spec.replace(group_width=max(2 * half, 1))
+
+    # The least that leaves every stage a channel a group; the most that fits.
+    scales = [width / spec.widths[0] * spec.k for width in spec.widths]
+    low = math.ceil(1 / min(scales)) // 2
+    high = max(int(MAX_CHANNELS / max(scales)) // spec.cardinality // 2, low)
+    return grouped(
+        _nearest(lambda n: quick_cost(grouped(n)).macs, macs, low, low=low, high=high)
+    )
+
+
+def _nearest(
+    cost: Callable[[int], int],
+    target: float,
+    start: int,
+    low: int = 1,
+    high: int = 64_000,
+) -> int:
+    """The integer whose cost, which grows with it, is nearest to the target."""
+    start = min(max(start, low), high)
+    step = max(start // 64, 1)
+    # Widen until the target is between, then halve.
+    if cost(start) < target:
+        low = start
+        while start < high and cost(min(start + step, high)) < target:
+            low = start = min(start + step, high)
+            step *= 2
+        high = min(start + step, high)
+    else:
+        high = start
+        while start > low and cost(max(start - step, low)) >= target:
+            high = start = max(start - step, low)
+            step *= 2
+        low = max(start - step, low)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if cost(middle) < target else (low, middle)
+    return min((low, high), key=lambda n: abs(cost(n) - target))
+
+
+def fitted(spec: ResNetSpec, budget: Budget, batch_size: int, mode: Mode,
+           keep_outer: bool = False) -> ResNetSpec:  # fmt: skip
+    """A candidate within the budget.
+
+    Args:
+        spec: the candidate.
+        budget: its limits.
+        batch_size: images a step, for the memory.
+        mode: "refuse" what is over; "repair" its widths until it isn't; "iso" solves
+            the widths so that every candidate costs the budget's multiply-adds.
+        keep_outer: as `at_cost` has it.
+
+    Raises:
+        BudgetError: it can't be.
+    """
+    if mode == "iso":
+        if not budget.macs:
+            raise BudgetError("budget: 'iso' needs multiply-adds, such as 40MMAC")
+        spec = at_cost(spec, budget.macs, keep_outer)
+        # The nearest may be a little above.
+        budget = dataclasses.replace(budget, macs=None)
+    reason = budget.refusal(spec, batch_size)
+    if reason and mode == "repair":
+        spec, reason = _shrunk(spec, budget, batch_size)
+    if reason:
+        raise BudgetError(f"budget: {_shape(spec)}: {reason}")
+    return spec
+
+
+def _shrunk(spec: ResNetSpec, budget: Budget, batch_size: int) -> Any:
+    """The widest of the same shape that is within the budget, and why none is."""
+    grouped = spec.group_width is not None
+    whole = spec.replace(widths=_rounded(spec, 1.0), k=1)
+    if grouped:
+        whole = whole.replace(
+            group_width=max(round((spec.group_width or 1) * spec.k), 1)
+        )
+
+    def scaled(percent: int) -> ResNetSpec:
+        widths = _rounded(whole, percent / 100)
+        inner = whole.group_width and max(whole.group_width * percent // 100, 1)
+        return whole.replace(widths=widths, group_width=inner,
+                             stem_width=min(spec.stem_width, widths[0]))  # fmt: skip
+
+    low, high = 1, 100
+    while high - low > 1:
+        middle = (low + high) // 2
+        if budget.refusal(scaled(middle), batch_size):
+            high = middle
+        else:
+            low = middle
+    return scaled(low), budget.refusal(scaled(low), batch_size)

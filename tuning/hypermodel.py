@@ -1,0 +1,209 @@
+"""KerasTuner's view of our networks: a hypermodel for any of its tuners."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_tuner
+
+from keras_resnet import data as data_module
+from keras_resnet import training
+from keras_resnet.data import Splits
+from keras_resnet.network import build
+from keras_resnet.training.recipes import Recipe
+from tuning.budget import Budget, BudgetError, Mode, fitted
+from tuning.space import Space, SpaceError, declare, get_space, recipe_from_hp
+
+_KEPT = 4  # loaded forms of the data: batch sizes and augmentations
+
+
+class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyped
+    """Builds and trains the candidates of a space by the package's own paths.
+
+    The data belong to it, so `tuner.search()` needs no arguments. Objectives are the
+    metrics of a training: "val_accuracy", "val_loss". KerasTuner's discovery of the
+    space, which builds the default model for every branch, builds none here.
+
+    Args:
+        space: a space or the name of a ready one.
+        recipe: the base, or the name of one: what is not searched is its own.
+        data: a source for `data.load`, or splits that it made.
+        budget: what a candidate may cost.
+        mode: what becomes of those that cost more; see `budget.fitted`.
+        seed: fixes splits, initial weights, order and augmentation of every candidate.
+        **loading: other arguments of `data.load`.
+
+    Raises:
+        UserError: space, recipe, budget and data don't go together.
+    """
+
+    def __init__(
+        self,
+        space: Space | str,
+        recipe: Recipe | str = "digits",
+        data: Any = "digits",
+        *,
+        budget: Budget | str | None = None,
+        mode: Mode = "refuse",
+        seed: int = 0,
+        **loading: Any,
+    ) -> None:
+        super().__init__()
+        recipe = training.get_recipe(recipe) if isinstance(recipe, str) else recipe
+        self.budget = (
+            Budget.parse(budget) if isinstance(budget, str) else budget or Budget()
+        )
+        self.mode = mode
+        self.seed = seed
+        self.data = data
+        self.loading = loading
+        self._loaded: dict[Any, Splits] = {}
+        splits = self.splits(recipe)
+        self.recipe = recipe.replace(
+            model=recipe.model.replace(
+                input_shape=splits.image_shape, classes=splits.classes
+            )
+        )
+        self.space = get_space(space, recipe.model) if isinstance(space, str) else space
+        self.space.check(self.recipe)
+        if isinstance(data, Splits) and {"batch_size", "augment"} & {
+            *self.space.searched
+        }:
+            raise SpaceError(
+                "space: batch_size, augment: the data were loaded with one of each; "
+                "give their source instead"
+            )
+        blocks = self.space.blocks(self.recipe.model)
+        if mode == "iso" and "k" in self.space.searched and "bottleneck" not in blocks:
+            raise SpaceError(
+                "space: k: 'iso' solves the widths of basic units; leave k out"
+            )
+        self._discovering = False
+
+    def splits(self, recipe: Recipe) -> Splits:
+        """The data as a recipe takes them."""
+        if isinstance(self.data, Splits):
+            return self.data
+        key = (recipe.batch_size, recipe.augment)
+        if key not in self._loaded:
+            if len(self._loaded) >= _KEPT:
+                self._loaded.pop(next(iter(self._loaded)))
+            self._loaded[key] = data_module.load(
+                self.data,
+                batch_size=recipe.batch_size,
+                augment=recipe.augment,
+                seed=self.seed,
+                image_size=recipe.image_size,
+                test_size=recipe.test_size,
+                **self.loading,
+            )
+        return self._loaded[key]
+
+    def candidate(self, hp: Any) -> Recipe:
+        """Network and training of a sample, within the budget; nothing is built.
+
+        Raises:
+            BudgetError: it costs too much.
+        """
+        recipe = recipe_from_hp(hp, self.space, self.recipe)
+        keep_outer = "k" in self.space.searched
+        spec = fitted(
+            recipe.model, self.budget, recipe.batch_size, self.mode, keep_outer
+        )
+        return recipe.replace(model=spec)
+
+    def refusal(self, hp: Any) -> str | None:
+        """Why a sample is too expensive; None if it isn't."""
+        try:
+            self.candidate(hp)
+        except BudgetError as error:
+            return str(error)
+        return None
+
+    def declare_hyperparameters(self, hp: Any) -> None:
+        """Declares the space, all its branches at once."""
+        declare(hp, self.space)
+        # KerasTuner follows this by a build whose model it throws away.
+        self._discovering = True
+
+    def build(self, hp: Any) -> keras.Model | None:
+        """The sample's network; None while KerasTuner looks for the space.
+
+        Raises:
+            keras_tuner.errors.FailedTrialError: it costs too much.
+        """
+        if self._discovering:
+            self._discovering = False
+            return None
+        if not hp.space:
+            declare(hp, self.space)
+        try:
+            recipe = self.candidate(hp)
+        except BudgetError as error:
+            raise keras_tuner.errors.FailedTrialError(str(error)) from None
+        keras.utils.set_random_seed(self.seed)
+        return build(recipe.model, pixel_stats=self.splits(recipe).pixel_stats)
+
+    def fit(
+        self,
+        hp: Any,
+        model: keras.Model,
+        *,
+        epochs: int | None = None,
+        initial_epoch: int = 0,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        verbose: Any = 0,
+        folder: Path | None = None,
+        tracker: Any = None,
+    ) -> keras.callbacks.History:
+        """Trains a sample by its recipe.
+
+        Args:
+            hp: the sample.
+            model: that `build` made of it.
+            epochs: the epoch to stop after: a rung of Hyperband is the beginning of the
+                recipe's training, whose schedule does not change.
+            initial_epoch: the epochs that the model has had.
+            callbacks: others.
+            verbose: taken from KerasTuner; nothing is printed.
+            folder: a run folder, by which a training that was cut off goes on.
+            tracker: is told each epoch's metrics.
+        """
+        recipe = self.candidate(hp)
+        splits = self.splits(recipe)
+        strategy = model.distribute_strategy
+        part = _Part(initial_epoch, epochs or recipe.epochs, recipe, splits.steps)
+        return training.fit(
+            model,
+            recipe,
+            splits,
+            folder=folder,
+            tracker=tracker,
+            callbacks=[part, *callbacks],
+            strategy=strategy if strategy.num_replicas_in_sync > 1 else None,
+        )
+
+
+class _Part(keras.callbacks.Callback):  # type: ignore[misc]  # untyped
+    """Trains from one epoch to another of a longer training."""
+
+    def __init__(self, first: int, last: int, recipe: Recipe, steps: int) -> None:
+        super().__init__()
+        self.first, self.last = first, last
+        self.recipe, self.steps = recipe, steps
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Sets the epoch and the schedule's step."""
+        if self.first:
+            self.model._initial_epoch = self.first  # as BackupAndRestore does
+            self.model.optimizer.iterations.assign(self.first * self.steps)
+        if (self.model._initial_epoch or 0) >= self.last:
+            self.model._initial_epoch = self.recipe.epochs  # it has had them all
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Stops after the last."""
+        if epoch + 1 >= self.last:
+            self.model.stop_training = True

@@ -1,0 +1,306 @@
+"""`search`: a space, a recipe and a budget -> the best network found."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from rich.console import Console
+
+from keras_resnet import runfolder
+from keras_resnet.errors import UserError
+from keras_resnet.training.recipes import Recipe
+from tuning import cluster
+from tuning.budget import Budget, BudgetError, Mode, amount, quick_cost
+from tuning.progress import Progress
+from tuning.rows import Row, best_of, read_rows
+from tuning.space import Space, declare, recipe_from_hp
+
+if TYPE_CHECKING:
+    from keras_resnet.tracking import MLflowTracker
+    from tuning.hypermodel import ResidualHyperModel
+
+TunerName = Literal["random", "bayesian", "hyperband", "grid"]
+ObjectiveName = Literal["accuracy", "pareto"]
+SEARCH, PROJECT, BEST = "search.json", "tuner", "best.json"
+PROBES = 300  # samples that are costed before a search begins
+
+
+class SearchError(UserError):
+    """A search that can't be made; the message is one line."""
+
+
+class SearchResult(NamedTuple):
+    """What a search came to.
+
+    Attributes:
+        folder: the search's.
+        best: the best trial.
+        recipe: of the best trial; `best.json` in the folder.
+        rows: all trials.
+    """
+
+    folder: Path
+    best: Row
+    recipe: Recipe
+    rows: list[Row]
+
+
+def search(
+    space: Space | str,
+    recipe: Recipe | str = "digits",
+    *,
+    data: Any = "digits",
+    budget: Budget | str | None = None,
+    mode: Mode = "refuse",
+    objective: ObjectiveName = "accuracy",
+    tuner: TunerName = "random",
+    trials: int = 20,
+    folder: Path | str | None = None,
+    seed: int = 0,
+    strategy: Any = None,
+    tracker: MLflowTracker | None = None,
+    console: Console | None = None,
+    **loading: Any,
+) -> SearchResult:
+    """Searches for the network that does best on the validation images.
+
+    The same call with the same folder goes on: finished trials are not run again, and
+    one that was cut off goes on from its last epoch. Test images are not looked at.
+
+    Args:
+        space: a space or the name of a ready one.
+        recipe: the base, or the name of one.
+        data: a source for `data.load`, or splits that it made.
+        budget: limits of candidates and of the search, as `Budget.parse` reads them.
+        mode: "refuse", "repair" or "iso"; see `budget.fitted`.
+        objective: "accuracy", or "pareto" against multiply-adds.
+        tuner: "random", "bayesian", "hyperband" (trains the beginning of many, the rest
+            of few) or "grid".
+        trials: how many at most; Hyperband has its own number.
+        folder: of the search; a new one under `runs/` if None.
+        seed: fixes the samples, and splits, weights and order of every trial.
+        strategy: a `tf.distribute` strategy that each trial trains under.
+        tracker: is told of the search, and of each trial as its child.
+        console: where trials are shown; nowhere if None.
+        **loading: other arguments of `data.load`.
+
+    Raises:
+        UserError: space, recipe, data, budget and folder don't go together, or no trial
+            came to anything.
+    """
+    from tuning.hypermodel import ResidualHyperModel
+
+    if trials < 1:
+        raise SearchError(f"trials: {trials} is not a positive integer")
+    hypermodel = ResidualHyperModel(
+        space, recipe, data, budget=budget, mode=mode, seed=seed, **loading
+    )
+    check_budget(hypermodel)
+    folder = Path(folder) if folder else runfolder.new_name("search")
+    described = {
+        "space": hypermodel.space.to_dict(),
+        "recipe": hypermodel.recipe.to_dict(),
+        "data": hypermodel.splits(hypermodel.recipe).fingerprint,
+        "budget": vars(hypermodel.budget),
+        "mode": mode,
+        "objective": objective,
+        "tuner": tuner,
+        "seed": seed,
+    }
+    claim(folder, described)
+    lock = contextlib.nullcontext() if cluster.is_worker() else runfolder.locked(folder)
+    with lock:
+        return _search(
+            hypermodel, folder, objective, tuner, trials, strategy, tracker, console
+        )
+
+
+def _search(
+    hypermodel: ResidualHyperModel,
+    folder: Path,
+    objective: str,
+    kind: str,
+    trials: int,
+    strategy: Any,
+    tracker: MLflowTracker | None,
+    console: Console | None,
+) -> SearchResult:
+    from keras_resnet.tracking import MLflowTracker
+    from tuning.tuner import SearchTuner, make_oracle
+
+    def child() -> MLflowTracker:
+        experiment = tracker.experiment if tracker else ""
+        return MLflowTracker(experiment, console, parent=folder)
+
+    total = None if kind == "hyperband" else trials
+    own = cluster.own_address()
+    worker = cluster.is_worker()
+    shown = None if worker else console
+    with Progress(shown, folder, total, hypermodel.budget.time) as progress:
+        oracle = make_oracle(
+            kind,
+            hypermodel,
+            objective=objective,
+            trials=trials,
+            seed=hypermodel.seed,
+            on_change=progress.show,
+        )
+        with tracked(None if worker else tracker, folder, hypermodel):
+            searcher = SearchTuner(
+                oracle,
+                hypermodel,
+                track=child if tracker else None,
+                distribution_strategy=strategy,
+                directory=str(folder),
+                project_name=PROJECT,
+            )
+            if worker and own:
+                with cluster.ending_with_chief(own):
+                    searcher.search()
+                sys.exit(0)  # the result is the chief's
+            searcher.search()
+            result = read_result(folder, objective)
+            runfolder.write_text(folder / BEST, result.recipe.to_json())
+            if tracker:
+                tell_best(tracker, result, hypermodel)
+    return result
+
+
+def read_result(folder: Path, objective: str) -> SearchResult:
+    """What a search came to, from its folder.
+
+    Raises:
+        SearchError: no trial came to an end.
+    """
+    rows = read_rows(folder)
+    best = best_of(rows, objective)
+    if best is None:
+        reasons = sorted({row.reason for row in rows if row.reason})
+        raise SearchError(
+            f"search: none of {len(rows)} trials in {folder} came to an end: "
+            f"{'; '.join(reasons[:3])}"
+        )
+    return SearchResult(folder, best, best.recipe, rows)
+
+
+def check_budget(hypermodel: ResidualHyperModel) -> None:
+    """Refuses a budget that no sample meets, before anything is built.
+
+    Raises:
+        BudgetError: it says what the cheapest costs.
+    """
+    if all(limit is None for limit in vars(hypermodel.budget).values()):
+        return
+    import keras_tuner
+
+    oracle = keras_tuner.oracles.RandomSearchOracle(seed=1)
+    declare(oracle.hyperparameters, hypermodel.space)
+    sizes = []
+    for _ in range(PROBES):
+        values = oracle._random_values()
+        if values is None:
+            break
+        oracle._tried_so_far.add(oracle._compute_values_hash(values))
+        hp = SimpleNamespace(values=values)
+        if hypermodel.refusal(hp) is None:
+            return
+        spec = recipe_from_hp(hp, hypermodel.space, hypermodel.recipe).model
+        sizes.append(quick_cost(spec))
+    macs, params = (min(size[i] for size in sizes) for i in (1, 0))
+    raise BudgetError(
+        f"budget: no network of the space {hypermodel.space.name} meets it; the "
+        f"cheapest cost {amount(macs, 'MAC')} and {amount(params, 'param')}"
+        + (f" ({hypermodel.refusal(hp)})" if hypermodel.mode == "iso" else "")
+    )
+
+
+def claim(folder: Path, described: dict[str, Any]) -> None:
+    """Makes the folder this search's, or sees that it is.
+
+    Raises:
+        SearchError: it is another's, or something else.
+    """
+    path = folder / SEARCH
+    described = json.loads(json.dumps(described))
+    if path.exists():
+        before = runfolder.read_json(path)
+        differing = [k for k in described if before.get(k) != described[k]]
+        if differing:
+            raise SearchError(
+                f"folder: {folder} holds a search with another {', '.join(differing)}; "
+                "name a new folder"
+            )
+        return
+    own = (runfolder.LOCK, "tracking")
+    if folder.is_file() or (
+        folder.is_dir() and any(entry.name not in own for entry in folder.iterdir())
+    ):
+        raise SearchError(
+            f"folder: {folder} exists and is not a search; name a new one"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        runfolder.write_json(path, described)
+    except OSError as error:
+        raise SearchError(
+            f"folder: can't write to {folder}: {error.strerror}"
+        ) from None
+
+
+@contextlib.contextmanager
+def tracked(
+    tracker: MLflowTracker | None, folder: Path, hypermodel: ResidualHyperModel
+) -> Iterator[None]:
+    """The search's own run, closed as what it was."""
+    if tracker is None:
+        yield
+        return
+    described = runfolder.read_json(folder / SEARCH)
+    told = {key: described[key] for key in ("budget", "mode", "objective", "tuner")}
+    space = hypermodel.space
+    told |= {"space": space.name, "seed": hypermodel.seed, "data": described["data"]}
+    told |= {f"space.{field}": getattr(space, field) for field in space.searched}
+    tracker.start(folder.name, told, folder)
+    tracker.set_tags({"search": space.name, "recipe": hypermodel.recipe.name})
+    tracker.log_files([folder / SEARCH])
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        tracker.finish("KILLED")
+        raise
+    except BaseException:
+        tracker.finish("FAILED")
+        raise
+    tracker.finish("FINISHED")
+
+
+def tell_best(
+    tracker: MLflowTracker, result: SearchResult, hypermodel: ResidualHyperModel
+) -> None:
+    """Logs the best trial's result and model on the search's run."""
+    import keras
+
+    from keras_resnet.surgery import to_stock
+
+    folder, best, recipe, _ = result
+    splits = hypermodel.splits(recipe)
+    images, _ = next(iter(splits.val.as_numpy_iterator()))
+    about = {
+        "network": recipe.model.name,
+        "recipe": recipe.name,
+        "input": "raw pixels, 0 to 255",
+        "output": "logits",
+        "trial": best.trial,
+        "class_names": list(splits.class_names),
+    }
+    tracker.log_metrics({f"best_{k}": v for k, v in best.metrics.items()}, 0)
+    tracker.set_tags({"best_trial": best.trial})
+    tracker.log_files([folder / BEST])
+    model = keras.models.load_model(best.run / runfolder.BEST)
+    tracker.log_model(to_stock(model), images[:4].astype("float32"), about)
