@@ -90,7 +90,7 @@ def test_keras_files_load(stock, suffix, tmp_path):
     other = getattr(applications, other)(weights=None, **arguments)
     before = other.get_weights()
     with pytest.raises(WeightsError, match=f"doesn't fit {other.name}: ") as error:
-        weights.load_file(other, path)
+        weights.load(other, path)
     assert "\n" not in str(error.value)
     for a, b in zip(before, other.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)

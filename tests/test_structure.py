@@ -35,7 +35,7 @@ RULES: dict[str, set[str]] = {
     "surgery": {"errors", "layers", "network", "plan", "spec"},
     "resnext": {"blocks", "layers", "network", "plan", "spec", "surgery"},
     "applications": {"errors", "network", "presets", "spec", "weights"},
-    "weights": {"errors", "runfolder"},
+    "weights": {"errors", "network", "plan", "presets", "runfolder", "spec"},
     "losses": set(),
     "optimizers": set(),
     "data": {"errors"},

@@ -74,7 +74,7 @@ def _application(
         if weights == "imagenet" and published:
             weights = _fetch(published, include_top)
         if weights is not None:
-            weight_files.load_file(model, weights)
+            weight_files.load(model, weights)
         return model
 
     application.__name__ = application.__qualname__ = title

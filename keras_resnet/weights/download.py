@@ -1,27 +1,20 @@
-"""Weight files: fetched whole or not at all, loaded or refused in one line."""
+"""Weight files of the network: fetched whole or not at all."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import urllib.request
-import warnings
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 from urllib.error import HTTPError
-from zipfile import BadZipFile
 
 from rich.progress import Progress
 
-from keras_resnet.errors import UserError
+from keras_resnet.weights.formats import WeightsError
 
 TIMEOUT = 30  # seconds without a byte
 CHUNK = 1 << 20
-
-
-class WeightsError(UserError):
-    """Weights that can't be fetched or don't fit."""
 
 
 def cache_folder() -> Path:
@@ -29,24 +22,24 @@ def cache_folder() -> Path:
     return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
 
 
-def fetch(url: str, md5: str, path: Path) -> Path:
+def fetch(url: str, digest: str, path: Path) -> Path:
     """Downloads a file unless it is there, and checks its hash.
 
     What an interrupted download left is continued by the next call.
 
     Args:
         url: where it is.
-        md5: its hash.
+        digest: its MD5, or "sha256:" and the first digits of its SHA-256.
         path: where it is put.
 
     Raises:
         WeightsError: no connection, the server refuses, or another file than expected.
     """
     if path.is_file():
-        if _md5(path) == md5:
+        if _matches(path, digest):
             return path
         raise WeightsError(
-            f"weights: {path} is not the file of {url} (its MD5 is not {md5}); "
+            f"weights: {path} is not the file of {url} (its hash is not {digest}); "
             "delete it to download it again"
         )
     part = path.with_name(f"{path.name}.part")
@@ -64,11 +57,11 @@ def fetch(url: str, md5: str, path: Path) -> Path:
             f"weights: can't download {url}: {reason}; try again, or fetch it "
             f"elsewhere and put it at {path}"
         ) from None
-    if _md5(part) != md5:
+    if not _matches(part, digest):
         part.unlink()
         raise WeightsError(
-            f"weights: what {url} sent is not the file expected (its MD5 is not "
-            f"{md5}); nothing is kept"
+            f"weights: what {url} sent is not the file expected (its hash is "
+            f"not {digest}); nothing is kept"
         )
     os.replace(part, path)
     return path
@@ -100,31 +93,8 @@ def _download(url: str, part: Path) -> None:
         raise OSError(f"the connection ended after {done:,} of {expected:,} bytes")
 
 
-def _md5(path: Path) -> str:
+def _matches(path: Path, digest: str) -> bool:
+    kind, _, digits = digest.rpartition(":")
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
-
-
-def load_file(model: Any, path: Path | str) -> None:
-    """Loads a `.weights.h5`, a keras.applications' `.h5` or a `.keras` into a model.
-
-    Keras matches the layers of a class by their order.
-
-    Raises:
-        WeightsError: no such file, or one that lacks weights or has other shapes.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"weights: there is no file {path}")
-    before = model.get_weights()
-    try:
-        with warnings.catch_warnings():
-            # Keras skips what it does not find, and only warns of it.
-            warnings.filterwarnings("error", message="Skipping nested container")
-            model.load_weights(path)
-    except (ValueError, OSError, KeyError, UserWarning, BadZipFile) as error:
-        model.set_weights(before)
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise WeightsError(
-            f"weights: {path} doesn't fit {model.name}: {reason}"
-        ) from None
+        found = hashlib.file_digest(file, kind or "md5").hexdigest()
+    return found.startswith(digits)
