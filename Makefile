@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint bench clean
+.PHONY: demo test check lint bench test-parity clean
 
 demo: $(VENV)/installed  ## train, track and export a small network, then ask it
 	run=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
@@ -29,6 +29,9 @@ bench: $(VENV)/installed-bench  ## the short form of the comparisons
 	$(BIN)/python -m benchmarks.stochastic_depth
 	$(BIN)/python -m benchmarks.pipeline --steps 20 --repeats 2
 
+test-parity: $(VENV)/installed-parity  ## the networks of torchvision, timm and Keras beside ours
+	$(BIN)/python -m benchmarks.parity
+
 clean:
 	rm -rf $(VENV)
 
@@ -49,4 +52,8 @@ $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/installed-bench: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --editable '.[bench]'
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-parity: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable '.[parity]'
 	@touch $@ $(VENV)/installed

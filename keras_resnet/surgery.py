@@ -74,7 +74,7 @@ def _stock_add(layer: layers.MergeAdd) -> keras.layers.Layer:
 def _stock_gate(layer: layers.MergeGate) -> keras.Model:
     def merge(shortcut: Any, residual: Any) -> Any:
         units = shortcut.shape[-1]
-        gate = keras.layers.Dense(units, activation="sigmoid", name="gate")(shortcut)
+        gate = keras.layers.Dense(units, activation="sigmoid")(shortcut)
         closed = keras.layers.Multiply()([gate, shortcut])
         if layer.exclusive:
             residual = keras.layers.Multiply()([gate, residual])

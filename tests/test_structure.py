@@ -134,7 +134,8 @@ def test_readme_names_every_command_and_make_target():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["devices.md", "networks.md", "performance.md", "recipes.md"]
+    "name",
+    ["devices.md", "networks.md", "performance.md", "recipes.md"],
 )
 def test_snippets_of_the_documentation_run(name):
     """One after the other, as a reader would."""

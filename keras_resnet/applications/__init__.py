@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import keras
 
@@ -17,19 +17,9 @@ from keras_resnet.network import PixelStats, build
 from keras_resnet.presets import get_spec
 from keras_resnet.weights import WeightsError
 
-BASE_URL = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
-
-
-class Published(NamedTuple):
-    """Weights trained on ImageNet by Keras' authors: MD5 of both files."""
-
-    name: str
-    top: str
-    notop: str
-
 
 def _application(
-    title: str, preset: str, name: str, published: Published | None = None
+    title: str, preset: str, name: str, published: str | None = None
 ) -> Callable[..., keras.Model]:
     """A function with the signature of keras.applications."""
     default = get_spec(preset)
@@ -72,9 +62,9 @@ def _application(
             name=name,
         )
         if weights == "imagenet" and published:
-            weights = _fetch(published, include_top)
+            weights = weight_files.PUBLISHED[published].fetch()
         if weights is not None:
-            weight_files.load(model, weights)
+            weight_files.load(model, weights, head=include_top)
         return model
 
     application.__name__ = application.__qualname__ = title
@@ -98,72 +88,41 @@ def _application(
     return application
 
 
-def _fetch(published: Published, include_top: bool) -> Path:
-    ending = "" if include_top else "_notop"
-    file = f"{published.name}_weights_tf_dim_ordering_tf_kernels{ending}.h5"
-    md5 = published.top if include_top else published.notop
-    return weight_files.fetch(BASE_URL + file, md5, weight_files.cache_folder() / file)
-
-
 ResNet50 = _application(
     "ResNet50",
     "keras_resnet50",
     "resnet50",
-    Published(
-        "resnet50",
-        "2cb95161c43110f7111970584f804107",
-        "4d473c1dd8becc155b73f8504c6f6626",
-    ),
+    "keras/resnet50",
 )
 ResNet101 = _application(
     "ResNet101",
     "keras_resnet101",
     "resnet101",
-    Published(
-        "resnet101",
-        "f1aeb4b969a6efcfb50fad2f0c20cfc5",
-        "88cf7a10940856eca736dc7b7e228a21",
-    ),
+    "keras/resnet101",
 )
 ResNet152 = _application(
     "ResNet152",
     "keras_resnet152",
     "resnet152",
-    Published(
-        "resnet152",
-        "100835be76be38e30d865e96f2aaae62",
-        "ee4c566cf9a93f14d82f913c2dc6dd0c",
-    ),
+    "keras/resnet152",
 )
 ResNet50V2 = _application(
     "ResNet50V2",
     "keras_resnet50_v2",
     "resnet50v2",
-    Published(
-        "resnet50v2",
-        "3ef43a0b657b3be2300d5770ece849e0",
-        "fac2f116257151a9d068a22e544a4917",
-    ),
+    "keras/resnet50v2",
 )
 ResNet101V2 = _application(
     "ResNet101V2",
     "keras_resnet101_v2",
     "resnet101v2",
-    Published(
-        "resnet101v2",
-        "6343647c601c52e1368623803854d971",
-        "c0ed64b8031c3730f411d2eb4eea35b5",
-    ),
+    "keras/resnet101v2",
 )
 ResNet152V2 = _application(
     "ResNet152V2",
     "keras_resnet152_v2",
     "resnet152v2",
-    Published(
-        "resnet152v2",
-        "a49b44d1979771252814e80f8ec446f9",
-        "ed17cf2e0169df9d443503ef94b23b33",
-    ),
+    "keras/resnet152v2",
 )
 
 # Siblings that Keras lacks, in the papers' own form or torchvision's.

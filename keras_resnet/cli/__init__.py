@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keras_resnet.cli import networks, runs  # noqa: F401  # they add their commands
+from keras_resnet.cli import convert, networks, runs  # noqa: F401  # they add their commands
 from keras_resnet.cli.group import main
 
 __all__ = ["main"]

@@ -1,4 +1,4 @@
-"""Weight files of the network: fetched whole or not at all."""
+"""Weight files from their publishers: whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from urllib.error import HTTPError
 
 from rich.progress import Progress
 
-from keras_resnet.weights.formats import WeightsError
+from keras_resnet.weights.files import WeightsError
 
 TIMEOUT = 30  # seconds without a byte
 CHUNK = 1 << 20
+MD5_DIGITS = 32
 
 
 def cache_folder() -> Path:
@@ -29,18 +30,18 @@ def fetch(url: str, digest: str, path: Path) -> Path:
 
     Args:
         url: where it is.
-        digest: its MD5, or "sha256:" and the first digits of its SHA-256.
+        digest: its MD5, or how its SHA-256 begins, in hexadecimal.
         path: where it is put.
 
     Raises:
         WeightsError: no connection, the server refuses, or another file than expected.
     """
     if path.is_file():
-        if _matches(path, digest):
+        if _is(path, digest):
             return path
         raise WeightsError(
-            f"weights: {path} is not the file of {url} (its hash is not {digest}); "
-            "delete it to download it again"
+            f"weights: {path} is not the file of {url} ({_other(digest)}); delete it "
+            "to download it again"
         )
     part = path.with_name(f"{path.name}.part")
     try:
@@ -57,11 +58,11 @@ def fetch(url: str, digest: str, path: Path) -> Path:
             f"weights: can't download {url}: {reason}; try again, or fetch it "
             f"elsewhere and put it at {path}"
         ) from None
-    if not _matches(part, digest):
+    if not _is(part, digest):
         part.unlink()
         raise WeightsError(
-            f"weights: what {url} sent is not the file expected (its hash is "
-            f"not {digest}); nothing is kept"
+            f"weights: what {url} sent is not the file expected ({_other(digest)}); "
+            "nothing is kept"
         )
     os.replace(part, path)
     return path
@@ -93,8 +94,14 @@ def _download(url: str, part: Path) -> None:
         raise OSError(f"the connection ended after {done:,} of {expected:,} bytes")
 
 
-def _matches(path: Path, digest: str) -> bool:
-    kind, _, digits = digest.rpartition(":")
+def _is(path: Path, digest: str) -> bool:
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, kind or "md5").hexdigest()
-    return found.startswith(digits)
+        return hashlib.file_digest(file, _kind(digest)).hexdigest().startswith(digest)
+
+
+def _kind(digest: str) -> str:
+    return "md5" if len(digest) == MD5_DIGITS else "sha256"
+
+
+def _other(digest: str) -> str:
+    return f"its {_kind(digest).upper()} doesn't begin with {digest}"

@@ -1,104 +1,233 @@
-"""Weights -> model: by name, all of them or none."""
+"""Weights into a model, all or none, by name; and out of it."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import keras
 import numpy as np
-from keras.src.utils.naming import to_snake_case
 
-from keras_resnet.weights.formats import Tensors, WeightsError, read
+from keras_resnet import runfolder
+from keras_resnet.plan import make_plan
+from keras_resnet.presets import PRESETS
+from keras_resnet.spec import ResNetSpec
+from keras_resnet.weights import dialects
+from keras_resnet.weights.dialects import HEAD, Arrays
+from keras_resnet.weights.files import (
+    KERAS,
+    TORCH,
+    WeightsError,
+    read_keras,
+    read_torch,
+    write_torch,
+)
 
-HEAD = "predictions"  # the classifier's layer
+NAMED = 100  # tensors of each kind in a message
 
 
 def load(
-    model: keras.Model, source: Path | str, *, head: Literal["load", "keep"] = "load"
+    model: Any,
+    source: Path | str,
+    *,
+    head: bool = True,
+    adapt_channels: bool = False,
+    spec: ResNetSpec | None = None,
 ) -> None:
-    """Loads weights into a model by the names of its layers, all or nothing.
+    """Loads a file's weights into a model: every one by its name, or none at all.
 
     Args:
-        model: a network of `build` or `applications`, or one of Keras' own layers.
-        source: a `.keras`, `.weights.h5`, keras.applications' `.h5` or `.safetensors`.
-        head: "load" takes the classifier too; "keep" leaves the model's as it is,
-            whatever the file's (for other classes, or a model that has none).
+        model: a Keras model; for a state dict of torch a network of ours.
+        source: a run folder (its best model), a `.keras`, `.weights.h5` or
+            keras.applications' `.h5`, or a state dict of torchvision, timm or torch's
+            CIFAR networks as `.safetensors` or `.pth`.
+        head: whether the classifier is loaded too; else it stays as it is, in a model
+            of other classes or of none.
+        adapt_channels: whether a first convolution of another number of input
+            channels is made from the file's: for gray images the sum over its
+            channels, for more of them its channels in turn, scaled to the same sum
+            (timm's rule).
+        spec: the model's, if it was loaded and not built in this process; only state
+            dicts need it.
 
     Raises:
-        WeightsError: no such file, a damaged one, or one that doesn't fit; every
-            missing, extra or misshapen weight is named, and the model is unchanged.
+        WeightsError: the file is missing, damaged or of another network. It lists
+            what is missing, too much or of another shape, and names the preset that
+            would fit, and leaves the model as it was.
     """
-    if head not in ("load", "keep"):
-        raise WeightsError(f"head: {head!r} is not 'load' or 'keep'")
     path = Path(source)
-    wanted = dict(variables(model))
-    tensors = _named(read(path).tensors, model)
-    if head == "keep":
-        wanted, tensors = (_without_head(group) for group in (wanted, tensors))
-    _check(model, path, wanted, tensors)
-    for name, variable in wanted.items():
-        variable.assign(tensors[name])
-
-
-def variables(layer: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """All weights of a model by "layer/weight", those of nested models below them."""
-    for inner in layer.layers:
-        name = f"{prefix}{inner.name}"
-        if hasattr(inner, "layers"):
-            yield from variables(inner, f"{name}/")
-            continue
-        for weight in inner.weights:
-            yield f"{name}/{weight.name}", weight
-
-
-def _without_head(group: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: x for name, x in group.items() if not name.startswith(f"{HEAD}/")}
-
-
-def _named(tensors: Tensors, model: Any) -> Tensors:
-    """Renames Keras 3's "layer/0" to "layer/kernel"."""
-    names = dict(_keras3_names(model))
-    return {names.get(name, name): tensor for name, tensor in tensors.items()}
-
-
-def _keras3_names(layer: Any, prefix: str = "", ours: str = "") -> Iterator[Any]:
-    """(Keras 3's name, ours): by the layer's name, or its class and number."""
-    seen: Counter[str] = Counter()
-    for inner in layer.layers:
-        kind = to_snake_case(type(inner).__name__)
-        number = seen[kind]
-        seen[kind] += 1
-        for name in (inner.name, f"{kind}_{number}" if number else kind):
-            if hasattr(inner, "layers"):
-                yield from _keras3_names(
-                    inner, f"{prefix}{name}/", f"{ours}{inner.name}/"
-                )
-                continue
-            for index, weight in enumerate(inner.weights):
-                yield f"{prefix}{name}/{index}", f"{ours}{inner.name}/{weight.name}"
-
-
-def _check(model: Any, path: Path, wanted: Mapping[str, Any], tensors: Tensors) -> None:
-    problems = {
-        "missing": [name for name in wanted if name not in tensors],
-        "extra": [name for name in tensors if name not in wanted],
-        "misshapen": [
-            f"{name} {_shape(tensors[name])} for {_shape(variable)}"
-            for name, variable in wanted.items()
-            if name in tensors and tuple(variable.shape) != tensors[name].shape
-        ],
-    }
-    if any(problems.values()):
-        listed = "; ".join(
-            f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names
-        )
+    if runfolder.is_run(path):
+        runfolder.check_trained(path)
+        path = path / runfolder.BEST
+    own = {layer.name: layer for layer in model.layers if layer.weights}
+    if path.suffix in TORCH:
+        spec = spec or getattr(model, "spec", None)
+        if not isinstance(spec, ResNetSpec):
+            raise WeightsError(
+                f"weights: {model.name} was not built in this process; give its spec"
+            )
+        tensors = read_torch(path)
+        arrays, left = dialects.from_torch(tensors, spec, path)
+    elif path.suffix in KERAS:
+        tensors, left = {}, []
+        arrays = _by_name(read_keras(path), model)
+    else:
         raise WeightsError(
-            f"weights: {path} doesn't fit {model.name}: {listed}; nothing was loaded"
+            f"weights: {path} is neither a run folder nor a "
+            f"{', '.join((*KERAS, *TORCH))} file"
         )
+    if not head:
+        arrays.pop(HEAD, None)
+        own.pop(HEAD, None)
+    if adapt_channels:
+        _adapt_channels(arrays, own)
+    problems = [*_differences(own, arrays), *_some("too much", left)]
+    if problems:
+        fitting = _fitting(arrays, tensors, path)
+        raise WeightsError(
+            f"weights: {path} doesn't fit {model.name}: {'; '.join(problems)}"
+            + (f"; it fits {fitting}" if fitting else "")
+        )
+    for name, values in arrays.items():
+        for weight, value in zip(own[name].weights, values, strict=True):
+            weight.assign(value)
 
 
-def _shape(array: np.ndarray | Any) -> str:
-    return "x".join(map(str, array.shape)) or "scalar"
+def save(
+    model: Any,
+    path: Path | str,
+    *,
+    dialect: str = "torchvision",
+    spec: ResNetSpec | None = None,
+) -> None:
+    """Writes a network's weights as a state dict for torch, whole or not at all.
+
+    Args:
+        model: a network of ours; its pixel statistics are not part of a state dict.
+        path: a `.safetensors` or `.pth` file, which needs torch.
+        dialect: how the title of one of `dialects.DIALECTS` begins: whose network is
+            to load it.
+        spec: the model's, if it was loaded and not built in this process.
+
+    Raises:
+        WeightsError: a network that the dialect can't express, another suffix, or
+            a path that can't be written.
+    """
+    path = Path(path)
+    if path.suffix not in TORCH:
+        raise WeightsError(f"weights: {path} doesn't end in {', '.join(TORCH)}")
+    spec = spec or getattr(model, "spec", None)
+    if not isinstance(spec, ResNetSpec):
+        raise WeightsError(
+            f"weights: {model.name} was not built in this process; give its spec"
+        )
+    arrays = {
+        layer.name: [np.asarray(weight) for weight in layer.weights]
+        for layer in model.layers
+        if layer.weights
+    }
+    tensors = dialects.to_torch(arrays, spec, dialects.by_title(dialect))
+    try:
+        with runfolder.replacing(path) as temporary:
+            write_torch(temporary, tensors)
+    except OSError as error:
+        raise WeightsError(f"weights: can't write {path}: {error.strerror}") from None
+
+
+def _by_name(found: Any, model: Any) -> Arrays:
+    """A Keras file's arrays by layer; of a file without names, in Keras' own order."""
+    if found.named:
+        return dict(found.arrays)
+    from keras.src.utils.naming import to_snake_case
+
+    counts: dict[str, int] = {}
+    arrays = dict(found.arrays)
+    for layer in model.layers:
+        kind = to_snake_case(type(layer).__name__)
+        number = counts.get(kind, 0)
+        counts[kind] = number + 1
+        key = f"{kind}_{number}" if number else kind
+        if key in found.arrays:
+            arrays[layer.name] = arrays.pop(key)
+    return arrays
+
+
+def _adapt_channels(arrays: Arrays, own: Mapping[str, Any]) -> None:
+    """Gives the first convolution as many input channels as the model's has."""
+    first = next((name for name in own if name in arrays), None)
+    if first is None or arrays[first][0].ndim != 4:
+        return
+    kernel, *bias = arrays[first]
+    wanted, held = own[first].weights[0].shape[2], kernel.shape[2]
+    if wanted == held:
+        return
+    if wanted == 1:
+        kernel = kernel.sum(axis=2, keepdims=True)
+    else:
+        kernel = kernel[:, :, np.arange(wanted) % held] * (held / wanted)
+    arrays[first] = [kernel, *bias]
+
+
+def _differences(own: Mapping[str, Any], arrays: Arrays) -> Iterator[str]:
+    """What is missing, too much, or of another shape."""
+    missing, surplus, misshapen = [], [], []
+    for name, layer in own.items():
+        if name not in arrays:
+            missing.append(name)
+            continue
+        held = [value.shape for value in arrays[name]]
+        wanted = [tuple(weight.shape) for weight in layer.weights]
+        for i, weight in enumerate(layer.weights):
+            label = f"{name}/{weight.name}"
+            if i >= len(held):
+                missing.append(label)
+            elif held[i] != wanted[i]:
+                misshapen.append(f"{label} {_text(held[i])} for {_text(wanted[i])}")
+        surplus += [f"{name}/{i}" for i in range(len(wanted), len(held))]
+    surplus += [name for name in arrays if name not in own]
+    yield from _some("missing", missing)
+    yield from _some("too much", surplus)
+    yield from _some("of another shape", misshapen)
+
+
+def _some(what: str, names: list[str]) -> list[str]:
+    if not names:
+        return []
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return [f"{len(names)} {what}: {', '.join(names[:NAMED])}{more}"]
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _fitting(arrays: Arrays, tensors: Mapping[str, np.ndarray], source: Path) -> str:
+    """The presets that a file is of, whatever their classes and input channels."""
+    found = []
+    dialect = dialects.dialect_of(tensors, source) if tensors else None
+    for name, preset in PRESETS.items():
+        spec = preset.spec
+        if dialect:
+            if dialects.wrong_facts(spec, dialect):
+                continue
+            arrays, left = dialects.from_torch(tensors, spec, source)
+            if left:
+                continue
+        shapes = {
+            layer: [tuple(value.shape) for value in values]
+            for layer, values in arrays.items()
+        }
+        wanted = dialects.shapes_of(make_plan(spec))
+        if _body(shapes) == _body(wanted):
+            found.append(name)
+    return " or ".join(found[:4])
+
+
+def _body(shapes: Mapping[str, Any]) -> dict[str, Any]:
+    """All but the classifier and the first kernel's input channels."""
+    body = {name: value for name, value in shapes.items() if name != HEAD}
+    for name in ("conv1_conv", "conv1_1_conv"):
+        if name in body:
+            kernel, *bias = body[name]
+            body[name] = [(*kernel[:-2], kernel[-1]), *bias]
+    return body

@@ -1,0 +1,216 @@
+"""Loads other libraries' networks and compares what both compute.
+
+`python -m benchmarks.parity` prints a row for each network: the greatest difference of
+logits, relative to the greatest logit, in float32, with random weights and statistics;
+there and back. `--write` puts the table into docs/weights.md.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+
+# Before TensorFlow: triton, which torch loads, crashes if it comes after it.
+import timm
+import torch
+import torchvision
+
+from benchmarks.cifar_torch import CifarResNet
+from keras_resnet import build, get_spec, runtime, weights
+from keras_resnet.spec import ResNetSpec
+
+PAGE = Path(__file__).parents[1] / "docs" / "weights.md"
+LIMIT = 1e-4
+SIDE = 64
+
+
+class Case(NamedTuple):
+    """One network of another library and the spec that takes its weights."""
+
+    peer: str
+    spec: ResNetSpec
+    make: Callable[[], Any]
+    dialect: str = "torchvision"
+
+
+def _torchvision(name: str, **arguments: Any) -> Callable[[], Any]:
+    return partial(getattr(torchvision.models, name), weights=None, **arguments)
+
+
+def _keras(name: str) -> Callable[[], Any]:
+    def make() -> Any:
+        import keras
+
+        return getattr(keras.applications, name)(
+            weights=None, classifier_activation=None, input_shape=(SIDE, SIDE, 3)
+        )
+
+    return make
+
+
+_V1_5 = {name: f"{name}_v1_5" for name in ("resnet50", "resnet101", "resnet152")}
+_TORCHVISION = (
+    "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d",
+    "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2",
+)  # fmt: skip
+_TIMM = {
+    "resnet18": "resnet18",
+    "resnet34": "resnet34",
+    **_V1_5,
+    "resnet50c": "resnet50_c",
+    "resnet50d": "resnet50_d",
+    "resnet101d": "resnet101_d",
+    "resnext50_32x4d": "resnext50_32x4d",
+    "resnext101_32x4d": "resnext101_32x4d",
+    "resnext101_32x8d": "resnext101_32x8d",
+    "wide_resnet50_2": "wide_resnet50_2",
+}
+_TIMM_V2 = {
+    "stride_at": "first",
+    "stem_pool_pad": "minus_inf",
+    "bn_epsilon": 1e-5,
+}
+_KERAS = {
+    "ResNet50": "keras_resnet50",
+    "ResNet101": "keras_resnet101",
+    "ResNet152": "keras_resnet152",
+    "ResNet50V2": "keras_resnet50_v2",
+    "ResNet101V2": "keras_resnet101_v2",
+    "ResNet152V2": "keras_resnet152_v2",
+}
+
+CASES = [
+    *(
+        Case(f"torchvision {n}", get_spec(_V1_5.get(n, n)), _torchvision(n))
+        for n in _TORCHVISION
+    ),
+    Case(
+        "torchvision resnet50, output stride 8",
+        get_spec("resnet50_v1_5", output_stride=8),
+        _torchvision("resnet50", replace_stride_with_dilation=[False, True, True]),
+    ),
+    *(
+        Case(f"timm {n}", get_spec(preset), partial(timm.create_model, n))
+        for n, preset in _TIMM.items()
+    ),
+    *(
+        Case(
+            f"timm resnetv2_{depth}",
+            get_spec(f"keras_resnet{depth}_v2", **_TIMM_V2),
+            partial(timm.create_model, f"resnetv2_{depth}"),
+            "timm's ResNetV2",
+        )
+        for depth in (50, 101)
+    ),
+    *(
+        Case(
+            f"torch CIFAR ResNet-{6 * units + 2}, option A",
+            get_spec(f"cifar_resnet{6 * units + 2}"),
+            partial(CifarResNet, units),
+            "torch's CIFAR",
+        )
+        for units in (3, 9, 18)
+    ),
+    *(Case(f"keras {n}", get_spec(p), _keras(n)) for n, p in _KERAS.items()),
+]
+
+
+def difference(case: Case, folder: Path) -> float:
+    """Of logits, relative to the greatest; and checks that the way back is exact."""
+    side = 32 if case.spec.stem == "cifar" else SIDE
+    random = np.random.default_rng(0)
+    images = random.normal(size=(2, side, side, 3)).astype("float32")
+    model = build(case.spec, input_shape=(side, side, 3))
+    peer = case.make()
+    if case.peer.startswith("keras"):
+        _randomize_keras(peer, random)
+        path = folder / "peer.weights.h5"
+        peer.save_weights(path)
+        expected = peer.predict(images, verbose=0)
+        weights.load(model, path)
+    else:
+        _randomize_torch(peer, random)
+        path = folder / "peer.pth"
+        torch.save(peer.state_dict(), path)
+        with torch.no_grad():
+            expected = peer.eval()(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+        weights.load(model, path)
+        back = folder / "back.pth"
+        if case.spec.conv_bias == "none":
+            weights.save(model, back, dialect=case.dialect)
+            state = torch.load(back, weights_only=True)
+            for name, tensor in peer.state_dict().items():
+                if not torch.equal(state[name], tensor):
+                    raise SystemExit(f"{case.peer}: {name} does not come back")
+            peer.load_state_dict(state)
+    found = model.predict(images, verbose=0)
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def _randomize_torch(module: Any, random: np.random.Generator) -> None:
+    with torch.no_grad():
+        for part in module.modules():
+            if isinstance(part, torch.nn.BatchNorm2d):
+                _fill(part, random)
+
+
+def _fill(norm: Any, random: np.random.Generator) -> None:
+    size = norm.num_features
+    for tensor, values in (
+        (norm.weight, random.uniform(0.5, 1.5, size)),
+        (norm.bias, random.normal(0, 0.2, size)),
+        (norm.running_mean, random.normal(0, 0.2, size)),
+        (norm.running_var, random.uniform(0.5, 2.0, size)),
+    ):
+        tensor.copy_(torch.from_numpy(values))
+
+
+def _randomize_keras(model: Any, random: np.random.Generator) -> None:
+    for layer in model.layers:
+        if len(layer.weights) == 4:
+            size = layer.weights[0].shape[0]
+            layer.set_weights(
+                [
+                    random.uniform(0.5, 1.5, size),
+                    random.normal(0, 0.2, size),
+                    random.normal(0, 0.2, size),
+                    random.uniform(0.5, 2.0, size),
+                ]
+            )
+
+
+@click.command()
+@click.option("--only", default="", help="Part of the peers' names.")
+@click.option("--write", is_flag=True, help="Put the table into docs/weights.md.")
+def main(only: str, write: bool) -> None:
+    """Compare all networks; exit code 1 if one differs by more than 1e-4."""
+    runtime.prepare()
+    lines = ["| network | weights from | greatest difference |", "|---|---|---|"]
+    worst = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        for case in CASES:
+            if only not in case.peer:
+                continue
+            found = difference(case, Path(folder))
+            worst = max(worst, found)
+            lines.append(f"| `{case.spec.name}` | {case.peer} | {found:.1e} |")
+            click.echo(lines[-1])
+    if write:
+        marked = r"(<!-- parity -->\n).*(<!-- end -->)"
+        table = "\n".join(lines) + "\n"
+        page = re.sub(
+            marked, lambda m: m[1] + table + m[2], PAGE.read_text(), flags=re.S
+        )
+        PAGE.write_text(page)
+    raise SystemExit(worst > LIMIT)
+
+
+if __name__ == "__main__":
+    main()

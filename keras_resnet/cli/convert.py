@@ -1,0 +1,108 @@
+"""convert: weights from one library's file to another's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from keras_resnet import runtime
+from keras_resnet.cli.group import main
+from keras_resnet.cli.output import spec_from
+from keras_resnet.errors import UserError
+
+
+@main.command()
+@click.argument("source")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--model", help="The preset that a file's weights are of.")
+@click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="Its JSON.")
+@click.option("--classes", type=click.IntRange(1), help="With a new classifier.")
+@click.option("--channels", type=click.IntRange(1), help="Of the images, if not 3.")
+@click.option("--image-size", type=click.IntRange(1), help="Side in pixels.")
+@click.option(
+    "--output-stride",
+    type=click.Choice(["8", "16", "32"]),
+    help="Dilation in place of the strides beyond.",
+)
+@click.option(
+    "--dialect",
+    default="torchvision",
+    show_default=True,
+    help="Whose names a state dict is written with: torchvision (timm's too) or "
+    '"torch\'s CIFAR".',
+)
+def convert(
+    source: str,
+    target: Path,
+    model: str | None,
+    spec_file: Path | None,
+    classes: int | None,
+    channels: int | None,
+    image_size: int | None,
+    output_stride: str | None,
+    dialect: str,
+) -> None:
+    """Convert weights between Keras, torchvision and timm.
+
+    SOURCE is a published name, a run folder, or a file: .keras, .weights.h5, .h5,
+    .safetensors or .pth. TARGET ends in .keras (a whole model; of a published name with
+    its preprocessing inside), .weights.h5, .safetensors or .pth. It must not exist.
+
+    Example: keras-resnet convert torchvision/resnet50.IMAGENET1K_V2 resnet50.keras
+    """
+    if not target.name.endswith((".keras", ".weights.h5", ".safetensors", ".pth")):
+        raise UserError(
+            f"target: {target} doesn't end in .keras, .weights.h5, .safetensors or .pth"
+        )
+    if target.exists():
+        raise UserError(f"target: {target} exists; name a new file")
+    spec = spec_from(model, spec_file)
+    changes: dict[str, Any] = {}
+    if output_stride:
+        changes["output_stride"] = int(output_stride)
+    runtime.prepare()
+    from keras_resnet import runfolder, weights
+    from keras_resnet.network import build
+
+    path = Path(source)
+    if spec is None and runfolder.is_run(path):
+        from keras_resnet.training import Recipe
+
+        spec = Recipe.from_json((path / runfolder.RECIPE).read_text()).model
+    if spec is None and not path.exists():
+        row = weights.published(source)
+        side = image_size or row.size
+        network = weights.pretrained(
+            source, classes=classes, input_shape=(side, side, channels or 3), **changes
+        )
+    elif spec is None:
+        raise UserError(
+            f"model: {source} doesn't tell its network; name a preset by --model, or "
+            "give --spec"
+        )
+    else:
+        height, width, held = spec.input_shape
+        size = (image_size, image_size) if image_size else (height, width)
+        network = build(
+            spec, input_shape=(*size, channels or held), classes=classes, **changes
+        )
+        weights.load(
+            network,
+            path,
+            head=classes in (None, spec.classes),
+            adapt_channels=channels is not None,
+        )
+    if target.suffix in (".safetensors", ".pth"):
+        weights.save(network, target, dialect=dialect)
+    else:
+        write = network.save if target.suffix == ".keras" else network.save_weights
+        try:
+            with runfolder.replacing(target) as temporary:
+                write(temporary)
+        except OSError as error:
+            raise UserError(
+                f"target: can't write {target}: {error.strerror or error}"
+            ) from None
+    click.echo(f"{target}: {network.name}, {network.count_params():,} parameters")

@@ -1,0 +1,322 @@
+"""Weights of other libraries in, by name or not at all; ours out."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from peers import RECORDED, SIDE, draw, images
+from safetensors.numpy import load_file, save_file
+
+from keras_resnet import build, get_spec, weights
+from keras_resnet.cli import main
+from keras_resnet.weights import WeightsError
+
+PEERS = json.loads(RECORDED.read_text())
+TIMM_V2 = {"stride_at": "first", "stem_pool_pad": "minus_inf", "bn_epsilon": 1e-5}
+SPECS = {
+    "torchvision resnet18": get_spec("resnet18"),
+    "torchvision resnext50_32x4d": get_spec("resnext50_32x4d"),
+    "torchvision resnet50, output stride 8": get_spec("resnet50_v1_5", output_stride=8),
+    "timm resnet50d": get_spec("resnet50_d"),
+    "timm resnetv2_50": get_spec("keras_resnet50_v2", **TIMM_V2),
+    "torch cifar20": get_spec("cifar_resnet20"),
+}
+
+
+def state_of(peer):
+    return draw(PEERS[peer]["shapes"])
+
+
+def randomize(model, seed=0):
+    """Weights and statistics that no two layers share."""
+    random = np.random.default_rng(seed)
+    model.set_weights([random.uniform(0.1, 1, w.shape) for w in model.weights])
+    return model
+
+
+def equal(first, second):
+    return all(
+        np.array_equal(a, b)
+        for a, b in zip(first.get_weights(), second.get_weights(), strict=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def cifar20(tmp_path_factory):
+    """torch's, with option A, as a file."""
+    path = tmp_path_factory.mktemp("peers") / "cifar20.safetensors"
+    save_file(state_of("torch cifar20"), path)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("peer", PEERS)
+def test_logits_are_the_peers(peer, tmp_path):
+    path = tmp_path / "peer.safetensors"
+    save_file(state_of(peer), path)
+    model = build(SPECS[peer], input_shape=(SIDE, SIDE, 3))
+    weights.load(model, path)
+    expected = np.array(PEERS[peer]["logits"])
+    found = model.predict(images(), verbose=0)[:, : expected.shape[1]]
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_there_and_back(cifar20, tmp_path):
+    model = build("cifar_resnet20")
+    weights.load(model, cifar20)
+    weights.save(model, tmp_path / "back.safetensors", dialect="torch's CIFAR")
+    back = load_file(tmp_path / "back.safetensors")
+    state = state_of("torch cifar20")
+    assert back.keys() == state.keys()
+    for name, value in state.items():
+        np.testing.assert_array_equal(back[name], value)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5", ".safetensors"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"merge": "exclusive_gate"},
+        {"order": "pre", "shortcut": "project", "survival": 0.5, "dropout": 0.1},
+    ],
+    ids=["post", "highway", "pre"],
+)
+def test_own_files_round_trip(suffix, changes, tiny_spec, tmp_path):
+    spec = tiny_spec.replace(**({"shortcut": "project"} | changes))
+    if changes and suffix == ".safetensors":
+        with pytest.raises(WeightsError, match="outputs would differ; change the spec"):
+            weights.save(build(spec), tmp_path / f"x{suffix}")
+        return
+    old, new = randomize(build(spec)), build(spec)
+    path = tmp_path / f"own{suffix}"
+    if suffix == ".safetensors":
+        weights.save(old, path)
+    elif suffix == ".keras":
+        old.save(path)
+    else:
+        old.save_weights(path)
+    weights.load(new, path)
+    assert equal(old, new)
+
+
+def test_names_decide_and_not_the_order(tiny_spec, tmp_path):
+    """A layer without weights more moves Keras' order of weights."""
+    path = tmp_path / "own.weights.h5"
+    old = randomize(build(tiny_spec, shortcut="project", project_pool=True))
+    old.save_weights(path)
+    new = build(tiny_spec, shortcut="project")
+    weights.load(new, path)
+    for layer in new.layers:
+        for a, b in zip(
+            layer.get_weights(), old.get_layer(layer.name).get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_files_without_names_go_by_keras_order(tiny_spec, tmp_path):
+    import h5py
+
+    old, new = randomize(build(tiny_spec)), build(tiny_spec)
+    path = tmp_path / "own.weights.h5"
+    old.save_weights(path)
+    with h5py.File(path, "a") as file:
+        file.visititems(lambda _, group: group.attrs.pop("name", None))
+    weights.load(new, path)
+    assert equal(old, new)
+
+
+def test_all_that_is_wrong_is_said_at_once_and_nothing_is_loaded(tiny_spec, tmp_path):
+    path = tmp_path / "own.weights.h5"
+    randomize(build(tiny_spec, depths=(2, 1, 1), widths=(4, 8, 16))).save_weights(path)
+    model = randomize(build(tiny_spec), seed=1)
+    before = model.get_weights()
+    with pytest.raises(WeightsError) as error:
+        weights.load(model, path)
+    message = str(error.value)
+    for name in ("1_bn", "1_conv", "2_bn", "2_conv"):
+        assert f"conv2_block2_{name}" in message.partition("4 too much: ")[2]
+    assert "conv4_block1_1_conv/kernel 3x3x8x16 for 3x3x8x8" in message
+    assert "predictions/kernel 16x10 for 8x10" in message
+    assert "\n" not in message
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_spec_that_fits_is_named(cifar20):
+    with pytest.raises(WeightsError, match=r"it fits cifar_resnet20$"):
+        weights.load(build("cifar_resnet32"), cifar20)
+
+
+def test_what_files_do_not_tell_is_refused(tmp_path, cifar20):
+    """The same names and shapes, but another network."""
+    path = tmp_path / "resnext.safetensors"
+    save_file(state_of("torchvision resnext50_32x4d"), path)
+    wrong = build("resnext50_32x4d", stride_on="1x1", input_shape=(64, 64, 3))
+    with pytest.raises(
+        WeightsError,
+        match=r"stride_on '3x3', and .* has '1x1': outputs would differ; build "
+        "'resnext50_32x4d'",
+    ):
+        weights.load(wrong, path)
+    with pytest.raises(WeightsError, match="build 'cifar_resnet20'"):
+        weights.load(build("cifar_resnet20", bn_epsilon=1e-3), cifar20)
+
+
+def test_a_new_head_keeps_its_weights(cifar20):
+    model = build("cifar_resnet20", classes=3)
+    before = model.layers[-1].get_weights()
+    with pytest.raises(WeightsError, match="predictions/kernel 64x10 for 64x3"):
+        weights.load(model, cifar20)
+    weights.load(model, cifar20, head=False)
+    for a, b in zip(before, model.layers[-1].get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    bare = build("cifar_resnet20", include_top=False)
+    weights.load(bare, cifar20, head=False)
+    kernel = state_of("torch cifar20")["conv1.weight"].transpose(2, 3, 1, 0)
+    for loaded in (model, bare):
+        np.testing.assert_array_equal(loaded.get_layer("conv1_conv").kernel, kernel)
+
+
+def test_other_channels_give_the_same_of_gray_images(cifar20):
+    colored, gray = (
+        build("cifar_resnet20"),
+        build("cifar_resnet20", input_shape=(32, 32, 1)),
+    )
+    weights.load(colored, cifar20)
+    with pytest.raises(WeightsError, match="conv1_conv/kernel 3x3x3x16 for 3x3x1x16"):
+        weights.load(gray, cifar20)
+    weights.load(gray, cifar20, adapt_channels=True)
+    x = images(1)[:, :32, :32]
+    expected = colored.predict(x.repeat(3, axis=-1), verbose=0)
+    found = gray.predict(x, verbose=0)
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+    six = build("cifar_resnet20", input_shape=(32, 32, 6))
+    weights.load(six, cifar20, adapt_channels=True)
+    found = six.predict(x.repeat(6, axis=-1), verbose=0)
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+class Evil:
+    """Unpickled, it would write a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_damaged_and_malicious_files_are_refused(cifar20, tiny_spec, tmp_path):
+    model = randomize(build("cifar_resnet20"))
+    before = model.get_weights()
+    whole = cifar20.read_bytes()
+    own = tmp_path / "own.weights.h5"
+    model.save_weights(own)
+    saved = tmp_path / "own.keras"
+    model.save(saved)
+    files = {
+        "cut.safetensors": whole[: len(whole) // 2],
+        "long.safetensors": (2**60).to_bytes(8, "little") + whole[8:],
+        "empty.safetensors": b"",
+        "cut.weights.h5": own.read_bytes()[:20_000],
+        "noise.h5": b"not hdf5",
+        "cut.keras": saved.read_bytes()[:20_000],
+        "empty.keras": b"",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(WeightsError, match="is not a whole") as error:
+            weights.load(model, tmp_path / name)
+        assert "\n" not in str(error.value)
+    for name, problem in {
+        "missing.keras": "doesn't exist",
+        "notes.txt": "neither a run folder nor",
+    }.items():
+        with pytest.raises(WeightsError, match=problem):
+            weights.load(model, tmp_path / name)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_pickle_runs_nothing(tmp_path):
+    """Without torch the message says how to get it; with torch, why it is refused."""
+    victim = tmp_path / "victim"
+    path = tmp_path / "evil.pth"
+    path.write_bytes(pickle.dumps({"conv1.weight": Evil(victim)}, protocol=2))
+    with pytest.raises(WeightsError, match=r"refused|install torch") as error:
+        weights.load(build("cifar_resnet20"), path)
+    assert "\n" not in str(error.value)
+    assert not victim.exists()
+
+
+def test_published_rows_are_whole():
+    for name, row in weights.PUBLISHED.items():
+        spec = get_spec(row.preset)
+        assert spec.classes == 1000
+        assert row.digest in row.url or name.startswith("keras/")
+        assert len(row.mean) == len(row.std) == 3
+        assert row.resize >= row.size
+    with pytest.raises(
+        WeightsError, match=r"closest: torchvision/resnet50\.IMAGENET1K"
+    ):
+        weights.pretrained("torchvision/resnet50")
+
+
+@pytest.mark.slow
+def test_pretrained_takes_raw_pixels(tmp_path, monkeypatch):
+    """Keras' Caffe networks want blue, green, red less the mean; ours takes RGB."""
+    peer = keras.applications.ResNet50(
+        weights=None, classifier_activation=None, input_shape=(SIDE, SIDE, 3)
+    )
+    path = tmp_path / "peer.weights.h5"
+    peer.save_weights(path)
+    monkeypatch.setattr(weights.Published, "fetch", lambda row: path)
+    model = weights.pretrained("keras/resnet50", input_shape=(SIDE, SIDE, 3))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3))
+    prepared = keras.applications.resnet.preprocess_input(pixels.astype("float32"))
+    expected = peer.predict(prepared, verbose=0)
+    found = model.predict(pixels, verbose=0)
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+    new = weights.pretrained("keras/resnet50", classes=5, input_shape=(SIDE, SIDE, 1))
+    assert new.output_shape == (None, 5)
+
+
+def test_convert(cifar20, tmp_path):
+    def run(*arguments):
+        return CliRunner().invoke(main, ["convert", *map(str, arguments)])
+
+    target = tmp_path / "cifar20.keras"
+    done = run(cifar20, target, "--model", "cifar_resnet20")
+    assert done.exit_code == 0, done.output
+    assert "cifar_resnet20, 271,098 parameters" in done.output
+    back = tmp_path / "back.safetensors"
+    done = run(target, back, "--model", "cifar_resnet20", "--dialect", "torch's CIFAR")
+    assert done.exit_code == 0, done.output
+    assert load_file(back).keys() == state_of("torch cifar20").keys()
+    gray = tmp_path / "gray.weights.h5"
+    done = run(
+        cifar20, gray, "--model", "cifar_resnet20", "--channels", 1, "--classes", 3
+    )
+    assert done.exit_code == 0, done.output
+    weights.load(build("cifar_resnet20", input_shape=(28, 28, 1), classes=3), gray)
+    for arguments, problem in (
+        ((cifar20, target, "--model", "cifar_resnet20"), "exists; name a new file"),
+        ((cifar20, tmp_path / "x.onnx"), "doesn't end in"),
+        ((cifar20, tmp_path / "x.keras"), "doesn't tell its network"),
+        ((cifar20, tmp_path / "x.keras", "--model", "cifar_resnet32"), "it fits cifar"),
+        (("timm/resnet5", tmp_path / "x.keras"), "closest: timm/resnet"),
+        ((cifar20, tmp_path / "no" / "x.keras", "--model", "cifar_resnet20"), "write"),
+    ):
+        done = run(*arguments)
+        assert done.exit_code == 2, done.output
+        assert problem in done.output
+        assert done.output.startswith("Error: ")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "back.safetensors", "cifar20.keras", "gray.weights.h5",
+    ]  # fmt: skip
