@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from keras_resnet.cli import convert, networks, runs  # noqa: F401  # they add their commands
+# They add their commands.
+from keras_resnet.cli import convert, networks, runs, tracking  # noqa: F401
 from keras_resnet.cli.group import main
 
 __all__ = ["main"]
