@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint bench test-parity clean
+.PHONY: demo test check lint bench test-parity figures clean
 
 demo: $(VENV)/installed  ## train, track and export a small network, then ask it
 	run=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
@@ -31,6 +31,14 @@ bench: $(VENV)/installed-bench  ## the short form of the comparisons
 
 test-parity: $(VENV)/installed-parity  ## the networks of torchvision, timm and Keras beside ours
 	$(BIN)/python -m benchmarks.parity
+
+figures: $(VENV)/installed  ## those of docs/analysis.md
+	$(BIN)/keras-resnet compare --out docs/figures
+	rm -f docs/figures/resnet18.svg
+	$(BIN)/keras-resnet show resnet18 --diagram docs/figures/resnet18.svg
+	run=runs/figures-$$(date +%Y%m%d-%H%M%S) && \
+	  $(BIN)/keras-resnet train --no-track --folder $$run && \
+	  $(BIN)/keras-resnet explain $$run --out docs/figures/digits
 
 clean:
 	rm -rf $(VENV)

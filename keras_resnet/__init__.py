@@ -31,6 +31,7 @@ _HOMES = {
     "wide_resnet": "presets",
 }
 _MODULES = (
+    "analysis",
     "applications",
     "data",
     "layers",
@@ -50,6 +51,7 @@ __all__ = [
     "Plan",
     "ResNetSpec",
     "SpecError",
+    "analysis",
     "applications",
     "build",
     "cifar_resnet",
@@ -74,6 +76,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from keras_resnet import (
+        analysis,
         applications,
         data,
         layers,

@@ -42,6 +42,20 @@ RULES: dict[str, set[str]] = {
     "tracking": {"errors", "runfolder"},
     "serving": {"errors", "network", "runfolder"},
     "prediction": {"data", "runfolder", "serving"},
+    "analysis": {
+        "cost",
+        "data",
+        "errors",
+        "layers",
+        "network",
+        "plan",
+        "presets",
+        "runfolder",
+        "runtime",
+        "spec",
+        "surgery",
+        "tracking",
+    },
     "training": {"*"},
     "cli": {"*"},
 }
@@ -136,6 +150,7 @@ def test_readme_names_every_command_and_make_target():
 @pytest.mark.parametrize(
     "name",
     [
+        "analysis.md",
         "devices.md",
         "finetuning.md",
         "networks.md",

@@ -73,8 +73,15 @@ def list_command(pattern: str, as_json: bool) -> None:
 @click.option(
     "--save-spec", type=click.Path(path_type=Path), help="Write the spec, to edit it."
 )
+@click.option(
+    "--diagram", type=click.Path(path_type=Path), help="Draw it into an SVG file."
+)
 def show(
-    name: str | None, spec_file: Path | None, as_json: bool, save_spec: Path | None
+    name: str | None,
+    spec_file: Path | None,
+    as_json: bool,
+    save_spec: Path | None,
+    diagram: Path | None,
 ) -> None:
     """Show a network unit by unit.
 
@@ -87,6 +94,12 @@ def show(
     cost = estimate_cost(plan)
     if save_spec:
         save_text(save_spec, spec.to_json())
+    if diagram:
+        from keras_resnet.analysis.diagrams import draw_plan
+
+        if diagram.suffix != ".svg":
+            raise SpecError(f"diagram: {diagram} is no .svg file")
+        save_text(diagram, draw_plan(plan))
     if as_json:
         fields = {
             "spec": spec.to_dict(),

@@ -1,0 +1,134 @@
+"""Where a network looks: feature maps and class activation of one image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet import runfolder
+from keras_resnet.errors import UserError
+from keras_resnet.network import ends_in_softmax
+
+MAPS = 8  # channels of a stage that are drawn
+
+
+class ActivationError(UserError):
+    """A layer, class or image that the model doesn't have or take."""
+
+
+def class_activation(
+    model: keras.Model,
+    image: np.ndarray,
+    *,
+    label: int | None = None,
+    layer: str | None = None,
+) -> np.ndarray:
+    """Grad-CAM (Selvaraju 2017, 1610.02391): what in an image speaks for a class.
+
+    Args:
+        model: a classifier.
+        image: (height, width, channels), as the model takes it.
+        label: the class; the one that the model finds likeliest if None.
+        layer: whose maps are weighed; the last one with maps if None.
+
+    Returns:
+        (height, width) from 0 to 1, of the image's size; all 0 where nothing speaks
+        for the class.
+
+    Raises:
+        ActivationError: not an image, no such class or layer.
+    """
+    softmax = ends_in_softmax(model)
+    tapped = keras.Model(model.input, [_maps_of(model, layer).output, model.output])
+    with tf.GradientTape() as tape:
+        maps, scores = tapped(_batch(model, image), training=False)
+        classes = scores.shape[-1]
+        if label is None:
+            label = int(np.argmax(scores[0]))
+        if not 0 <= label < classes:
+            raise ActivationError(f"label: {label} is not from 0 to {classes - 1}")
+        score = tf.math.log(scores[0, label]) if softmax else scores[0, label]
+    weights = tf.reduce_mean(tape.gradient(score, maps), axis=(1, 2), keepdims=True)
+    heat = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1, keepdims=True))
+    heat = tf.image.resize(heat, image.shape[:2])[0, :, :, 0].numpy()
+    return np.asarray(heat / max(float(heat.max()), 1e-12))
+
+
+def feature_maps(model: keras.Model, image: np.ndarray, layer: str) -> np.ndarray:
+    """What a layer puts out for an image, (height, width, channels).
+
+    Raises:
+        ActivationError: not an image, or no such layer with maps.
+    """
+    tapped = keras.Model(model.input, _maps_of(model, layer).output)
+    return np.asarray(tapped(_batch(model, image), training=False)[0])
+
+
+def _maps_of(model: keras.Model, name: str | None) -> Any:
+    """A layer that puts out maps: by its name, or the last one."""
+    found = [
+        layer
+        for layer in model.layers
+        if len(getattr(layer.output, "shape", ())) == 4 and name in (None, layer.name)
+    ]
+    if not found:
+        wanted = f"layer: {name!r} is no" if name else f"model: {model.name} has no"
+        raise ActivationError(f"{wanted} layer with feature maps")
+    return found[-1]
+
+
+def _batch(model: keras.Model, image: np.ndarray) -> Any:
+    shape = model.input_shape[1:]
+    fits = image.ndim == 3 and all(
+        side in (None, own) for side, own in zip(shape, image.shape, strict=True)
+    )
+    if not fits:
+        raise ActivationError(
+            f"image: {list(image.shape)} is not {list(shape)}, which the model takes"
+        )
+    return tf.convert_to_tensor(image[None], dtype=tf.float32)
+
+
+def draw_activation(model: keras.Model, image: np.ndarray, path: Path) -> None:
+    """A picture: the image, its class activation, and maps of each stage.
+
+    Args:
+        model: a classifier of image pixels from 0 to 255.
+        image: (height, width, channels).
+        path: a PNG or SVG file.
+    """
+    from matplotlib.figure import Figure
+
+    lasts: dict[str, str] = {}
+    for layer in model.layers:
+        if layer.name.startswith("conv") and len(layer.output.shape) == 4:
+            lasts[layer.name.split("_")[0]] = layer.name  # the last of each stage
+    figure = Figure(figsize=(1.1 * MAPS, 1.2 * (len(lasts) + 2)), layout="constrained")
+    figures: Any = figure.subfigures(
+        len(lasts) + 1, 1, height_ratios=[2] + [1] * len(lasts)
+    )
+    top, *rows = figures
+    shown = np.clip(image, 0, 255).astype("uint8").squeeze()
+    left, right = top.subplots(1, 2)
+    left.imshow(shown, cmap="gray")
+    left.set_title("image", fontsize=8)
+    right.imshow(shown, cmap="gray")
+    right.imshow(
+        class_activation(model, image), cmap="cividis", alpha=0.6, vmin=0, vmax=1
+    )
+    right.set_title("speaks for the class (Grad-CAM)", fontsize=8)
+    grids = [top.axes]
+    for row, name in zip(rows, lasts.values(), strict=True):
+        maps = feature_maps(model, image, name)
+        row.suptitle(f"{name}: {maps.shape[0]}x{maps.shape[1]}", fontsize=8)
+        grids.append(list(np.atleast_1d(row.subplots(1, MAPS))))
+        for channel, axes in zip(range(maps.shape[-1]), grids[-1], strict=False):
+            axes.imshow(maps[:, :, channel], cmap="gray")
+    for axes in (axes for grid in grids for axes in grid):
+        axes.axis("off")
+    with runfolder.replacing(path) as temporary:
+        figure.savefig(temporary, dpi=100)

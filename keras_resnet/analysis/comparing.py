@@ -1,0 +1,214 @@
+"""Networks side by side: published ones, what was measured here, and own runs."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from keras_resnet import runfolder
+from keras_resnet.analysis.published import Budget, Published, lecture
+from keras_resnet.errors import UserError
+from keras_resnet.tracking.address import set_environment, store_address
+
+MEASURED = "measured.csv"
+
+
+class Entry(NamedTuple):
+    """A network of a comparison.
+
+    Attributes:
+        network: a preset, a reference network, or the network of a run.
+        title: its name in print.
+        accuracy: top-1, per cent.
+        params: trainable parameters.
+        macs: multiply-adds of an image.
+        test_set: what the accuracy was measured on.
+        crop: how.
+        source: of the accuracy.
+        own: whether it is a run of the user's.
+    """
+
+    network: str
+    title: str
+    accuracy: float
+    params: int
+    macs: int
+    test_set: str
+    crop: str
+    source: str
+    own: bool = False
+
+
+class Timing(NamedTuple):
+    """One line of `MEASURED`: `measuring.Measurement` of a network."""
+
+    network: str
+    batch: int
+    seconds_min: float
+    seconds_median: float
+    images_per_second: float
+    peak_bytes: int
+
+
+class Comparison(NamedTuple):
+    """What the charts are drawn from."""
+
+    entries: list[Entry]
+    timings: list[Timing]
+    machine: str  # that timings are of
+
+
+def entries_of(rows: Iterable[Published]) -> list[Entry]:
+    """Published results that have a top-1 error."""
+    return [
+        Entry(
+            row.network,
+            row.title,
+            round(100 - row.top1_error, 3),
+            row.params,
+            row.macs,
+            row.test_set,
+            row.crop,
+            row.source,
+        )
+        for row in rows
+        if row.top1_error is not None
+    ]
+
+
+def lecture_entries() -> list[Entry]:
+    """The comparison of the lecture."""
+    return entries_of(lecture())
+
+
+def own_runs(experiment: str) -> list[Entry]:
+    """The finished runs of an MLflow experiment, in the store that training logs to.
+
+    Raises:
+        UserError: no store, no such experiment, or no finished run in it.
+    """
+    uri = store_address()
+    file = uri.removeprefix("sqlite:///")
+    if file != uri and not os.path.exists(file):
+        raise UserError(
+            f"runs: there is no {file}; train here, or set MLFLOW_TRACKING_URI"
+        )
+    set_environment()
+    import mlflow
+
+    client = mlflow.MlflowClient(uri)
+    try:
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            names = sorted(known.name for known in client.search_experiments())
+            raise UserError(
+                f"runs: no experiment is named {experiment!r}; there are "
+                f"{', '.join(names)}"
+            )
+        runs = client.search_runs(
+            [found.experiment_id], "attributes.status = 'FINISHED'", max_results=1000
+        )
+    except mlflow.exceptions.MlflowException as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"runs: MLflow at {uri} can't be read: {reason}") from None
+    entries = [
+        Entry(
+            network=run.data.params["model"],
+            title=run.info.run_name,
+            accuracy=100 * run.data.metrics["test_accuracy"],
+            params=int(run.data.params["params"]),
+            macs=int(run.data.params["macs"]),
+            test_set=f"{run.data.params['source']} test",
+            crop="as trained",
+            source=f"MLflow run {run.info.run_id}",
+            own=True,
+        )
+        for run in runs
+        if "test_accuracy" in run.data.metrics
+        and {"model", "params", "macs", "source"} <= run.data.params.keys()
+    ]
+    if not entries:
+        raise UserError(
+            f"runs: experiment {experiment!r} has no finished training run of ours"
+        )
+    return entries
+
+
+def read_timings(folder: Path) -> list[Timing]:
+    """What was measured into a folder so far.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / MEASURED
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="") as file:
+            return [
+                Timing(
+                    row["network"],
+                    int(row["batch"]),
+                    float(row["seconds_min"]),
+                    float(row["seconds_median"]),
+                    float(row["images_per_second"]),
+                    int(row["peak_bytes"]),
+                )
+                for row in csv.DictReader(file)
+            ]
+    except (KeyError, ValueError, OSError) as error:
+        raise UserError(f"measured: can't read {path}: {error}") from None
+
+
+def write_timings(folder: Path, timings: Sequence[Timing]) -> None:
+    """All timings, by renaming."""
+    write_csv(folder / MEASURED, Timing._fields, timings)
+
+
+def write_csv(
+    path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]
+) -> None:
+    """A table, by renaming."""
+    with (
+        runfolder.replacing(path) as temporary,
+        temporary.open("w", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def best_under(
+    budget: Budget, entries: Iterable[Entry], timings: Sequence[Timing]
+) -> Entry | None:
+    """The most accurate network within a budget, or None.
+
+    Memory and latency are those measured at batch 1.
+
+    Raises:
+        UserError: none of the networks was measured, and the budget needs it.
+    """
+    entries = list(entries)
+    at_one = {timing.network: timing for timing in timings if timing.batch == 1}
+    measured = budget.quantity in ("memory", "latency")
+    if measured and not any(entry.network in at_one for entry in entries):
+        raise UserError(
+            f"budget: no network's {budget.quantity} was measured at batch 1; run "
+            "compare with --measure first"
+        )
+
+    def amount(entry: Entry) -> float:
+        if not measured:
+            return float(getattr(entry, budget.quantity))
+        timing = at_one.get(entry.network)
+        if timing is None:
+            return float("inf")
+        return (
+            timing.peak_bytes if budget.quantity == "memory" else timing.seconds_median
+        )
+
+    within = [entry for entry in entries if amount(entry) <= budget.limit]
+    return max(within, key=lambda entry: entry.accuracy, default=None)

@@ -1,0 +1,140 @@
+"""Latency and memory of a model's inference, in a process of its own.
+
+Another model's memory, threads or compiled functions can't get into the figures.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from keras_resnet import runtime
+from keras_resnet.errors import UserError
+
+WARM = 2  # calls before those that count
+_STATUS = Path("/proc/self/status")
+
+
+class Measurement(NamedTuple):
+    """Inference of one batch size.
+
+    Attributes:
+        batch: images of a call.
+        seconds_min: of the fastest call.
+        seconds_median: of a call.
+        images_per_second: in the fastest call.
+        peak_bytes: resident memory of the process at its peak, above what it had before
+            the model: weights, activations and work space.
+    """
+
+    batch: int
+    seconds_min: float
+    seconds_median: float
+    images_per_second: float
+    peak_bytes: int
+
+
+def measure(
+    model: Any, *, batches: Sequence[int] = (1,), repeats: int = 10
+) -> list[Measurement]:
+    """Measures a model's inference in float32 on random images.
+
+    Args:
+        model: a Keras model, or what `models.load_model` takes. Its image size must be
+            known.
+        batches: sizes, each measured after two calls that don't count.
+        repeats: calls that count.
+
+    Raises:
+        UserError: no such model, or its process died (of memory, mostly).
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        target = model
+        if not isinstance(model, str | Path):
+            target = Path(folder) / "model.keras"
+            model.save(target)
+        request = {
+            "target": str(target),
+            "batches": sorted(batches),
+            "repeats": repeats,
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", __name__, json.dumps(request)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        errors = done.stderr.strip().splitlines() or ["nothing was said"]
+        raise UserError(
+            f"model: {target} can't be measured (exit code {done.returncode}): "
+            f"{errors[-1]}"
+        )
+    return [Measurement(*row) for row in json.loads(lines[-1])]
+
+
+def _serve(request: dict[str, Any]) -> list[Measurement]:
+    runtime.prepare()
+    import numpy as np
+    import tensorflow as tf
+
+    from keras_resnet.analysis.models import load_model
+
+    tf.constant(0.0)
+    before = _resident("VmRSS")
+    model = load_model(request["target"])
+    shapes = [tensor.shape[1:] for tensor in model.inputs]
+    if any(None in shape for shape in shapes):
+        raise UserError(f"its image size is open: {shapes}")
+    call = tf.function(lambda images: model(images, training=False))
+    rows = []
+    for batch in request["batches"]:
+        images = [
+            tf.constant(np.random.default_rng(0).random((batch, *shape), "float32"))
+            for shape in shapes
+        ]
+        images = images if len(images) > 1 else images[0]
+        _forget_peak()
+        seconds = []
+        for _ in range(WARM + request["repeats"]):
+            start = time.perf_counter()
+            tf.nest.map_structure(lambda tensor: tensor.numpy(), call(images))
+            seconds.append(time.perf_counter() - start)
+        seconds = seconds[WARM:]
+        peak = _resident("VmHWM") - before
+        fastest = min(seconds)
+        middle = statistics.median(seconds)
+        rows.append(Measurement(batch, fastest, middle, batch / fastest, peak))
+    return rows
+
+
+def _resident(field: str) -> int:
+    """Bytes of resident memory: now (VmRSS) or at the peak (VmHWM)."""
+    if _STATUS.is_file():
+        lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
+        return int(lines[field].split()[0]) * 1024
+    scale = 1 if sys.platform == "darwin" else 1024  # where there is only the peak
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def _forget_peak() -> None:
+    """Lets the peak start anew: loading took memory that inference doesn't."""
+    clear = Path("/proc/self/clear_refs")
+    if clear.exists():
+        clear.write_text("5")
+
+
+if __name__ == "__main__":
+    try:
+        print(json.dumps(_serve(json.loads(sys.argv[1]))))
+    except UserError as mistake:
+        sys.exit(str(mistake))

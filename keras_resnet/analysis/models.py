@@ -1,0 +1,36 @@
+"""A model from what a command is given: a name, a run folder or a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+
+from keras_resnet import runfolder
+from keras_resnet.analysis.reference import REFERENCES, build_reference
+from keras_resnet.errors import UserError
+from keras_resnet.network import build
+
+
+def load_model(target: str | Path) -> keras.Model:
+    """A model by its name, of a run folder, or of a `.keras` file.
+
+    Args:
+        target: a preset or one of `reference.REFERENCES`, with random weights; or the
+            path of a run (its best model) or of a model file.
+
+    Raises:
+        UserError: none of these, or damaged.
+    """
+    path = Path(target)
+    if str(target) in REFERENCES:
+        return build_reference(str(target))
+    if path.is_dir():
+        return runfolder.load_best(path)[0]
+    if path.suffix == ".keras":
+        try:
+            return keras.models.load_model(path)
+        except (ValueError, OSError, KeyError, TypeError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(f"model: can't load {path}: {reason}") from None
+    return build(str(target))

@@ -1,0 +1,236 @@
+"""What is known of the comparison: published errors, ILSVRC's winners, the 1x1 example.
+
+Errors of different crops can't be compared: ten crops are about 1.8 points better than
+one. Whoever chooses rows here chooses a test set and a protocol with them. Standard
+library only.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from keras_resnet.errors import UserError
+
+TABLE = Path(__file__).with_name("published.csv")
+IMAGENET = "ImageNet validation"
+ONE_CROP = "1-crop"  # with the side of the crop after it
+TESTED_ON_MORE = "1-crop 320"  # a protocol of its own: images larger than trained on
+
+
+class Published(NamedTuple):
+    """One reported result. Errors are in per cent, None where not reported.
+
+    Attributes:
+        network: a preset, or one of `reference.REFERENCES`.
+        title: its name in print, with what sets the row apart.
+        test_set: the images that it was tested on.
+        crop: the protocol: how many crops of what side.
+        top1_error: share of images whose class was not the likeliest.
+        top5_error: share of images whose class was not among the five likeliest.
+        params: trainable parameters.
+        macs: multiply-adds of an image.
+        source: paper and table, or repository.
+    """
+
+    network: str
+    title: str
+    test_set: str
+    crop: str
+    top1_error: float | None
+    top5_error: float | None
+    params: int
+    macs: int
+    source: str
+
+
+def published(
+    test_set: str | None = None, protocol: str | None = None
+) -> list[Published]:
+    """All results, or those of a test set and a protocol.
+
+    Args:
+        test_set: such as "ImageNet validation" or "CIFAR-10 test".
+        protocol: the crop's first word, such as "1-crop" or "10-crop"; images larger
+            than the network was trained on ("1-crop 320") are never among these.
+
+    Raises:
+        UserError: nothing was published of it.
+    """
+    with TABLE.open(newline="") as file:
+        rows = [
+            Published(
+                row["network"],
+                row["title"],
+                row["test_set"],
+                row["crop"],
+                _number(row["top1_error"]),
+                _number(row["top5_error"]),
+                int(row["params"]),
+                int(row["macs"]),
+                row["source"],
+            )
+            for row in csv.DictReader(file)
+        ]
+    for field, wanted in (("test_set", test_set), ("crop", protocol)):
+        if wanted is None:
+            continue
+        known = sorted({getattr(row, field) for row in rows})
+        rows = [row for row in rows if _matches(getattr(row, field), wanted)]
+        if not rows:
+            raise UserError(f"{field}: {wanted!r} is not one of {', '.join(known)}")
+    return rows
+
+
+def _matches(found: str, wanted: str) -> bool:
+    if found == TESTED_ON_MORE:
+        return wanted == found
+    return found == wanted or found.startswith(f"{wanted} ")
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+# The comparison of the lecture: network, and the source whose row is taken. The first
+# is the code of Canziani 2016; what that doesn't list comes from others, all one crop.
+_CANZIANI = "szagoruyko/imagenet-validation.torch README"
+_LECTURE = [
+    *(
+        (network, _CANZIANI)
+        for network in (
+            "alexnet", "bn_alexnet", "bn_nin", "vgg16", "vgg19", "resnet18",
+            "resnet34", "resnet50_v1_5", "resnet101_v1_5", "inception_v3",
+        )
+    ),
+    ("googlenet", "torchvision"),
+    ("resnet152_v1_5", "fb.resnet.torch README"),
+    ("inception_v4", "TF-slim"),
+    ("inception_resnet_v2", "He 2016"),
+]  # fmt: skip
+LECTURE_NOTE = (
+    "ImageNet validation, one crop of 224 pixels (AlexNet 227, Inception 299), as the "
+    "code of Canziani 2016 measured it;\nGoogLeNet torchvision, ResNet-152 "
+    "fb.resnet.torch, Inception-v4 TF-slim, Inception-ResNet-v2 He 2016."
+)
+
+
+def lecture() -> list[Published]:
+    """The networks of the lecture's comparison, a row each, under one protocol."""
+    rows = published(IMAGENET, ONE_CROP)
+    return [
+        next(
+            row._replace(title=row.title.split(" v1.5")[0].removesuffix(" B"))
+            for row in rows
+            if row.network == network and row.source.startswith(source)
+        )
+        for network, source in _LECTURE
+    ]
+
+
+class Winner(NamedTuple):
+    """A winner of ILSVRC's classification task, or who came close.
+
+    Attributes:
+        year: of the challenge.
+        name: of the network, or of the team where it had none.
+        top5_error: per cent, on the test set, as entered (ensembles of many crops).
+        depth: weighted layers; None for features that weren't learned.
+        won: False for a runner-up.
+        source: of error and depth.
+    """
+
+    year: int
+    name: str
+    top5_error: float
+    depth: int | None
+    won: bool
+    source: str
+
+
+_ILSVRC = "Russakovsky 2015 (1409.0575); depth: He 2016, ICML tutorial"
+WINNERS = (
+    Winner(2010, "NEC-UIUC", 28.2, None, True, _ILSVRC),
+    Winner(2011, "XRCE", 25.8, None, True, _ILSVRC),
+    Winner(2012, "AlexNet", 16.4, 8, True, _ILSVRC),
+    Winner(2013, "Clarifai (ZFNet)", 11.7, 8, True, _ILSVRC),
+    Winner(2014, "VGG", 7.3, 19, False, _ILSVRC),
+    Winner(2014, "GoogLeNet", 6.7, 22, True, _ILSVRC),
+    Winner(2015, "ResNet", 3.57, 152, True, "He 2015 (1512.03385) T5"),
+)
+
+
+class Budget(NamedTuple):
+    """A limit on what a network costs.
+
+    Attributes:
+        quantity: "macs", "params", "memory" (bytes) or "latency" (seconds).
+        limit: in the quantity's unit.
+    """
+
+    quantity: str
+    limit: float
+
+
+_PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
+_UNITS = {
+    **{f"{p}MAC{s}": ("macs", f) for p, f in _PREFIXES.items() for s in ("", "s")},
+    **{f"{p}params": ("params", f) for p, f in _PREFIXES.items()},
+    **{f"{p}B": ("memory", f) for p, f in _PREFIXES.items() if p},
+    "MiB": ("memory", 2.0**20),
+    "GiB": ("memory", 2.0**30),
+    "s": ("latency", 1.0),
+    "ms": ("latency", 1e-3),
+}
+
+
+def parse_budget(text: str) -> Budget:
+    """Such as "4.1GMAC", "25Mparams", "500MiB" or "30ms".
+
+    Raises:
+        UserError: not a number and one of the units.
+    """
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]+)\s*", text)
+    if not match or match[2] not in _UNITS or float(match[1]) == 0:
+        raise UserError(
+            f"budget: {text!r} is not a number and a unit, such as 4.1GMAC, 25Mparams, "
+            "500MiB or 30ms"
+        )
+    quantity, factor = _UNITS[match[2]]
+    return Budget(quantity, float(match[1]) * factor)
+
+
+class ModuleCost(NamedTuple):
+    """Multiplications of a convolution, and with a 1x1 convolution before it."""
+
+    direct: int
+    reduction: int
+    after: int
+
+    @property
+    def reduced(self) -> int:
+        """The 1x1 convolution and what follows."""
+        return self.reduction + self.after
+
+
+def reduction_cost(
+    size: int = 28,
+    channels: int = 192,
+    *,
+    kernel: int = 5,
+    filters: int = 32,
+    reduced: int = 16,
+) -> ModuleCost:
+    """What a 1x1 convolution saves; by default the lecture's GoogLeNet example.
+
+    5x5 convolutions from 28x28x192 to 32 maps take 120,422,400 multiplications; through
+    16 maps of 1x1 convolutions it is 12,443,648.
+    """
+    pixels, window = size * size, kernel * kernel
+    return ModuleCost(
+        direct=pixels * window * channels * filters,
+        reduction=pixels * channels * reduced,
+        after=pixels * window * reduced * filters,
+    )

@@ -1,0 +1,358 @@
+"""What goes on inside a network: responses, gradients, shortcuts, gates, lesions.
+
+`data` is an array of images, or batches: of images, or of (images, labels) where labels
+are needed, such as `Splits.test`. Models may come from `build` or from a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import sqrt
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_resnet.errors import UserError
+from keras_resnet.layers import MergeAdd, MergeDropout, MergeGate
+from keras_resnet.network import ends_in_softmax
+
+BATCH = 128  # of an array's images
+
+
+class ResponseError(UserError):
+    """A model or data in which there is nothing to see."""
+
+
+class LayerResponse(NamedTuple):
+    """A layer's response (He 2015, Figure 7).
+
+    Attributes:
+        layer: the convolution's name.
+        std: standard deviation over images, pixels and channels.
+        expected: what it is by algebra where a batch norm's statistics are those of
+            its input: the variance is mean(gamma^2) + var(beta). None without batch
+            norm. Far from `std`, moving statistics are stale (or other data is seen).
+    """
+
+    layer: str
+    std: float
+    expected: float | None
+
+
+class GradientNorm(NamedTuple):
+    """The loss' gradient by a layer's kernel: its L2 norm, and over the kernel's."""
+
+    layer: str
+    norm: float
+    relative: float
+
+
+class UnitShare(NamedTuple):
+    """How much of a unit's sum comes by the shortcut: its share of the two energies.
+
+    Attributes:
+        unit: the merge layer's name.
+        share: E[s^2] / (E[s^2] + E[f^2]), shortcut s and residual f as they are added.
+    """
+
+    unit: str
+    share: float
+
+
+class GateOpenness(NamedTuple):
+    """A gate g, which lets the residual through.
+
+    Attributes:
+        unit: the merge layer's name.
+        mean: over images, pixels and channels, 0 to 1.
+        std: likewise.
+        bias: mean of its bias.
+    """
+
+    unit: str
+    mean: float
+    std: float
+    bias: float
+
+
+class Lesion(NamedTuple):
+    """The error without a unit's residual branch; `unit` is None for the whole."""
+
+    unit: str | None
+    error: float
+
+
+def layer_responses(model: keras.Model, data: Any) -> list[LayerResponse]:
+    """Figure 7 of He 2015: how far each layer's response is from constant.
+
+    The response of a 3x3 layer (the stem's and all in residual branches; a dense
+    network's dense layers) is its output after its own batch norm and before the ReLU
+    or the addition. Where no batch norm follows the convolution (pre-activation, the
+    last in a unit), it is the convolution's output. In inference mode.
+
+    Returns:
+        In network order; sort by `std` for the figure's lower half.
+
+    Raises:
+        ResponseError: no such layers.
+    """
+    taps = [(layer, _norm_after(layer, model)) for layer in _wide_layers(model)]
+    if not taps:
+        raise ResponseError(f"model: {model.name} has no 3x3 or hidden dense layers")
+    outputs = [(norm or layer).output for layer, norm in taps]
+    moments = _moments(model, outputs, lambda tensors: tensors, data)
+    return [
+        LayerResponse(layer.name, _std(row), _expected(norm))
+        for (layer, norm), row in zip(taps, moments, strict=True)
+    ]
+
+
+def _wide_layers(model: keras.Model) -> list[Any]:
+    """3x3 convolutions, and dense layers but for the classifier; no projections."""
+    return [
+        layer
+        for layer in model.layers
+        if (isinstance(layer, keras.layers.Conv2D) and max(layer.kernel_size) > 1)
+        or (isinstance(layer, keras.layers.Dense) and layer is not model.layers[-1])
+    ]
+
+
+def _norm_after(layer: Any, model: keras.Model) -> Any:
+    """The batch norm that takes a layer's output, or None."""
+    after = [
+        node.operation
+        for node in layer._outbound_nodes
+        if node.operation in model.layers
+    ]
+    norms = [k for k in after if isinstance(k, keras.layers.BatchNormalization)]
+    return norms[0] if norms and len(after) == 1 else None
+
+
+def _expected(norm: Any) -> float | None:
+    if norm is None:
+        return None
+    ones, zeros = np.ones(norm.moving_mean.shape), np.zeros(norm.moving_mean.shape)
+    gamma = np.asarray(norm.gamma) if norm.scale else ones
+    beta = np.asarray(norm.beta) if norm.center else zeros
+    return sqrt(float(np.mean(gamma**2) + np.var(beta)))
+
+
+def gradient_norms(model: keras.Model, images: Any, labels: Any) -> list[GradientNorm]:
+    """How large gradients are by depth: vanishing or exploding, or neither.
+
+    Of the cross-entropy of one batch, in training mode. The model stays as it was: for
+    a curve over training, call it in a callback's `on_epoch_end`.
+
+    Args:
+        model: a classifier; freshly built, it shows gradients at initialization.
+        images: a batch.
+        labels: class numbers.
+
+    Returns:
+        For each convolution and dense layer, in network order.
+    """
+    loss = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=not ends_in_softmax(model)
+    )
+    layers = [
+        layer
+        for layer in model.layers
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense)
+    ]
+    kernels = [layer.kernel.value for layer in layers]
+    state = [variable.numpy() for variable in model.non_trainable_variables]
+
+    @tf.function
+    def gradients(images: Any, labels: Any) -> Any:
+        with tf.GradientTape() as tape:
+            value = loss(labels, model(images, training=True))
+        return tape.gradient(value, kernels)
+
+    found = gradients(tf.convert_to_tensor(images), tf.convert_to_tensor(labels))
+    for variable, value in zip(model.non_trainable_variables, state, strict=True):
+        variable.assign(value)  # moving statistics and draws
+    rows = []
+    for layer, kernel, gradient in zip(layers, kernels, found, strict=True):
+        # A branch that stochastic depth skipped has none.
+        norm = 0.0 if gradient is None else float(tf.norm(gradient))
+        rows.append(GradientNorm(layer.name, norm, norm / float(tf.norm(kernel))))
+    return rows
+
+
+def shortcut_shares(model: keras.Model, data: Any) -> list[UnitShare]:
+    """The share of the signal that each unit's shortcut carries, in inference mode.
+
+    Raises:
+        ResponseError: a plain network.
+    """
+    merges = _merges(model)
+    inputs = [tensor for merge in merges for tensor in merge.input]
+
+    def added(tensors: list[Any]) -> list[Any]:
+        pairs = zip(tensors[::2], tensors[1::2], strict=True)
+        return [
+            part
+            for merge, (shortcut, residual) in zip(merges, pairs, strict=True)
+            for part in _parts(merge, shortcut, residual)
+        ]
+
+    energies = [row[1] for row in _moments(model, inputs, added, data)]
+    return [
+        UnitShare(merge.name, energies[2 * i] / (energies[2 * i] + energies[2 * i + 1]))
+        for i, merge in enumerate(merges)
+    ]
+
+
+def _merges(model: keras.Model) -> list[Any]:
+    kinds = (keras.layers.Add, MergeAdd, MergeGate, MergeDropout)
+    merges = [layer for layer in model.layers if isinstance(layer, kinds)]
+    if not merges:
+        raise ResponseError(f"model: {model.name} has no shortcuts")
+    return merges
+
+
+def _parts(merge: Any, shortcut: Any, residual: Any) -> tuple[Any, Any]:
+    """What a merge adds up, in inference."""
+    if isinstance(merge, MergeGate):
+        gate = merge.gate(shortcut)
+        return (1 - gate) * shortcut, gate * residual if merge.exclusive else residual
+    if isinstance(merge, MergeAdd):
+        factor = merge.residual_scale
+        if merge.mode == "batch":
+            factor *= merge.survival
+        return merge.shortcut_scale * shortcut, factor * residual
+    if isinstance(merge, MergeDropout) and not merge.inverted:
+        return (1 - merge.rate) * shortcut, residual
+    return shortcut, residual
+
+
+def gate_openness(model: keras.Model, data: Any) -> list[GateOpenness]:
+    """How open each gate of a highway network is (Srivastava 2015, Figure 2).
+
+    Raises:
+        ResponseError: no gates.
+    """
+    gates = [layer for layer in model.layers if isinstance(layer, MergeGate)]
+    if not gates:
+        raise ResponseError(f"model: {model.name} has no gates")
+
+    def opened(shortcuts: list[Any]) -> list[Any]:
+        return [g.gate(s) for g, s in zip(gates, shortcuts, strict=True)]
+
+    moments = _moments(model, [gate.input[0] for gate in gates], opened, data)
+    return [
+        GateOpenness(gate.name, row[0], _std(row), float(np.mean(gate.bias)))
+        for gate, row in zip(gates, moments, strict=True)
+    ]
+
+
+def lesions(model: keras.Model, data: Any) -> list[Lesion]:
+    """The lesion study: the error with one residual branch removed at a time.
+
+    Where a unit is removed, its shortcut passes alone (a highway unit's T = 0).
+
+    Args:
+        model: a classifier with shortcuts.
+        data: batches of (images, labels).
+
+    Returns:
+        The whole network first, then without each unit in network order.
+
+    Raises:
+        ResponseError: a plain network, or no labels.
+    """
+    names = {merge.name for merge in _merges(model)}
+    switches: dict[str, Any] = {}
+
+    def call(layer: Any, *inputs: Any, **options: Any) -> Any:
+        merged = layer(*inputs, **options)
+        if layer.name not in names:
+            return merged
+        switches[layer.name] = _Switch(name=f"{layer.name}_switch")
+        return switches[layer.name]([inputs[0][0], merged])
+
+    # Not the class of a network that computes activations again.
+    plain = keras.Model(model.input, model.output)
+    clone = keras.models.clone_model(plain, call_function=call)
+    for layer in model.layers:
+        clone.get_layer(layer.name).set_weights(layer.get_weights())
+    batches = []
+    for batch in data:
+        if not (isinstance(batch, tuple) and len(batch) == 2):
+            raise ResponseError("data: not batches of (images, labels)")
+        batches.append(batch)
+    predict = tf.function(lambda images: tf.argmax(clone(images, training=False), -1))
+
+    def error() -> float:
+        wrong = images = 0
+        for pixels, labels in batches:
+            wrong += int(np.sum(predict(pixels).numpy() != np.asarray(labels)))
+            images += len(labels)
+        return wrong / images
+
+    rows = [Lesion(None, error())]
+    for name in switches:
+        switches[name].on.assign(False)
+        rows.append(Lesion(name, error()))
+        switches[name].on.assign(True)
+    return rows
+
+
+class _Switch(keras.layers.Layer):
+    """[shortcut, merged] -> merged, or the shortcut where it is switched off."""
+
+    def build(self, _: Any) -> None:
+        self.on = self.add_weight(
+            shape=(), dtype="bool", initializer="ones", trainable=False, name="on"
+        )
+
+    def call(self, inputs: Any) -> Any:
+        return tf.where(self.on, inputs[1], inputs[0])
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape[1]
+
+
+def _moments(
+    model: keras.Model,
+    tensors: list[Any],
+    then: Callable[[list[Any]], list[Any]],
+    data: Any,
+) -> list[tuple[float, float]]:
+    """Mean and mean square of what `then` makes of a model's inner tensors."""
+    tapped = keras.Model(model.input, tensors)
+
+    @tf.function
+    def sums(images: Any) -> Any:
+        found = tapped(images, training=False)
+        found = then(found if isinstance(found, list) else [found])
+        return [
+            (tf.reduce_sum(x), tf.reduce_sum(x * x), tf.size(x, tf.int64))
+            for x in (tf.cast(tensor, tf.float64) for tensor in found)
+        ]
+
+    totals: Any = 0
+    for images in _images(data):
+        totals = totals + np.array(
+            [[float(part) for part in row] for row in sums(images)]
+        )
+    if not isinstance(totals, np.ndarray):
+        raise ResponseError("data: there are no images in it")
+    return [(row[0] / row[2], row[1] / row[2]) for row in totals]
+
+
+def _std(moments: tuple[float, float]) -> float:
+    mean, square = moments
+    return sqrt(max(square - mean * mean, 0.0))
+
+
+def _images(data: Any) -> Iterable[Any]:
+    """Batches of images from an array or from batches."""
+    if isinstance(data, np.ndarray):
+        for start in range(0, len(data), BATCH):
+            yield tf.convert_to_tensor(data[start : start + BATCH])
+        return
+    for batch in data:
+        yield batch[0] if isinstance(batch, tuple) else batch

@@ -1,0 +1,327 @@
+"""See why: profile, compare."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from keras_resnet import runtime
+from keras_resnet.cli.group import main
+from keras_resnet.cli.output import (
+    macs_text,
+    print_table,
+    save_text,
+    shape_text,
+    table_of,
+    warnings_as_lines,
+)
+from keras_resnet.errors import UserError
+
+MIB = 2**20
+
+
+@main.command()
+@click.argument("network")
+@click.option("--image-size", type=click.IntRange(1), help="Where the model's is open.")
+@click.option("--measure", "measured", is_flag=True, help="Time it here, too.")
+@click.option(
+    "--batch",
+    "batches",
+    multiple=True,
+    type=click.IntRange(1),
+    default=(1,),
+    show_default=True,
+    help="Batch size; may be given more than once.",
+)
+@click.option("--repeats", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--csv", "csv_file", type=click.Path(path_type=Path), help="Write the layers."
+)
+def profile(
+    network: str,
+    image_size: int | None,
+    measured: bool,
+    batches: tuple[int, ...],
+    repeats: int,
+    as_json: bool,
+    csv_file: Path | None,
+) -> None:
+    """Show what a network costs, layer by layer.
+
+    NETWORK is a preset, a network of the comparison (alexnet, googlenet, vgg16,
+    inception_v4 ...), a run folder, or a .keras file. Multiply-adds (MACs) are of
+    convolutions and dense layers, for one image.
+
+    Example: keras-resnet profile resnet50 --measure --batch 1 --batch 8
+    """
+    runtime.prepare()
+    from keras_resnet import analysis
+    from keras_resnet.analysis.models import load_model
+
+    model = load_model(network)
+    shape = (image_size, image_size, model.input_shape[-1]) if image_size else None
+    costs = analysis.profile(model, input_shape=shape)
+    rows = analysis.measure(model, batches=batches, repeats=repeats) if measured else []
+    if csv_file:
+        save_text(csv_file, costs.to_csv())
+    if as_json:
+        memory = {
+            str(batch): {
+                "inference": costs.peak_inference(batch),
+                "training": costs.peak_training(batch),
+            }
+            for batch in batches
+        }
+        fields = {
+            **costs.to_dict(),
+            "peak_bytes": memory,
+            "measured": [row._asdict() for row in rows],
+        }
+        click.echo(json.dumps(fields, indent=2))
+        return
+    _print_costs(costs)
+    for batch in batches:
+        click.echo(
+            f"memory of a batch of {batch}: inference "
+            f"{costs.peak_inference(batch) / MIB:,.1f} MiB, training "
+            f"{costs.peak_training(batch) / MIB:,.1f} MiB (float32, without work space)"
+        )
+    if rows:
+        table = table_of(
+            "batch>", "fastest ms>", "median ms>", "images/s>", "peak MiB>",
+            title=f"measured here, {repeats} calls",
+        )  # fmt: skip
+        for row in rows:
+            table.add_row(
+                str(row.batch),
+                f"{1000 * row.seconds_min:.2f}",
+                f"{1000 * row.seconds_median:.2f}",
+                f"{row.images_per_second:.4g}",
+                f"{row.peak_bytes / MIB:,.0f}",
+            )
+        print_table(table)
+
+
+def _print_costs(costs: Any) -> None:
+    from rich.markup import escape
+
+    table = table_of(
+        "layer", "kind", "out", "trainable>", "MACs>", "activations>", "MACs/byte>",
+        title=escape(costs.name),
+    )  # fmt: skip
+    for layer in costs.layers:
+        table.add_row(
+            escape(layer.name),
+            layer.kind,
+            shape_text(list(layer.shape)),
+            f"{layer.params:,}",
+            macs_text(layer.macs) if layer.macs else "0",
+            f"{layer.activations:,}",
+            f"{layer.intensity:.1f}",
+        )
+    print_table(table)
+    click.echo(
+        f"{costs.params:,} trainable parameters, {costs.total_params:,} in all; "
+        f"{macs_text(costs.macs)} MACs an image (multiply-adds of convolutions and "
+        f"dense layers), {costs.activations:,} activations, "
+        f"{costs.intensity:.1f} MACs a byte"
+    )
+    if costs.uncounted:
+        click.echo(f"not counted: the MACs of {', '.join(costs.uncounted)}")
+
+
+@main.command()
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("comparison"),
+    show_default=True,
+    help="Folder of the figures, their numbers and what was measured.",
+)
+@click.option("--runs", metavar="EXPERIMENT", help="Add own runs, from MLflow.")
+@click.option("--measure", "measured", is_flag=True, help="Time the networks here.")
+@click.option(
+    "--network",
+    "networks",
+    multiple=True,
+    help="Measure these only; may be given more than once.",
+)
+@click.option(
+    "--batch",
+    "batches",
+    multiple=True,
+    type=click.IntRange(1),
+    default=(1, 2, 4, 8),
+    show_default=True,
+)
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
+@click.option(
+    "--budget",
+    help="Name the most accurate networks within 4.1GMAC, 25Mparams, 500MiB or 30ms; "
+    "draw nothing.",
+)
+@click.option(
+    "--test-set", default="ImageNet validation", show_default=True, help="Of a budget."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def compare(
+    out: Path,
+    runs: str | None,
+    measured: bool,
+    networks: tuple[str, ...],
+    batches: tuple[int, ...],
+    repeats: int,
+    budget: str | None,
+    test_set: str,
+    as_json: bool,
+) -> None:
+    """Draw networks side by side: accuracy, operations, size, time, memory.
+
+    The comparison of the lecture (AlexNet to Inception-ResNet-v2), one crop of ImageNet
+    validation, and the winners of ILSVRC. What --measure times stays in the folder and
+    isn't timed again. Each figure is a PNG, an SVG and a CSV.
+
+    Example: keras-resnet compare --runs keras_resnet --measure --batch 1
+    """
+    from keras_resnet.analysis import comparing
+
+    limit = None
+    if budget:
+        from keras_resnet.analysis.published import parse_budget
+
+        limit = parse_budget(budget)
+    own = comparing.own_runs(runs) if runs else []
+    if measured:
+        _measure(out, networks, batches, repeats)
+    timings = comparing.read_timings(out)
+    if limit:
+        _print_best(limit, test_set, own, timings, as_json)
+        return
+    from keras_resnet.analysis import charts
+
+    machine = f"{runtime.usable_cores()} cores of {runtime.processor()[0]}"
+    entries = comparing.lecture_entries() + own
+    paths = charts.draw(comparing.Comparison(entries, timings, machine), out)
+    if as_json:
+        click.echo(json.dumps([str(path) for path in paths], indent=2))
+        return
+    table = table_of("network", "top-1 %>", "trainable>", "MACs>", "test set", "source")
+    for entry in sorted(entries, key=lambda entry: -entry.accuracy):
+        table.add_row(
+            entry.title,
+            f"{entry.accuracy:.2f}",
+            f"{entry.params:,}",
+            macs_text(entry.macs),
+            f"{entry.test_set}, {entry.crop}",
+            entry.source,
+        )
+    print_table(table)
+    click.echo(f"{len(paths) // 3} figures in {out}")
+    if not timings:
+        click.echo("time and memory weren't measured yet: --measure")
+
+
+def _measure(
+    out: Path, networks: tuple[str, ...], batches: tuple[int, ...], repeats: int
+) -> None:
+    """Measures what isn't in the folder yet; each network is kept once it is done."""
+    from keras_resnet.analysis import comparing
+    from keras_resnet.analysis.measuring import measure
+
+    names = [entry.network for entry in comparing.lecture_entries()]
+    for name in networks:
+        if name not in names:
+            raise UserError(f"network: {name!r} is not one of {', '.join(names)}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"out: can't write to {out}: {error.strerror}") from None
+    timings = comparing.read_timings(out)
+    known = {(timing.network, timing.batch) for timing in timings}
+    for name in networks or names:
+        missing = [batch for batch in batches if (name, batch) not in known]
+        if missing:
+            click.echo(f"measuring {name}", err=True)
+            rows = measure(name, batches=missing, repeats=repeats)
+            timings += [comparing.Timing(name, *row) for row in rows]
+            comparing.write_timings(out, timings)
+
+
+def _print_best(
+    budget: Any, test_set: str, own: list[Any], timings: list[Any], as_json: bool
+) -> None:
+    """The best published network within a budget, and the best of the own runs."""
+    from keras_resnet.analysis import comparing
+    from keras_resnet.analysis.published import IMAGENET, ONE_CROP, published
+
+    protocol = ONE_CROP if test_set == IMAGENET else None
+    rows = comparing.entries_of(published(test_set, protocol))
+    best = {"published": comparing.best_under(budget, rows, timings)}
+    for name in sorted({entry.test_set for entry in own}):
+        mine = [entry for entry in own if entry.test_set == name]
+        best[f"own, on {name}"] = comparing.best_under(budget, mine, timings)
+    if as_json:
+        fields = {kind: entry and entry._asdict() for kind, entry in best.items()}
+        click.echo(json.dumps(fields, indent=2))
+        return
+    for kind, entry in best.items():
+        if entry is None:
+            click.echo(f"{kind}: none is within the budget")
+            continue
+        click.echo(
+            f"{kind}: {entry.title} ({entry.network}), {entry.accuracy:.2f} % top-1 of "
+            f"{entry.test_set}, {entry.crop}; {entry.params:,} parameters, "
+            f"{macs_text(entry.macs)} MACs. {entry.source}"
+        )
+
+
+@main.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder; RUN/explained.")
+@click.option(
+    "--image", type=click.Path(path_type=Path), help="Draw what it sees in it."
+)
+@click.option(
+    "--batches", default=8, type=click.IntRange(1), show_default=True,
+    help="Of test images.",
+)  # fmt: skip
+def explain(run: Path, out: Path | None, image: Path | None, batches: int) -> None:
+    """Draw what goes on in a run's network: responses, gradients, shortcuts, lesions.
+
+    The standard deviation of each layer's response (Figure 7 of He 2015), gradients by
+    depth, the share of the signal on each shortcut, the error without each unit, the
+    gates' openness; with --image, feature maps and the class activation (Grad-CAM).
+
+    Example: keras-resnet explain runs/demo --image runs/demo/samples/0-is-3.png
+    """
+    from keras_resnet import runfolder
+
+    runfolder.check_trained(run)
+    runtime.prepare()
+    from keras_resnet import data
+    from keras_resnet.analysis import activation, explaining
+    from keras_resnet.data.files import CENTRAL, read_image
+
+    model, described = runfolder.load_best(run)
+    out = out or run / "explained"
+    pixels = None
+    if image:
+        pixels = read_image(image, tuple(described["image_shape"]), CENTRAL)
+    if described["arguments"] is None:
+        raise UserError(f"run: {run} was trained on data that is not by name")
+    with warnings_as_lines():
+        splits = data.load(**described["arguments"])
+    test = list(splits.test.take(batches).as_numpy_iterator())
+    try:
+        paths = explaining.explain(model, test, out)
+        if pixels is not None:
+            activation.draw_activation(model, pixels, out / "activation.png")
+            paths.append(out / "activation.png")
+    except OSError as error:
+        raise UserError(f"out: can't write to {out}: {error.strerror}") from None
+    for path in paths:
+        click.echo(path)

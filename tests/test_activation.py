@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from keras_resnet import analysis, build, cifar_resnet
+from keras_resnet.analysis.activation import ActivationError, draw_activation
+
+
+def corner_model() -> keras.Model:
+    """Class 1 is as likely as the image is bright; class 0 as it is dark."""
+    image = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(1, 1, use_bias=False, name="conv1")(image)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(image, keras.layers.Dense(2, name="last")(x))
+    model.get_layer("conv1").kernel.assign(np.ones((1, 1, 1, 1)))
+    model.get_layer("last").kernel.assign([[-1.0, 1.0]])
+    return model
+
+
+def test_class_activation_is_where_the_class_is():
+    image = np.zeros((8, 8, 1), "float32")
+    image[1, 2] = 4
+    heat = analysis.class_activation(corner_model(), image, layer="conv1")
+    assert heat.shape == (8, 8)
+    assert (np.argmax(heat), heat.max()) == (1 * 8 + 2, 1)
+    assert heat.sum() == 1
+    against = analysis.class_activation(corner_model(), image, label=0, layer="conv1")
+    assert against.sum() == 0
+    maps = analysis.feature_maps(corner_model(), image, "conv1")
+    np.testing.assert_array_equal(maps, image)
+
+
+def test_picture_of_a_network(tmp_path):
+    spec = cifar_resnet(8, input_shape=(8, 8, 1), stem_width=4, widths=(4, 8, 8))
+    model = build(spec, classifier_activation="softmax", classes=3)
+    image = np.random.default_rng(0).integers(0, 256, (8, 8, 1)).astype("uint8")
+    heat = analysis.class_activation(model, image)
+    assert heat.shape == (8, 8)
+    assert 0 <= heat.min() <= heat.max() <= 1
+    draw_activation(model, image, tmp_path / "seen.png")
+    assert (tmp_path / "seen.png").stat().st_size > 1000
+
+
+def test_mistakes():
+    model, image = corner_model(), np.zeros((8, 8, 1), "float32")
+    with pytest.raises(ActivationError, match="label: 2 is not from 0 to 1"):
+        analysis.class_activation(model, image, label=2)
+    with pytest.raises(ActivationError, match="'last' is no layer with feature maps"):
+        analysis.class_activation(model, image, layer="last")
+    with pytest.raises(ActivationError, match=r"image: \[8, 8\] is not \[8, 8, 1\]"):
+        analysis.class_activation(model, image[:, :, 0])
