@@ -109,6 +109,12 @@ CASES = [
         )
         for depth in (50, 101)
     ),
+    Case(
+        "timm resnetv2_50d",
+        get_spec("keras_resnet50_v2", stem="deep", project_pool=True, **_TIMM_V2),
+        partial(timm.create_model, "resnetv2_50d"),
+        "timm's ResNetV2",
+    ),
     *(
         Case(
             f"torch CIFAR ResNet-{6 * units + 2}, option A",
@@ -184,6 +190,8 @@ def _randomize_keras(model: Any, random: np.random.Generator) -> None:
                     random.uniform(0.5, 2.0, size),
                 ]
             )
+        elif len(layer.weights) == 2:
+            layer.bias.assign(random.normal(0, 0.2, layer.bias.shape))
 
 
 @click.command()

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from peers import RECORDED, SIDE, draw, images
 from safetensors.numpy import load_file, save_file
 
-from keras_resnet import build, get_spec, weights
+from keras_resnet import build, cifar_resnet, get_spec, surgery, weights
 from keras_resnet.cli import main
 from keras_resnet.weights import WeightsError
 
@@ -131,6 +131,68 @@ def test_files_without_names_go_by_keras_order(tiny_spec, tmp_path):
     assert equal(old, new)
 
 
+def test_keras_old_name_of_the_classifier(tiny_spec, tmp_path):
+    """keras.applications called it "probs" when its files were written."""
+    import h5py
+
+    old, new = randomize(build(tiny_spec)), build(tiny_spec)
+    layers = {layer.name: layer for layer in old.layers}
+    layers["probs"] = layers.pop("predictions")
+    path = tmp_path / "published.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [name.encode() for name in layers]
+        for name, layer in layers.items():
+            group = file.create_group(name)
+            keys = [f"{name}/{weight.name}:0" for weight in layer.weights]
+            group.attrs["weight_names"] = [key.encode() for key in keys]
+            for key, value in zip(keys, layer.get_weights(), strict=True):
+                group[key] = value
+    weights.load(new, path)
+    assert equal(old, new)
+
+
+def test_gates_in_stock_layers_load(tiny_spec, tmp_path):
+    """A stock gate is a model in the model."""
+    old = randomize(build(tiny_spec, merge="exclusive_gate", shortcut="project"))
+    stock = surgery.to_stock(old)
+    stock.save(tmp_path / "stock.keras")
+    for new in (
+        build(tiny_spec, merge="exclusive_gate", shortcut="project"),
+        surgery.to_stock(build(tiny_spec, merge="exclusive_gate", shortcut="project")),
+    ):
+        weights.load(new, tmp_path / "stock.keras")
+        for layer in new.layers:
+            for a, b in zip(
+                layer.get_weights(),
+                old.get_layer(layer.name).get_weights(),
+                strict=True,
+            ):
+                np.testing.assert_array_equal(a, b)
+
+
+def test_a_whole_models_strides_and_epsilon_are_compared(tmp_path):
+    """Shapes agree; outputs would not."""
+    spec = cifar_resnet(
+        11, "bottleneck", stem_width=4, depths=(1, 1, 1, 2), widths=(8, 8, 16, 32)
+    )
+    path = tmp_path / "own.keras"
+    old = randomize(build(spec))
+    old.save(path)
+    for changes, problem in (
+        ({"stride_on": "3x3"}, r"conv3_block1_1_conv strides \(2, 2\) for \(1, 1\)"),
+        ({"bn_epsilon": 1e-3}, "conv1_bn epsilon 1e-05 for 0.001"),
+    ):
+        new = build(spec, **changes)
+        before = new.get_weights()
+        with pytest.raises(WeightsError, match=f"of another setting: .*{problem}"):
+            weights.load(new, path)
+        for a, b in zip(before, new.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+    dilated = build(spec, output_stride=4)
+    weights.load(dilated, path)
+    assert equal(old, dilated)
+
+
 def test_all_that_is_wrong_is_said_at_once_and_nothing_is_loaded(tiny_spec, tmp_path):
     path = tmp_path / "own.weights.h5"
     randomize(build(tiny_spec, depths=(2, 1, 1), widths=(4, 8, 16))).save_weights(path)
@@ -164,6 +226,8 @@ def test_what_files_do_not_tell_is_refused(tmp_path, cifar20):
         "'resnext50_32x4d'",
     ):
         weights.load(wrong, path)
+    with pytest.raises(WeightsError, match="stride_at 'first'"):
+        weights.load(build("cifar_resnet20", stride_at="last"), cifar20)
     with pytest.raises(WeightsError, match="build 'cifar_resnet20'"):
         weights.load(build("cifar_resnet20", bn_epsilon=1e-3), cifar20)
 

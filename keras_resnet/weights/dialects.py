@@ -47,13 +47,28 @@ _PARTS = {
     **{f"{i}_conv": f"conv{i}" for i in (1, 2, 3)},
     **{f"{i}_bn": f"bn{i}" for i in (1, 2, 3)},
 }
-_POST = {"order": "post", "bn_epsilon": 1e-5, "merge": "add", "conv_bias": "none"}
+_POST = {
+    "order": "post",
+    "bn_epsilon": 1e-5,
+    "merge": "add",
+    "conv_bias": "none",
+    "stride_at": "first",
+}
 
 DIALECTS: tuple[Dialect, ...] = (
     Dialect(
         title="timm's ResNetV2",
-        sign="stem.conv.weight",
-        names={"conv1_conv": "stem.conv", "post_bn": "norm", HEAD: "head.fc"},
+        sign="stages.0.blocks.0.norm1.weight",
+        names={
+            "conv1_conv": "stem.conv",
+            "conv1_1_conv": "stem.conv1",
+            "conv1_1_bn": "stem.norm1",
+            "conv1_2_conv": "stem.conv2",
+            "conv1_2_bn": "stem.norm2",
+            "conv1_3_conv": "stem.conv3",
+            "post_bn": "norm",
+            HEAD: "head.fc",
+        },
         unit="stages.{stage}.blocks.{unit}.",
         first=1,
         parts={

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -27,10 +28,16 @@ class Layers(NamedTuple):
     Attributes:
         arrays: by the layer's name or, if `named` is False, by Keras' path of it.
         named: older files of Keras 3 tell no names.
+        configs: of each layer by its name, of a file that holds the whole model.
     """
 
     arrays: dict[str, list[np.ndarray]]
     named: bool
+    configs: Mapping[str, Mapping[str, Any]] = {}
+
+
+# The classifier of keras.applications' networks when its files were written.
+_RENAMED = {"probs": "predictions"}
 
 
 def read_keras(path: Path) -> Layers:
@@ -46,37 +53,61 @@ def read_keras(path: Path) -> Layers:
         if path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive:
                 content = io.BytesIO(archive.read("model.weights.h5"))
+                configs = _configs(archive.read("config.json"))
             with h5py.File(content) as file:
-                return _of_keras_3(file)
+                return _of_keras_3(file)._replace(configs=configs)
         with h5py.File(path) as file:
             legacy = file.get("model_weights", file)  # a whole model's, or weights'
             if "layer_names" in legacy.attrs:
-                return Layers(_of_legacy(legacy), named=True)
+                configs = _configs(file.attrs.get("model_config", "{}"))
+                return Layers(_of_legacy(legacy), True, configs)
             return _of_keras_3(file)
-    except (OSError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
+    except (
+        AttributeError,
+        KeyError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+    ) as error:
         raise WeightsError(
             f"weights: {path} is not a whole file of Keras weights: {_reason(error)}"
         ) from None
 
 
+def _configs(model: str | bytes) -> dict[str, dict[str, Any]]:
+    layers = json.loads(model).get("config", {}).get("layers", [])
+    return {layer["config"]["name"]: layer["config"] for layer in layers}
+
+
 def _of_keras_3(file: Any) -> Layers:
-    """Groups `layers/<kind>/vars/<i>`, of nested layers too; not the optimizer's."""
+    """Groups `layers/<kind>/vars/<i>`, of nested layers too; not the optimizer's.
+
+    A nested model of one layer with weights, as `surgery.to_stock` makes of a gate,
+    has them under its own name.
+    """
     arrays: dict[str, list[np.ndarray]] = {}
     names: dict[str, str] = {}
 
     def visit(path: str, group: Any) -> None:
         if not isinstance(group, type(file["/"])):
             return
-        if path.startswith("layers/") and path.endswith("/vars") and len(group):
+        if path.startswith("layers/") and path.endswith("/vars"):
             key = path.removeprefix("layers/").removesuffix("/vars")
-            arrays[key] = [group[str(i)][()] for i in range(len(group))]
+            if len(group):
+                arrays[key] = [group[str(i)][()] for i in range(len(group))]
             if "name" in group.attrs:
                 names[key] = str(group.attrs["name"])
 
     file.visititems(visit)
+    for key in list(arrays):
+        outer, nested, _ = key.partition("/layers/")
+        if nested and outer not in arrays:
+            arrays[outer] = arrays.pop(key)
     if not arrays:
         raise ValueError("it has no layers with weights")
-    if len(names) < len(arrays):
+    if not arrays.keys() <= names.keys():
         return Layers(arrays, named=False)
     return Layers({names[key]: value for key, value in arrays.items()}, named=True)
 
@@ -87,7 +118,7 @@ def _of_legacy(file: Any) -> dict[str, list[np.ndarray]]:
         group = file[name]
         found = [group[_text(weight)][()] for weight in group.attrs["weight_names"]]
         if found:
-            arrays[name] = found
+            arrays[_RENAMED.get(name, name)] = found
     return arrays
 
 

@@ -52,14 +52,16 @@ def load(
 
     Raises:
         WeightsError: the file is missing, damaged or of another network. It lists
-            what is missing, too much or of another shape, and names the preset that
-            would fit, and leaves the model as it was.
+            what is missing, too much, of another shape or (where the file tells) of
+            other strides or epsilon, and names the preset that would fit, and leaves
+            the model as it was.
     """
     path = Path(source)
     if runfolder.is_run(path):
         runfolder.check_trained(path)
         path = path / runfolder.BEST
     own = {layer.name: layer for layer in model.layers if layer.weights}
+    configs: Mapping[str, Mapping[str, Any]] = {}
     if path.suffix in TORCH:
         spec = spec or getattr(model, "spec", None)
         if not isinstance(spec, ResNetSpec):
@@ -70,7 +72,8 @@ def load(
         arrays, left = dialects.from_torch(tensors, spec, path)
     elif path.suffix in KERAS:
         tensors, left = {}, []
-        arrays = _by_name(read_keras(path), model)
+        found = read_keras(path)
+        arrays, configs = _by_name(found, model), found.configs
     else:
         raise WeightsError(
             f"weights: {path} is neither a run folder nor a "
@@ -82,8 +85,10 @@ def load(
     if adapt_channels:
         _adapt_channels(arrays, own)
     problems = [*_differences(own, arrays), *_some("too much", left)]
+    # Shapes say nothing of which preset has a file's strides.
+    fitting = _fitting(arrays, tensors, path) if problems else ""
+    problems += _some("of another setting", list(_settings(own, configs)))
     if problems:
-        fitting = _fitting(arrays, tensors, path)
         raise WeightsError(
             f"weights: {path} doesn't fit {model.name}: {'; '.join(problems)}"
             + (f"; it fits {fitting}" if fitting else "")
@@ -188,6 +193,27 @@ def _differences(own: Mapping[str, Any], arrays: Arrays) -> Iterator[str]:
     yield from _some("missing", missing)
     yield from _some("too much", surplus)
     yield from _some("of another shape", misshapen)
+
+
+def _settings(
+    own: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """Layers of the file's shapes that would compute something else.
+
+    Strides aren't compared with a network that dilates instead (`output_stride`).
+    """
+    ours = {name: layer.get_config() for name, layer in own.items()}
+    dilated = any(
+        config.get("dilation_rate", 1) not in (1, (1, 1), [1, 1])
+        for config in (*ours.values(), *configs.values())
+    )
+    for name in filter(configs.__contains__, ours):
+        for key in ("epsilon",) if dilated else ("epsilon", "strides"):
+            wanted, held = ours[name].get(key), configs[name].get(key)
+            if isinstance(wanted, tuple) and isinstance(held, list):
+                held = tuple(held)
+            if wanted is not None and held is not None and held != wanted:
+                yield f"{name} {key} {held} for {wanted}"
 
 
 def _some(what: str, names: list[str]) -> list[str]:
