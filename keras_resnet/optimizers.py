@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -32,6 +33,8 @@ class SGD(keras.optimizers.SGD):
             of one axis, take part in `l2`. (`exclude_from_weight_decay` is Keras' own
             way, for the decoupled one.)
         rate_in_velocity: the form of the momentum.
+        rate_factors: factors of the learning rate, such as {"conv1_": 0.1} of the
+            variables of layers whose names begin so; 1 for all others.
         **kwargs: as `keras.optimizers.SGD`.
     """
 
@@ -42,15 +45,18 @@ class SGD(keras.optimizers.SGD):
         l2: float = 0.0,
         l2_on_vectors: bool = True,
         rate_in_velocity: bool = True,
+        rate_factors: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, **kwargs)
         self.l2 = l2
         self.l2_on_vectors = l2_on_vectors
         self.rate_in_velocity = rate_in_velocity
+        self.rate_factors = dict(rate_factors or {})
 
     def build(self, variables: Any) -> None:
         """Makes the velocities."""
+        self._factors = tuple(map(self._factor_of, variables))
         if tf.executing_eagerly() or tf.distribute.has_strategy():
             super().build(variables)
             return
@@ -74,19 +80,33 @@ class SGD(keras.optimizers.SGD):
             return
         # On one device there is nothing to reduce, and numbers are made once: three of
         # the seven nodes that an update has.
-        numbers = {
-            dtype: self._numbers(learning_rate, dtype)
-            for dtype in {variable.dtype for variable in trainable_variables}
-        }
-        for gradient, variable in zip(grads, trainable_variables, strict=True):
+        kinds = [self._kind(variable) for variable in trainable_variables]
+        numbers = {kind: self._numbers(learning_rate, *kind) for kind in set(kinds)}
+        for gradient, variable, kind in zip(
+            grads, trainable_variables, kinds, strict=True
+        ):
             value = variable.value if isinstance(variable, keras.Variable) else variable
-            self._move(gradient, value, *numbers[variable.dtype])
+            self._move(gradient, value, *numbers[kind])
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Moves one variable and its velocity."""
-        self._move(gradient, variable, *self._numbers(learning_rate, variable.dtype))
+        numbers = self._numbers(learning_rate, *self._kind(variable))
+        self._move(gradient, variable, *numbers)
 
-    def _numbers(self, learning_rate: Any, dtype: Any) -> list[Any]:
+    def _factor_of(self, variable: Any) -> float:
+        layers = getattr(variable, "path", variable.name).split("/")
+        for start, factor in self.rate_factors.items():
+            if any(layer.startswith(start) for layer in layers):
+                return factor
+        return 1.0
+
+    def _kind(self, variable: Any) -> tuple[Any, float]:
+        """What variables that move by the same numbers have in common."""
+        return variable.dtype, self._factors[self._get_variable_index(variable)]
+
+    def _numbers(self, learning_rate: Any, dtype: Any, factor: float) -> list[Any]:
+        if factor != 1:
+            learning_rate = learning_rate * factor
         return [tf.cast(n, dtype) for n in (learning_rate, self.momentum, self.l2)]
 
     def _move(
@@ -118,7 +138,11 @@ class SGD(keras.optimizers.SGD):
     def get_config(self) -> dict[str, Any]:
         """The arguments."""
         names = ("l2", "l2_on_vectors", "rate_in_velocity")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        return {
+            **super().get_config(),
+            **{name: getattr(self, name) for name in names},
+            "rate_factors": dict(self.rate_factors),
+        }
 
 
 @register

@@ -95,7 +95,13 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         RunFolderError: another process trains in it.
     """
-    with (folder / LOCK).open("w") as lock:
+    try:
+        file = (folder / LOCK).open("w")
+    except OSError as error:
+        raise RunFolderError(
+            f"folder: can't write to {folder}: {_reason(error)}"
+        ) from None
+    with file as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -156,16 +162,30 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path of the same suffix, renamed to `path` if the body succeeds."""
+    """A temporary path of the same suffix, renamed to `path` if the body succeeds.
+
+    Raises:
+        RunFolderError: the disk is full, or the folder can't be written to.
+    """
     temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(4)}-{path.name}")
     try:
+        path.parent.mkdir(exist_ok=True)
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        raise RunFolderError(
+            f"folder: can't write {path}: {_reason(error)}; what was written before is "
+            "kept"
+        ) from None
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error).splitlines()[0]
 
 
 def write_lines(path: Path, rows: Iterable[Any]) -> None:

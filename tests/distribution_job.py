@@ -205,12 +205,10 @@ def worker(mode, folder):
         metrics = model.evaluate(dataset(33, strategy, False), verbose=0)
         weight = float(np.abs(model.get_weights()[0]).sum())
         rank = os.environ.get("LOCAL_RANK", "0")
-        refused = line_of(lambda: distribution.check_strategy(strategy, ema=0.9))
         result = {
             "history": history,
             "metrics": metrics,
             "weight": weight,
-            "refused": refused,
         }
         (Path(folder).parent / f"rank-{rank}.json").write_text(json.dumps(result))
         if chief:

@@ -259,7 +259,6 @@ def test_two_workers_train_as_one(tmp_path):
     )
     assert first == second
     assert first["history"].keys() == {"loss", "accuracy", "val_loss", "val_accuracy"}
-    assert first["refused"].startswith("ema: 0.9: averages of the weights are not kept")
     # The same on one device.
     alone = tmp_path / "alone" / "run"
     environment = {**os.environ, "WAIT": "9", "LOCAL_RANK": "9"}

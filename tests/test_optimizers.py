@@ -176,6 +176,7 @@ def test_config_round_trip():
         l2=1e-4,
         l2_on_vectors=False,
         rate_in_velocity=False,
+        rate_factors={"conv1_": 0.5},
     )
     config = keras.optimizers.serialize(optimizer)
     restored = keras.optimizers.deserialize(json.loads(json.dumps(config)))
@@ -200,6 +201,46 @@ def test_warm_up_is_gradual_or_constant_and_then_the_schedule():
     held = WarmUp(step_decay(0.1, [4]), 2, start=0.1, gradual=False)
     np.testing.assert_allclose(rates(held, 5), [0.01, 0.01, 0.1, 0.1, 0.01])
     np.testing.assert_allclose(rates(WarmUp(0.1, 0), 2), [0.1, 0.1])
+
+
+def test_rate_factors_in_closed_form():
+    """Of the variables of a layer, in a nested model too; decay is scaled with them."""
+    stem, inner, head = (keras.Variable([2.0]) for _ in range(3))
+    for variable, path in ((stem, "conv1_conv"), (inner, "net/conv10_bn"), (head, "a")):
+        variable._path = f"{path}/kernel"
+    optimizer = SGD(
+        0.1, momentum=0.9, l2=0.5, rate_factors={"conv1_": 0.5, "conv10_": 0.25}
+    )
+    for _ in range(2):
+        optimizer.apply([tf.constant([1.0])] * 3, [stem, inner, head])
+    for variable, factor in ((stem, 0.5), (inner, 0.25), (head, 1.0)):
+        weight, velocity = 2.0, 0.0
+        for _ in range(2):
+            velocity = 0.9 * velocity - 0.1 * factor * (1 + 0.5 * weight)
+            weight += velocity
+        np.testing.assert_allclose(variable, [weight], rtol=1e-6)
+
+
+def multiplications(spec, factors):
+    """In the graph of an update."""
+    model = build(spec)
+    variables = model.trainable_variables
+    optimizer = SGD(0.1, momentum=0.9, rate_factors=factors)
+    optimizer.build(variables)
+
+    @tf.function
+    def update():
+        optimizer.apply([tf.zeros(v.shape) for v in variables], variables)
+
+    graph = update.get_concrete_function().graph
+    return sum(op.type == "Mul" for op in graph.get_operations())
+
+
+def test_factors_of_one_cost_nothing(tiny_spec):
+    """And others one multiplication each, however many variables they are for."""
+    assert multiplications(tiny_spec, {}) == 0
+    assert multiplications(tiny_spec, {"conv1_": 1.0}) == 0
+    assert multiplications(tiny_spec, {"conv1_": 0.5, "conv2_": 0.25}) == 2
 
 
 def test_variables_of_tensorflow_move_too():

@@ -67,6 +67,8 @@ def recipes(draw):
         l2=draw(shares) if optimizer == "sgd" else 0.0,
         weight_decay=draw(shares),
         nesterov=draw(st.booleans()),
+        freeze=draw(st.sampled_from([None, "all", "conv2"])),
+        batch_norm=draw(st.sampled_from(["follow", "frozen", "train"])),
         ema=draw(shares),
         loss=draw(st.sampled_from(["cross_entropy", "binary"])),
         augment=Augment(
@@ -141,6 +143,17 @@ def test_json_may_name_a_preset():
         ({"label_smoothing": -0.1}, "recipe: label_smoothing: -0.1"),
         ({"clip_norm": None}, "recipe: clip_norm: None is not a number"),
         ({"loss": "mse"}, "recipe: loss: 'mse' is not one of"),
+        ({"freeze": "stem"}, "recipe: freeze: 'stem' is not a stage, such as 'conv4'"),
+        ({"batch_norm": "off"}, "recipe: batch_norm: 'off' is not one of 'follow'"),
+        ({"stage_decay": 0}, "recipe: stage_decay: 0 is not a number above 0"),
+        (
+            {"stage_decay": 0.5, "l2": 0, "optimizer": "adamw"},
+            "recipe: stage_decay: 0.5 with adamw, for which Keras",
+        ),
+        (
+            {"stage_decay": 0.5, "weight_decay": 0.1},
+            "recipe: stage_decay: 0.5 with weight_decay, for which",
+        ),
         ({"steps_per_execution": 0}, "recipe: steps_per_execution: 0"),
         ({"image_size": 0}, "recipe: image_size: 0 is not a number of pixels"),
         ({"test_size": 224}, "recipe: test_size: 224 without image_size"),
@@ -247,7 +260,7 @@ def test_learning_rates_of_the_papers(name, steps, expected):
 
 
 def test_every_paper_has_its_rates_checked():
-    ours = {"digits", "fashion_mnist", "fashion_mnist_full", "folder"}
+    ours = {"digits", "fashion_mnist", "fashion_mnist_full", "folder", "finetune"}
     assert {name for name, _, _ in RATES} == set(RECIPES) - ours
 
 

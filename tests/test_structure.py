@@ -39,7 +39,7 @@ RULES: dict[str, set[str]] = {
     "losses": set(),
     "optimizers": set(),
     "data": {"errors"},
-    "tracking": set(),
+    "tracking": {"errors", "runfolder"},
     "serving": {"errors", "network", "runfolder"},
     "prediction": {"data", "runfolder", "serving"},
     "analysis": {
@@ -148,9 +148,19 @@ def test_readme_names_every_command_and_make_target():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["analysis.md", "devices.md", "networks.md", "performance.md", "recipes.md"]
+    "name",
+    [
+        "analysis.md",
+        "devices.md",
+        "finetuning.md",
+        "networks.md",
+        "performance.md",
+        "recipes.md",
+        "tracking.md",
+        "weights.md",
+    ],
 )
-def test_snippets_of_the_documentation_run(name):
+def test_snippets_of_the_documentation_run(name, workplace):
     """One after the other, as a reader would."""
     names: dict[str, object] = {}
     page = (ROOT / "docs" / name).read_text()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 # They add their commands.
-from keras_resnet.cli import analysis, convert, networks, runs  # noqa: F401
+from keras_resnet.cli import analysis, convert, networks, runs, tracking  # noqa: F401
 from keras_resnet.cli.group import main
 
 __all__ = ["main"]

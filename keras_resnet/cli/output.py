@@ -89,18 +89,21 @@ def shape_text(shape: list[int | None]) -> str:
 
 @contextlib.contextmanager
 def warnings_as_lines() -> Iterator[None]:
-    """Shows what is wrong with data without a place in the code."""
+    """Shows what is wrong with data and runs without a place in the code."""
     from keras_resnet.data import DataWarning
+    from keras_resnet.training.checkpoints import CheckpointWarning
 
+    ours = (DataWarning, CheckpointWarning)
     show = warnings.showwarning
 
     def say(message: Any, category: type[Warning], *place: Any) -> None:
-        if issubclass(category, DataWarning):
+        if issubclass(category, ours):
             click.echo(f"warning: {message}", err=True)
         else:
             show(message, category, *place)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("always", DataWarning)
+        for category in ours:
+            warnings.simplefilter("always", category)
         warnings.showwarning = say  # type: ignore[assignment]  # it takes any place
         yield

@@ -71,6 +71,14 @@ def recipes(pattern: str, as_json: bool) -> None:
 @click.option("--model", help="A preset instead of the recipe's network.")
 @click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="Its JSON.")
 @click.option(
+    "--weights",
+    help="Start from them, under a new head: a run folder, a file or a published "
+    "name. The network is theirs where it is known.",
+)
+@click.option(
+    "--freeze", help="Last stage to keep as it is, such as conv4; all: train the head."
+)
+@click.option(
     "--data",
     help="digits, fashion_mnist, tfds:NAME[:CONFIG], folder:PATH or FILE.npz; by "
     "default what the recipe is for.",
@@ -113,11 +121,32 @@ def recipes(pattern: str, as_json: bool) -> None:
     "--sync-batch-norm", is_flag=True, help="Batch statistics over all devices."
 )
 @click.option("--recompute", is_flag=True, help="Less memory for a third more time.")
+@click.option(
+    "--resume/--no-resume",
+    default=True,
+    help="Go on with an unfinished run in --folder (the default), or refuse it.",
+)
+@click.option(
+    "--checkpoint-minutes",
+    type=click.FloatRange(0),
+    default=10.0,
+    show_default=True,
+    help="Between two checkpoints within an epoch.",
+)
 @click.option("--track/--no-track", default=True, help="Log to MLflow.")
+@click.option(
+    "--experiment", default="keras_resnet", show_default=True, help="MLflow's."
+)
+@click.option("--register", help="Make the model a version of NAME, as NAME@ALIAS.")
+@click.option(
+    "--tag", "tags", multiple=True, help="KEY=VALUE for MLflow; may be repeated."
+)
 def train(
     recipe: str,
     model: str | None,
     spec_file: Path | None,
+    weights: str | None,
+    freeze: str | None,
     data: str | None,
     data_dir: Path | None,
     download: bool,
@@ -133,7 +162,12 @@ def train(
     precision: str,
     sync_batch_norm: bool,
     recompute: bool,
+    resume: bool,
+    checkpoint_minutes: float,
     track: bool,
+    experiment: str,
+    register: str | None,
+    tags: tuple[str, ...],
 ) -> None:
     """Train a network, test it, log it to MLflow and export it.
 
@@ -141,6 +175,9 @@ def train(
     minute. An unfinished run named by --folder is continued.
 
     Example: keras-resnet train --recipe folder --data folder:photos
+
+    Example: keras-resnet train --recipe finetune --weights runs/demo --freeze conv3
+    --data folder:photos
     """
     from keras_resnet.training.recipe_table import ROWS, get_recipe
     from keras_resnet.training.recipes import Recipe
@@ -150,6 +187,7 @@ def train(
         if recipe.endswith(".json")
         else get_recipe(recipe)
     )
+    labels = _tags(tags)
     data = data or {row.recipe.name: row.data for row in ROWS}.get(chosen.name)
     if data is None:
         raise UserError(f"data: {recipe} is for no data by itself; name some by --data")
@@ -157,34 +195,43 @@ def train(
     chosen = chosen.over(epochs or chosen.epochs)
     changes = {
         "model": spec,
+        "freeze": freeze,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "image_size": image_size,
     }
     chosen = chosen.replace(**{k: v for k, v in changes.items() if v is not None})
+    network = chosen.model
     chosen = chosen.smoke() if smoke else chosen
     if strategy == "multiworker":
         # TensorFlow would print a page on a lost worker, where we print a line.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     runtime.prepare()
-    from keras_resnet.training import distribution
+    from keras_resnet.training import distribution, follow
 
+    if weights:
+        chosen = chosen.replace(model=network)
+        chosen = chosen if spec else follow(chosen, weights)
     devices = distribution.make_strategy(strategy)
     chief = distribution.is_chief(devices)
     from rich.console import Console
 
     from keras_resnet import runfolder
     from keras_resnet.tracking import MLflowTracker
+    from keras_resnet.tracking.address import ui_command
     from keras_resnet.training import train as run_training
 
     console = Console(highlight=False, markup=False)
-    tracker = MLflowTracker(console=console) if track and chief else None
+    tracker = None
+    if track and chief:
+        tracker = MLflowTracker(experiment, console, register=register, tags=labels)
     folder = folder or runfolder.new_name(chosen.name)
     with warnings_as_lines():
         try:
             result = run_training(
                 chosen,
                 data=data,
+                weights=weights,
                 folder=folder,
                 seed=seed,
                 strategy=devices,
@@ -196,13 +243,15 @@ def train(
                 sync_batch_norm=sync_batch_norm,
                 recompute=recompute,
                 steps=SMOKE_STEPS if smoke else None,
+                resume=resume,
+                checkpoint_minutes=checkpoint_minutes,
                 data_dir=data_dir,
                 download=download,
                 strict=strict,
             )
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             click.echo(f"\nstopped; the same command with --folder {folder} goes on")
-            raise SystemExit(130) from None
+            raise SystemExit(getattr(stop, "code", 130)) from None
     if not chief:
         return
     click.echo(f"\n{_verdict(result.metrics)}; best epoch by validation loss")
@@ -214,7 +263,15 @@ def train(
     click.echo(f"  keras-resnet evaluate {result.folder}")
     click.echo(f"  keras-resnet predict {result.folder} {result.folder}/samples/*.png")
     if tracker and result.run_id:
-        click.echo(f"  mlflow ui --backend-store-uri {tracker.uri}")
+        click.echo(f"  {ui_command(tracker.store)}")
+
+
+def _tags(pairs: tuple[str, ...]) -> dict[str, str]:
+    """What --tag gives."""
+    for pair in pairs:
+        if "=" not in pair.lstrip("="):
+            raise UserError(f"tag: {pair!r} is not KEY=VALUE")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 SMOKE_STEPS = 50  # of an epoch

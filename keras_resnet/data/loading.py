@@ -17,7 +17,12 @@ from keras_resnet.data.images import (
     Options,
     Stream,
 )
-from keras_resnet.data.pipeline import evaluation_batches, steps, training_batches
+from keras_resnet.data.pipeline import (
+    Passes,
+    evaluation_batches,
+    steps,
+    training_batches,
+)
 from keras_resnet.data.settings import Augment
 from keras_resnet.data.sources import read
 from keras_resnet.data.splits import count_duplicates, digests, fingerprint, split
@@ -54,6 +59,7 @@ class Splits(NamedTuple):
         duplicates: images that an earlier split has too: {"test in train": 3}. They
             are kept. Not known of streams.
         unreadable: what is left out, and why.
+        passes: which epoch the next pass over `train` is; see `start`.
     """
 
     train: Any
@@ -69,12 +75,23 @@ class Splits(NamedTuple):
     fingerprint: str
     duplicates: Mapping[str, int]
     unreadable: tuple[str, ...]
+    passes: Passes
 
     @property
     def test_shape(self) -> tuple[int, int, int]:
         """(height, width, channels) of validation and test images."""
         height, width, channels = self.test.element_spec[0].shape[1:]
         return height, width, channels
+
+    def start(self, epoch: int, step: int = 0) -> None:
+        """Makes every pass over `train` from now on this epoch's, from this step on.
+
+        Order and changes follow from seed, epoch and step. Each batch before the step
+        comes as a single image, for nothing but its place is wanted; of a stream, the
+        images before are read, not decoded.
+        Until it is called, passes are counted: the first is epoch 0.
+        """
+        self.passes.tell(epoch, step)
 
     def take(self, batches: int) -> Splits:
         """The first batches of each split."""
@@ -160,9 +177,11 @@ def load(
     }
     if found.version:  # of TFDS: a stream is cut in other places than what fits
         arguments["memory"] = memory
+    passes = Passes()
     return Splits(
         train=training_batches(
             parts["train"],
+            passes,
             shape=shape,
             batch_size=batch_size,
             augment=augment,
@@ -183,6 +202,7 @@ def load(
         fingerprint=fingerprint(found, parts, digested),
         duplicates=duplicates,
         unreadable=unreadable,
+        passes=passes,
     )
 
 

@@ -1,15 +1,16 @@
 """Images -> batches: shuffled, decoded, augmented, mixed and prefetched.
 
 Everything random in an epoch comes from the seed and the epoch's number: the order,
-and with the batch's place what happens to its images.
+and with the batch's place what happens to its images. So an epoch can be entered at
+any of its batches.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 import tensorflow as tf
@@ -21,8 +22,28 @@ from keras_resnet.data.mixing import mix_batch
 from keras_resnet.data.settings import Augment
 
 
+class Passes:
+    """Which epoch a pass over the training images is, and the step that it begins at.
+
+    Counts the passes that it is asked for, until it is told.
+    """
+
+    def __init__(self) -> None:
+        self._counted = itertools.count()
+        self._told: tuple[int, int] | None = None
+
+    def tell(self, epoch: int, step: int = 0) -> None:
+        """From now on a pass is this epoch's, from this step on; both from 0."""
+        self._told = epoch, step
+
+    def next(self) -> tuple[int, int]:
+        """Epoch and first step of a pass that begins now."""
+        return self._told or (next(self._counted), 0)
+
+
 def training_batches(
     images: Images | Stream,
+    passes: Passes,
     *,
     shape: Shape,
     batch_size: int,
@@ -34,8 +55,12 @@ def training_batches(
 ) -> Any:
     """Batches in a new order every epoch, changed at random.
 
+    A pass that begins at a later step has as many batches as any: each of those before
+    it is a single image, which costs next to nothing.
+
     Args:
         images: arrays of `shape`, or encoded ones of any.
+        passes: says which epoch comes.
         shape: height, width, channels of the batches.
         batch_size: images a batch.
         augment: what to do to them.
@@ -45,18 +70,46 @@ def training_batches(
         drop_remainder: whether a last batch that isn't full is left out.
     """
     batches = steps(images.count, batch_size, drop_remainder)
-    seeds = _epochs(seed).flat_map(
-        lambda epoch: tf.data.Dataset.range(batches).map(
+
+    def begin() -> np.ndarray:
+        return np.array([seed, *passes.next()], np.int64)
+
+    def streamed(begun: np.ndarray) -> Iterator[Any]:
+        """Content of a stream: TFDS takes the seed of its order as a number only."""
+        examples = cast(Stream, images).examples
+        _, _, first = begun
+        for _ in range(first):
+            yield from examples(None).batch(1).take(1).as_numpy_iterator()
+        [mixed] = np.random.SeedSequence(begun[:2].tolist()).generate_state(1)
+        rest = examples(int(mixed)).batch(batch_size, drop_remainder=drop_remainder)
+        yield from rest.skip(first).as_numpy_iterator()
+
+    def contents(begun: Any) -> Any:
+        """What the batches are made of, and their seeds."""
+        epoch, first = begun[:2], begun[2]
+        if isinstance(images, Stream):
+            content = tf.data.Dataset.from_generator(
+                streamed,
+                args=(begun,),
+                output_signature=(
+                    tf.TensorSpec([None], tf.string),
+                    tf.TensorSpec([None], tf.int64),
+                ),
+            )
+        else:
+            order = _order(images.count, epoch)
+            one = tf.data.Dataset.from_tensor_slices((order[:1],))
+            rest = tf.data.Dataset.from_tensor_slices((order[first * batch_size :],))
+            content = (
+                one.batch(1)
+                .repeat(first)
+                .concatenate(rest.batch(batch_size, drop_remainder=drop_remainder))
+            )
+        seeds = tf.data.Dataset.range(batches).map(
             lambda step: tf.random.fold_in(epoch, step)
         )
-    )
-    content = images.examples(seed) if isinstance(images, Stream) else None
-    if content is None:
-        content = _epochs(seed).flat_map(
-            lambda epoch: tf.data.Dataset.from_tensor_slices(
-                (_order(images.count, epoch),)
-            )
-        )
+        return tf.data.Dataset.zip(content, seeds)
+
     fetch = _fetcher(images, shape, augment)
     if _encoded(images):  # they are cropped as they are decoded
         augment = dataclasses.replace(augment, scale=None, resize=None)
@@ -69,8 +122,10 @@ def training_batches(
             return mix_batch(pixels, labels, mixing, augment, classes)
         return pixels, labels
 
-    content = content.batch(batch_size, drop_remainder=drop_remainder)
-    dataset = tf.data.Dataset.zip(content, seeds).map(
+    begun = tf.data.Dataset.from_tensors(0).map(
+        lambda _: tf.ensure_shape(tf.numpy_function(begin, [], tf.int64), [3])
+    )
+    dataset = begun.flat_map(tf.autograph.experimental.do_not_convert(contents)).map(
         # No branch depends on a tensor: traced as it stands, which is faster.
         tf.autograph.experimental.do_not_convert(batch),
         num_parallel_calls=tf.data.AUTOTUNE,
@@ -109,18 +164,6 @@ def steps(count: int, batch_size: int, drop_remainder: bool) -> int:
 
 def _encoded(images: Images | Stream) -> bool:
     return isinstance(images, Stream) or images.encoded
-
-
-def _epochs(seed: int) -> Any:
-    """One element, int64 (2,): the seed, and how often it was asked for before."""
-    begun = itertools.count()
-
-    def number() -> np.ndarray:
-        return np.array([seed, next(begun)], np.int64)
-
-    return tf.data.Dataset.from_tensors(0).map(
-        lambda _: tf.ensure_shape(tf.numpy_function(number, [], tf.int64), [2])
-    )
 
 
 def _order(count: int, epoch: Any) -> Any:

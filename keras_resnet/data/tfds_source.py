@@ -126,10 +126,14 @@ def _examples(
         shuffle_files=shuffled,
         decoders={image: tfds.decode.SkipDecoding()},
         read_config=tfds.ReadConfig(
-            shuffle_seed=seed, shuffle_reshuffle_each_iteration=shuffled
+            shuffle_seed=seed,
+            shuffle_reshuffle_each_iteration=False,  # the seed is the epoch's
+            try_autocache=False,
         ),
     ).map(lambda example: (example[image], example[label]))
-    return dataset.shuffle(SHUFFLED, seed=seed) if shuffled else dataset
+    if not shuffled:
+        return dataset
+    return dataset.shuffle(SHUFFLED, seed=seed, reshuffle_each_iteration=False)
 
 
 def _labelled(builder: Any, split: str, image: str, label: str) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet.training.recipe_table import RECIPES, get_recipe
 from keras_resnet.training.recipes import Recipe, RecipeError
 
 if TYPE_CHECKING:
+    from keras_resnet.training.finetuning import follow, freeze, transplant
     from keras_resnet.training.loop import RunResult, evaluate, fit, train
 
 __all__ = [
@@ -17,17 +19,21 @@ __all__ = [
     "RunResult",
     "evaluate",
     "fit",
+    "follow",
+    "freeze",
     "get_recipe",
     "train",
+    "transplant",
 ]
 
-_LOOP = ("RunResult", "evaluate", "fit", "train")
+_HOMES = {
+    **dict.fromkeys(("follow", "freeze", "transplant"), "finetuning"),
+    **dict.fromkeys(("RunResult", "evaluate", "fit", "train"), "loop"),
+}
 
 
 def __getattr__(name: str) -> Any:
     # Recipes are read without TensorFlow; what trains imports it.
-    if name in _LOOP:
-        from keras_resnet.training import loop
-
-        return getattr(loop, name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

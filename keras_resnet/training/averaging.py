@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import tensorflow as tf
-
-_AVERAGES = "averages"  # group of a weights file
 
 
 class Averages(keras.callbacks.Callback):
@@ -52,6 +48,8 @@ class Averages(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Moves the averages by the steps that were done."""
         seen = steps_done(batch, self.params)
+        if seen <= self.seen:
+            return  # a step of before the run was stopped
         steps, self.seen = seen - self.seen, seen
         self.step += steps
         kept = min(self.decay, (1 + self.step) / (10 + self.step)) ** steps
@@ -78,19 +76,6 @@ class Averages(keras.callbacks.Callback):
             yield
         finally:
             self._swap()
-
-    def write(self, path: Path) -> None:
-        """Adds the averages to a file of weights."""
-        with h5py.File(path, "a") as file:
-            for i, average in enumerate(self.averages):
-                file[f"{_AVERAGES}/{i}"] = average.numpy()
-
-    def read(self, path: Path) -> None:
-        """Takes the averages from a file that they were added to."""
-        with h5py.File(path) as file:
-            for i, average in enumerate(self.averages):
-                average.assign(file[f"{_AVERAGES}/{i}"][...])
-        self.step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
 
     def _swap(self) -> None:
         for average, weight in zip(self.averages, self.model.weights, strict=True):

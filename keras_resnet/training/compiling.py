@@ -9,6 +9,7 @@ import keras
 from keras_resnet.losses import LabelAccuracy, LabelLoss
 from keras_resnet.network import ends_in_softmax
 from keras_resnet.optimizers import SGD, WarmUp, step_decay
+from keras_resnet.training.finetuning import rate_factors
 from keras_resnet.training.recipes import RecipeError
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def _optimizer(recipe: Recipe, model: keras.Model, rates: Any) -> Any:
     shared = {"global_clipnorm": recipe.clip_norm or None}
     decay = recipe.weight_decay
     if recipe.optimizer == "sgd":
+        decays = recipe.stage_decay != 1
         optimizer = SGD(
             rates,
             momentum=recipe.momentum,
@@ -73,6 +75,7 @@ def _optimizer(recipe: Recipe, model: keras.Model, rates: Any) -> Any:
             l2_on_vectors=recipe.l2_on_vectors,
             rate_in_velocity=recipe.rate_in_velocity,
             weight_decay=decay or None,
+            rate_factors=rate_factors(model, recipe.stage_decay) if decays else None,
             **shared,
         )
     else:

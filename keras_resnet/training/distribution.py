@@ -198,7 +198,6 @@ def check_strategy(
     *,
     jit_compile: bool | str = "auto",
     steps_per_execution: int = 1,
-    ema: float = 0.0,
     clip_norm: float = 0.0,
 ) -> None:
     """Refuses what Keras 3 can't train with on TensorFlow.
@@ -228,11 +227,6 @@ def check_strategy(
         raise DistributionError(
             f"clip_norm: {clip_norm:g}: Keras clips each replica's part of the "
             "gradient, not the sum; set it to 0 or train on one device"
-        )
-    if ema and is_multiworker(strategy):
-        raise DistributionError(
-            f"ema: {ema:g}: averages of the weights are not kept over several workers; "
-            "set it to 0 or train on one machine"
         )
 
 

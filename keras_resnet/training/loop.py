@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,19 +17,26 @@ from rich.console import Console
 
 from keras_resnet import data as data_module
 from keras_resnet import runfolder
-from keras_resnet.cost import estimate_cost
 from keras_resnet.data import Splits
 from keras_resnet.network import build
 from keras_resnet.runfolder import RunFolderError
 from keras_resnet.serving import export
-from keras_resnet.surgery import to_stock
 from keras_resnet.tracking import Tracker
-from keras_resnet.training import distribution, replicas, report
-from keras_resnet.training.callbacks import ProgressBar, Tracking
+from keras_resnet.training import (
+    checkpoints,
+    distribution,
+    finetuning,
+    replicas,
+    report,
+    stopping,
+    telling,
+)
+from keras_resnet.training.callbacks import ProgressBar
 from keras_resnet.training.environment import describe_environment
 from keras_resnet.training.pictures import draw_curves
 from keras_resnet.training.recipe_table import get_recipe
 from keras_resnet.training.recipes import Recipe, RecipeError
+from keras_resnet.training.runstate import MINUTES
 
 SAMPLES = 10  # test images written beside the run
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -62,6 +70,7 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     strategy: Any = None,
     console: Console | None = None,
+    checkpoint_minutes: float = MINUTES,
 ) -> keras.callbacks.History:
     """Compiles and trains a model by a recipe.
 
@@ -75,8 +84,11 @@ def fit(
         strategy: the `tf.distribute` strategy that the model was built under. Its
             replicas share each of the recipe's batches.
         console: where progress is shown; none if None.
+        checkpoint_minutes: between two checkpoints within an epoch.
 
     Raises:
+        Stopped: by Ctrl-C or SIGTERM, after a checkpoint. A `KeyboardInterrupt`.
+        TrainingError: it diverged.
         RecipeError: the model does not put out logits.
         RunFolderError: the folder holds something else.
         DistributionError: Keras can't train so under this strategy.
@@ -84,31 +96,42 @@ def fit(
     distribution.check_strategy(
         strategy,
         steps_per_execution=recipe.steps_per_execution,
-        ema=recipe.ema,
         clip_norm=recipe.clip_norm,
     )
+    finetuning.apply(recipe, model)
     with distribution.scope(strategy):
         model.compile(**recipe.compile_args(model, data.steps))
     bar = None
     if console:
         bar = ProgressBar(console, recipe.name, recipe.epochs, recipe.batch_size)
+    # Workers are told of a stop by the one that ends.
+    hear = folder and not distribution.is_multiworker(strategy)
     try:
-        return model.fit(
-            replicas.for_replicas(data.train, strategy, training=True),
-            validation_data=replicas.for_replicas(data.val, strategy, training=False),
-            epochs=recipe.epochs,
-            shuffle=False,  # the data set shuffles
-            verbose=0,
-            callbacks=replicas.with_shared_state(
-                [
-                    *recipe.callbacks(folder),
-                    *([Tracking(tracker)] if tracker else []),
-                    *([bar] if bar else []),
-                    *callbacks,
-                ],
-                strategy,
-            ),
-        )
+        with stopping.heard() if hear else contextlib.nullcontext():
+            return model.fit(
+                replicas.for_replicas(data.train, strategy, training=True),
+                validation_data=replicas.for_replicas(
+                    data.val, strategy, training=False
+                ),
+                epochs=recipe.epochs,
+                shuffle=False,  # the data set shuffles
+                verbose=0,
+                callbacks=replicas.with_shared_state(
+                    [
+                        *recipe.callbacks(
+                            folder, data, checkpoint_minutes=checkpoint_minutes
+                        ),
+                        *(
+                            [telling.Tracking(tracker, recipe, folder)]
+                            if tracker
+                            else []
+                        ),
+                        *([bar] if bar else []),
+                        *callbacks,
+                    ],
+                    strategy,
+                ),
+            )
     finally:
         if bar:
             bar.stop()
@@ -118,6 +141,7 @@ def train(
     recipe: Recipe | str,
     *,
     data: Any = "digits",
+    weights: Path | str | None = None,
     folder: Path | str | None = None,
     seed: int = 0,
     strategy: Any = None,
@@ -127,16 +151,23 @@ def train(
     sync_batch_norm: bool = False,
     recompute: bool = False,
     steps: int | None = None,
+    resume: bool = True,
+    checkpoint_minutes: float = MINUTES,
     **loading: Any,
 ) -> RunResult:
     """Builds, trains, tests, draws, tracks and exports: a whole run in one folder.
 
-    An unfinished run of the same recipe in `folder` is continued from its last epoch.
+    An unfinished run of the same recipe in `folder` is continued from its last
+    checkpoint, and ends as if it had not been stopped.
     Of several workers, all of which call this, the chief alone writes and tests.
 
     Args:
         recipe: a recipe or the name of one.
         data: a source for `data.load`, or splits that it made.
+        weights: what to start from, under a new head: a run folder, a published name
+            or a file, of the recipe's network (`training.follow` sets it). Pixels are
+            normalized as they were for it, and images have its size unless the recipe
+            has one. A run that is continued starts from its own checkpoint.
         folder: the run folder; a new one under `runs/` if None.
         seed: fixes splits, initial weights, order and augmentation.
         strategy: a `tf.distribute` strategy to train under.
@@ -146,6 +177,8 @@ def train(
         sync_batch_norm: whether batch norms take statistics over all replicas.
         recompute: as `build` has it: less memory, more time.
         steps: at most so many batches of each split, to try a run out.
+        resume: whether an unfinished run in `folder` is continued, or refused.
+        checkpoint_minutes: between two checkpoints within an epoch.
         **loading: other arguments of `data.load`, such as `data_dir`.
 
     Raises:
@@ -156,6 +189,8 @@ def train(
         raise RecipeError(
             f"precision: {precision!r} is not one of {', '.join(map(repr, PRECISIONS))}"
         )
+    finetuning.check(recipe, weights)
+    old = finetuning.read_source(weights, recipe.model) if weights else None
     keras.utils.set_random_seed(seed)
     with distribution.cooperating(strategy):
         if not isinstance(data, Splits):
@@ -164,7 +199,7 @@ def train(
                 batch_size=recipe.batch_size,
                 augment=recipe.augment,
                 seed=seed,
-                image_size=recipe.image_size,
+                image_size=recipe.image_size or (old and old.size),
                 test_size=recipe.test_size,
                 **loading,
             )
@@ -177,6 +212,8 @@ def train(
         )
         # A network that is judged at another size takes any.
         channels = data.image_shape[-1]
+        if old and (stats := old.pixel_stats(channels)):
+            data = data._replace(pixel_stats=stats)
         with _policy(precision), distribution.scope(strategy):
             model = build(
                 recipe.model,
@@ -187,22 +224,44 @@ def train(
             environment = describe_environment() | {
                 "seed": seed,
                 "replicas": distribution.replicas_of(strategy),
+                "sync_batch_norm": sync_batch_norm,
             }
+        if old:
+            finetuning.transplant(old.model, model)
+        finetuning.apply(recipe, model)
         if sync_batch_norm:
             replicas.synchronize_batch_norm(model)
         folder = Path(folder) if folder else runfolder.new_name(recipe.name)
         if not distribution.is_chief(strategy):
             history = fit(model, recipe, data, strategy=strategy)
             return RunResult(folder, folder, {}, [history.history], None)
-        described = _describe_data(data, seed)
-        resumed = runfolder.prepare(folder, recipe.to_json())
+        described = _describe_data(data, seed) | {"weights": old and old.name}
+        if runfolder.prepare(folder, recipe.to_json()) and not resume:
+            raise RunFolderError(
+                f"folder: {folder} holds an unfinished run; name a new folder, or let "
+                "it be resumed"
+            )
         with runfolder.locked(folder):
-            if resumed and (folder / runfolder.DATA).exists():
-                _check_same_data(folder, described)
+            for name, told in (
+                (runfolder.DATA, described),
+                (runfolder.ENVIRONMENT, environment),
+            ):
+                if (folder / name).exists():
+                    _check_same(folder, name, told)
             runfolder.write_json(folder / runfolder.ENVIRONMENT, environment)
             runfolder.write_json(folder / runfolder.DATA, described)
-            with _tracked(tracker, folder, recipe, environment | described):
-                return _run(model, recipe, data, folder, tracker, strategy, console)
+            with telling.tracked(tracker, folder, recipe, environment | described):
+                result = _run(
+                    model,
+                    recipe,
+                    data,
+                    folder,
+                    tracker,
+                    strategy=strategy,
+                    console=console,
+                    checkpoint_minutes=checkpoint_minutes,
+                )
+            return result._replace(run_id=tracker.run_id if tracker else None)
 
 
 def evaluate(folder: Path | str) -> dict[str, float]:
@@ -226,19 +285,10 @@ def _run(
     data: Splits,
     folder: Path,
     tracker: Tracker | None,
-    strategy: Any,
-    console: Console | None,
+    **fitting: Any,
 ) -> RunResult:
     """Trains, and makes what a run leaves."""
-    fit(
-        model,
-        recipe,
-        data,
-        folder=folder,
-        tracker=tracker,
-        strategy=strategy,
-        console=console,
-    )
+    fit(model, recipe, data, folder=folder, tracker=tracker, **fitting)
     best, _ = runfolder.load_best(folder)
     judged = _judge(best, data)
     history = runfolder.read_lines(folder / runfolder.HISTORY)
@@ -257,13 +307,10 @@ def _run(
     result = {f"test_{name}": value for name, value in judged.metrics.items()}
     result |= {"train_seconds": sum(row["seconds"] for row in history)}
     if tracker:
-        tracker.log_metrics(result, recipe.epochs)
-        tracker.log_files([folder / name for name in _TRACKED_FILES])
-        tracker.log_model(to_stock(best), samples.astype("float32"))
+        telling.tell_result(tracker, folder, recipe, result, best, samples)
     # Last: a folder with a result is a finished run.
     runfolder.write_json(folder / runfolder.RESULT, result)
-    run_id = getattr(tracker, "run_id", None)
-    return RunResult(folder, exported, judged.metrics, history, run_id)
+    return RunResult(folder, exported, judged.metrics, history, None)
 
 
 @contextlib.contextmanager
@@ -278,61 +325,40 @@ def _policy(precision: str | None) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-_TRACKED_FILES = (
-    runfolder.RECIPE,
-    runfolder.DATA,
-    runfolder.ENVIRONMENT,
-    runfolder.HISTORY,
-    runfolder.CURVES,
-    *report.FILES,
-)
+# What makes an unfinished run another one, if it changes: test images would come into
+# the training, or no run would have ended so.
+_SAME = {
+    runfolder.DATA: (
+        "source",
+        "seed",
+        "image_shape",
+        "steps",
+        "fingerprint",
+        "weights",
+    ),
+    runfolder.ENVIRONMENT: ("replicas", "sync_batch_norm", "precision", "onednn"),
+}
+# What changes last digits only.
+_ALIKE = ("processor", "instruction_sets", "threads", "versions")
 
 
-def _check_same_data(folder: Path, described: dict[str, Any]) -> None:
-    """Other data or another seed would mix test images into the training."""
-    before = runfolder.read_json(folder / runfolder.DATA)
-    for key in ("source", "seed", "image_shape", "fingerprint"):
-        if before.get(key) != described[key]:
+def _check_same(folder: Path, name: str, told: dict[str, Any]) -> None:
+    """Refuses to go on with another run; warns where it can't be exact."""
+    before = runfolder.read_json(folder / name)
+    for key in _SAME[name]:
+        if before.get(key) != told[key]:
             raise RunFolderError(
                 f"folder: {folder} holds an unfinished run with {key} "
-                f"{before.get(key)!r}, not {described[key]!r}; name a new folder"
+                f"{before.get(key)!r}, not {told[key]!r}; name a new folder"
             )
-
-
-@contextlib.contextmanager
-def _tracked(
-    tracker: Tracker | None, folder: Path, recipe: Recipe, environment: dict[str, Any]
-) -> Iterator[None]:
-    """Opens a tracked run and closes it as what it was."""
-    if tracker is None:
-        yield
-        return
-    tracker.start(folder.name, _parameters(recipe, environment))
-    try:
-        yield
-    except KeyboardInterrupt:
-        tracker.finish("KILLED")
-        raise
-    except BaseException:
-        tracker.finish("FAILED")
-        raise
-    tracker.finish("FINISHED")
-
-
-def _parameters(recipe: Recipe, facts: dict[str, Any]) -> dict[str, Any]:
-    """What a table of runs is sorted by."""
-    spec = recipe.model
-    cost = estimate_cost(spec)
-    fields = recipe.to_dict() | {"model": spec.name}
-    chosen = ("block", "depths", "widths", "k", "cardinality", "order", "shortcut")
-    told = ("seed", "onednn", "precision", "replicas", "source", "fingerprint")
-    return {
-        **fields,
-        **{f"spec.{name}": getattr(spec, name) for name in chosen},
-        "params": cost.params,
-        "macs": cost.macs,
-        **{name: facts[name] for name in told},
-    }
+    other = [key for key in _ALIKE if key in before and before[key] != told.get(key)]
+    if other:
+        warnings.warn(
+            f"folder: {folder} goes on with other {', '.join(other)} than it began "
+            "with: the last digits may differ",
+            checkpoints.CheckpointWarning,
+            stacklevel=3,
+        )
 
 
 def _describe_data(data: Splits, seed: int) -> dict[str, Any]:
@@ -346,6 +372,7 @@ def _describe_data(data: Splits, seed: int) -> dict[str, Any]:
         "image_shape": list(data.test_shape),
         "pixel_stats": [list(numbers) for numbers in data.pixel_stats],
         "counts": dict(data.counts),
+        "steps": data.steps,
         "fingerprint": data.fingerprint,
         "duplicates": dict(data.duplicates),
         "unreadable": list(data.unreadable),

@@ -11,8 +11,8 @@ import keras
 from keras_resnet.training.recipes import RecipeError
 
 if TYPE_CHECKING:
-    from keras_resnet.training.callbacks import RunState
     from keras_resnet.training.recipes import Recipe
+    from keras_resnet.training.runstate import RunState
 
 
 class Plateau(keras.callbacks.Callback):

@@ -18,17 +18,20 @@ class Row(NamedTuple):
         expected: the published result with its protocol; nothing of it was measured
             here unless it says so.
         hardware: what it was published for.
+        needs: what its command asks for besides.
     """
 
     recipe: Recipe
     data: str
     expected: str
     hardware: str
+    needs: str = ""
 
     @property
     def command(self) -> str:
         """Trains it."""
-        return f"keras-resnet train --recipe {self.recipe.name} --data {self.data}"
+        command = f"keras-resnet train --recipe {self.recipe.name} --data {self.data}"
+        return f"{command} {self.needs}".rstrip()
 
 
 CIFAR = "tfds:cifar10"
@@ -163,6 +166,28 @@ ROWS: tuple[Row, ...] = (
         data="folder:PATH",
         expected="depends on the images",
         hardware="any",
+    ),
+    Row(
+        Recipe(
+            name="finetune",
+            model=get_spec("resnet50_v1_5"),
+            epochs=20,
+            batch_size=32,
+            learning_rate=0.01,
+            schedule="cosine",
+            warmup_epochs=1,
+            l2=1e-4,
+            augment=Augment(scale=(0.35, 1.0), flip=True),
+            **_TORCH_SGD,
+            source="Ours: old weights on few images. SGD with Nesterov momentum and a "
+            "cosine as Kornblith 2019 (1805.08974) fine-tunes, from memory; rate, "
+            "batch, epochs and warm-up are ours. Without flips where left and right "
+            "mean something.",
+        ),
+        data="folder:PATH",
+        expected="depends on weights and images; ours is in finetuning.md",
+        hardware="any",
+        needs="--weights SOURCE",
     ),
     Row(
         Recipe(

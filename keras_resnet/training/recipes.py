@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,11 @@ SCHEMA = 1
 Schedule = Literal["constant", "cosine", "steps", "plateau"]
 WarmUpKind = Literal["linear", "constant"]
 OptimizerName = Literal["sgd", "lamb", "adamw"]
+BatchNormMode = Literal["follow", "frozen", "train"]
 LossName = Literal["cross_entropy", "binary"]
+
+
+ALL_STAGES = "all"
 
 
 class RecipeError(UserError):
@@ -71,6 +76,12 @@ class Recipe:
         loss: "cross_entropy" of the softmax, or "binary" cross-entropies of one
             sigmoid a class (Wightman 2021).
         label_smoothing: share of a label spread over all classes.
+        freeze: the last stage that keeps its weights, such as "conv4"; "all" but the
+            head; None freezes none. See `training.freeze`.
+        batch_norm: "follow": batch norms are frozen with their stage; "frozen": all
+            are; "train": none is.
+        stage_decay: factor of the learning rate from a stage to the one before it; the
+            head has the whole rate. Of SGD.
         steps_per_execution: steps between two looks at the outside; saves time where
             steps are short.
         augment: random changes of the training images.
@@ -105,6 +116,9 @@ class Recipe:
     ema: float = 0.0
     loss: LossName = "cross_entropy"
     label_smoothing: float = 0.0
+    freeze: str | None = None
+    batch_norm: BatchNormMode = "follow"
+    stage_decay: float = 1.0
     steps_per_execution: int = 1
     augment: Augment = dataclasses.field(default_factory=Augment)
     source: str = ""
@@ -119,6 +133,11 @@ class Recipe:
                 shown = list(value) if isinstance(value, tuple) else value
                 raise RecipeError(f"recipe: {field}: {shown!r} is not {allowed}")
         _check_combinations(self)
+
+    @property
+    def freezes(self) -> bool:
+        """Whether anything of the network stays as it was."""
+        return self.freeze is not None or self.batch_norm == "frozen"
 
     def replace(self, **changes: Any) -> Recipe:
         """A copy with some fields changed."""
@@ -205,16 +224,27 @@ class Recipe:
 
         return compiling.compile_args(self, model, steps)
 
-    def callbacks(self, folder: Path | str | None = None) -> list[Any]:
+    def callbacks(
+        self,
+        folder: Path | str | None = None,
+        data: Any = None,
+        *,
+        checkpoint_minutes: float = 10.0,
+    ) -> list[Any]:
         """Callbacks for `model.fit` that the recipe needs, in this order.
 
         Args:
             folder: the run folder, where the run is kept and continued; nothing is
                 written if None.
+            data: the splits whose `train` is fitted: their order then follows from
+                the epoch, and a run goes on within one. Without them a run goes on
+                from its last epoch, and its data's order is the caller's.
+            checkpoint_minutes: between two checkpoints within an epoch.
         """
         from keras_resnet.training import callbacks
 
-        return callbacks.callbacks_of(self, None if folder is None else Path(folder))
+        place = None if folder is None else Path(folder)
+        return callbacks.callbacks_of(self, place, data, checkpoint_minutes)
 
 
 _SMOKE_BATCH = 32
@@ -283,6 +313,18 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "ema": _SHARE,
     "loss": one_of(LossName),
     "label_smoothing": _SHARE,
+    "freeze": (
+        lambda value: (
+            value is None
+            or (isinstance(value, str) and re.fullmatch(r"conv\d+|all", value))
+        ),
+        "a stage, such as 'conv4', or 'all'",
+    ),
+    "batch_norm": one_of(BatchNormMode),
+    "stage_decay": (
+        lambda value: is_number(value) and 0 < value <= 1,
+        "a number above 0, at most 1",
+    ),
     "steps_per_execution": _POSITIVE,
     "augment": (lambda value: isinstance(value, Augment), "an Augment"),
     "source": (lambda value: isinstance(value, str), "a string"),
@@ -321,6 +363,12 @@ def _check_combinations(recipe: Recipe) -> None:
         raise RecipeError(
             f"recipe: l2: {recipe.l2:g} with optimizer {recipe.optimizer!r}, which "
             "takes weight_decay; set l2 to 0"
+        )
+    if recipe.stage_decay != 1 and (recipe.optimizer != "sgd" or recipe.weight_decay):
+        other = "weight_decay" if recipe.optimizer == "sgd" else recipe.optimizer
+        raise RecipeError(
+            f"recipe: stage_decay: {recipe.stage_decay:g} with {other}, for which "
+            "Keras has one rate for all weights; use 'sgd' with l2"
         )
     if recipe.test_size and not recipe.image_size:
         raise RecipeError(

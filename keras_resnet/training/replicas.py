@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.layers import Skip
+from keras_resnet.training import snapshot
 from keras_resnet.training.averaging import Averages
 from keras_resnet.training.cluster import DistributionError
 from keras_resnet.training.distribution import is_chief, is_multiworker, replicas_of
@@ -159,6 +160,7 @@ class AverageStatistics(keras.callbacks.Callback):
         statistics = [
             variable.value
             for layer in _batch_norms(self.model)
+            if layer.trainable  # frozen ones stay as they are, bit for bit
             for variable in (layer.moving_mean, layer.moving_variance)
         ]
 
@@ -184,7 +186,8 @@ class AverageStatistics(keras.callbacks.Callback):
 class FollowChief(keras.callbacks.Callback):
     """Starts all workers where the chief does: a resumed run's folder is its alone.
 
-    Epoch, weights, optimizer, averages and plateaus. After the callback that restores.
+    Epoch, weights, random states, optimizer, averages and plateaus. After the callback
+    that restores.
     """
 
     def __init__(
@@ -201,7 +204,7 @@ class FollowChief(keras.callbacks.Callback):
         if not epoch:
             return
         model._initial_epoch = epoch
-        self._copy([*model.weights, *model.optimizer.variables])
+        self._copy(snapshot.weights_of(model))
         for callback in self.callbacks:
             if isinstance(callback, Averages):
                 self._copy(callback.averages)

@@ -1,0 +1,123 @@
+"""Files of a training's state: written whole, checked when read, the last two kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_resnet import runfolder
+from keras_resnet.runfolder import RunFolderError
+
+FORMAT = 2  # 1 was Keras' weights file, which lacks random states
+KEPT = 2  # the one before is there for when the last one is damaged
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint that can't be read, on one line."""
+
+
+class Checkpoint(NamedTuple):
+    """A training between two of its steps.
+
+    Attributes:
+        epoch: epochs done.
+        step: steps done of the epoch under way; 0 at an epoch's end.
+        seconds: that those steps took.
+        rate: learning rate of the first of those steps.
+        history: a row of metrics for each epoch done.
+        arrays: all variables, in an order that the model gives.
+        metrics: those of the metrics of the epoch under way.
+    """
+
+    epoch: int
+    step: int
+    seconds: float
+    rate: float
+    history: list[dict[str, float]]
+    arrays: Sequence[np.ndarray]
+    metrics: Sequence[np.ndarray] = ()
+
+
+def write(folder: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint of the run in `folder`; of those before, one is left.
+
+    Raises:
+        RunFolderError: the disk is full, or the folder can't be written to.
+    """
+    place = folder / runfolder.CHECKPOINT
+    name = f"{checkpoint.epoch:06}-{checkpoint.step:08}.npz"  # sorted by progress
+    facts = {
+        **checkpoint._asdict(),
+        "format": FORMAT,
+        "arrays": len(checkpoint.arrays),
+        "metrics": len(checkpoint.metrics),
+    }
+    text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
+    numbered = enumerate([*checkpoint.arrays, *checkpoint.metrics])
+    arrays: dict[str, Any] = {str(i): array for i, array in numbered}
+    with runfolder.replacing(place / name) as temporary, temporary.open("wb") as file:
+        np.savez(file, facts=text, **arrays)  # with a checksum of each
+        file.flush()
+        os.fsync(file.fileno())
+    for path in sorted(place.glob("*.npz"))[:-KEPT]:
+        path.unlink(missing_ok=True)
+
+
+def read_last(folder: Path) -> Checkpoint | None:
+    """The last checkpoint of the run in `folder` that is whole; None without any.
+
+    One that is damaged is told of by a warning, and removed if there is one before.
+
+    Raises:
+        RunFolderError: all are damaged, or of another version of this package.
+    """
+    place = folder / runfolder.CHECKPOINT
+    if any(place.glob("epoch-*.weights.h5")):
+        raise RunFolderError(
+            f"folder: {folder} holds an unfinished run of an older version, whose "
+            "checkpoints lack random states; name a new folder"
+        )
+    damaged: list[Path] = []
+    for path in sorted(place.glob("*.npz"), reverse=True):
+        try:
+            found = _read(path)
+        except RunFolderError:
+            raise
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            warnings.warn(
+                f"run: {path} is damaged ({reason})", CheckpointWarning, stacklevel=2
+            )
+            damaged.append(path)
+            continue
+        for other in damaged:
+            other.unlink()
+        return found
+    if damaged:
+        raise RunFolderError(
+            f"folder: no checkpoint of {folder} can be read; name a new folder"
+        )
+    return None
+
+
+def _read(path: Path) -> Checkpoint:
+    # numpy leaves a file open that is no archive.
+    with path.open("rb") as opened, np.load(opened) as file:
+        facts: dict[str, Any] = json.loads(file["facts"].tobytes())
+        version = facts.pop("format")
+        if version != FORMAT:
+            raise RunFolderError(
+                f"run: {path} has format {version}, of another version of this "
+                f"package; this one reads {FORMAT}. Name a new folder"
+            )
+        arrays = [file[str(i)] for i in range(facts["arrays"] + facts["metrics"])]
+    metrics = arrays[facts["arrays"] :]
+    arrays = arrays[: facts["arrays"]]
+    return Checkpoint(**facts | {"arrays": arrays, "metrics": metrics})
