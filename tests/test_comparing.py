@@ -21,7 +21,7 @@ from keras_resnet.analysis.published import (
 from keras_resnet.analysis.reference import REFERENCES
 from keras_resnet.cli import main
 from keras_resnet.errors import UserError
-from keras_resnet.tracking import MLflowTracker
+from keras_resnet.tracking.store import Store
 
 OWN = Entry(
     "tiny", "mine", 98.0, 70_000, 2_000_000, "digits test", "as trained", "here", True
@@ -207,7 +207,7 @@ def test_command(workplace):
     [
         (["--budget", "4GFLOP"], "budget: '4GFLOP' is not a number and a unit"),
         (["--budget", "4ms"], "was measured at batch 1; run compare with --measure"),
-        (["--runs", "mine"], "mlflow.db; train here, or set MLFLOW_TRACKING_URI"),
+        (["--runs", "mine"], "mlflow.db; train here, or set"),
         (["--measure", "--network", "lenet"], "'lenet' is not one of alexnet"),
         (["--out", "notes.txt"], "can't write to notes.txt"),
     ],
@@ -222,12 +222,16 @@ def test_mistakes(workplace, arguments, message):
 
 @pytest.mark.slow
 def test_own_runs_join_from_mlflow(workplace):
+    client = Store("sqlite:///mlflow.db").client
+    experiment = client.create_experiment("mine")
     params = {"model": "tiny", "params": 70_000, "macs": 2_000_000, "source": "digits"}
     for name, accuracy in (("worse", 0.9), ("better", 0.98)):
-        tracker = MLflowTracker("mine")
-        tracker.start(name, params, workplace / name)
-        tracker.log_metrics({"test_accuracy": accuracy}, 1)
-        tracker.finish("FINISHED")
+        run = client.create_run(experiment, run_name=name).info.run_id
+        for key, value in params.items():
+            client.log_param(run, key, value)
+        client.log_metric(run, "test_accuracy", accuracy)
+        client.set_terminated(run, "FINISHED")
+    client.create_run(experiment, run_name="running")
     found = comparing.own_runs("mine")
     assert {(run.title, run.accuracy) for run in found} == {
         ("worse", 90),

@@ -309,7 +309,12 @@ def _against(
         )  # fmt: skip
         points.append(labels.Point(x(entry), y(timing), entry.title, 4))
         rows.append((entry.network, smallest, x(entry), y(timing)))
-    axes.margins(0.12)
+    # From zero, with room for a point at it.
+    for limit, values in (
+        (axes.set_xlim, [point.x for point in points]),
+        (axes.set_ylim, [point.y for point in points]),
+    ):
+        limit(-0.05 * max(values), 1.15 * max(values))
     axes.set(xlabel=names[0], ylabel=f"{names[1]}, batch {smallest}")
     axes.grid(alpha=0.3)
     figure.supxlabel(_machine(comparison), fontsize=7, x=0.01, ha="left")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,8 @@ from typing import NamedTuple
 from keras_resnet import runfolder
 from keras_resnet.analysis.published import Budget, Published, lecture
 from keras_resnet.errors import UserError
-from keras_resnet.tracking.address import set_environment, store_address
+from keras_resnet.tracking.address import one_line, store_address
+from keras_resnet.tracking.store import Store
 
 MEASURED = "measured.csv"
 
@@ -85,21 +85,21 @@ def lecture_entries() -> list[Entry]:
 
 
 def own_runs(experiment: str) -> list[Entry]:
-    """The finished runs of an MLflow experiment, in the store that training logs to.
+    """The last 1000 finished runs of an experiment in the store that training logs to.
 
     Raises:
         UserError: no store, no such experiment, or no finished run in it.
     """
-    uri = store_address()
-    file = uri.removeprefix("sqlite:///")
-    if file != uri and not os.path.exists(file):
+    address = store_address()
+    database = address.removeprefix("sqlite:///")
+    if database != address and not Path(database).exists():
+        # MLflow would make one.
         raise UserError(
-            f"runs: there is no {file}; train here, or set MLFLOW_TRACKING_URI"
+            f"runs: there is no {database}; train here, or set MLFLOW_TRACKING_URI"
         )
-    set_environment()
+    client = Store(address).client
     import mlflow
 
-    client = mlflow.MlflowClient(uri)
     try:
         found = client.get_experiment_by_name(experiment)
         if found is None:
@@ -112,8 +112,9 @@ def own_runs(experiment: str) -> list[Entry]:
             [found.experiment_id], "attributes.status = 'FINISHED'", max_results=1000
         )
     except mlflow.exceptions.MlflowException as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"runs: MLflow at {uri} can't be read: {reason}") from None
+        raise UserError(
+            f"runs: MLflow at {address} can't be read: {one_line(error)}"
+        ) from None
     entries = [
         Entry(
             network=run.data.params["model"],
