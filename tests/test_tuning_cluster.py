@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -145,22 +146,27 @@ def test_a_search_by_workers_loses_nothing_by_a_kill(tiny_spec, workplace):
         "--chief", f"{host}:{port}",
     ]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    chief = subprocess.Popen(common, env=environment)
-    worker = subprocess.Popen([*common, "--worker", "one"], env=environment)
-    history = Path("search/tuner/trial_0/run/history.jsonl")
-    while not history.exists():
-        assert chief.poll() is None
-        assert worker.poll() is None
-        time.sleep(0.02)
-    worker.send_signal(signal.SIGKILL)
-    worker.wait()
-    first = runfolder.read_lines(history)[0]
-    again = [
-        subprocess.Popen([*common, "--worker", name], env=environment)
-        for name in ("one", "late")
-    ]
-    assert chief.wait() == 0
-    assert [process.wait() for process in again] == [0, 0]
+    with contextlib.ExitStack() as ended:
+
+        def start(*options):
+            process = subprocess.Popen([*common, *options], env=environment)
+            ended.callback(process.wait)
+            ended.callback(process.kill)
+            return process
+
+        chief, worker = start(), start("--worker", "one")
+        run = Path("search/tuner/trial_0/run")
+        history = run / runfolder.HISTORY
+        while not [*run.glob("checkpoint/000001-*.npz")]:
+            assert chief.poll() is None
+            assert worker.poll() is None
+            time.sleep(0.02)
+        worker.kill()
+        worker.wait()
+        first = runfolder.read_lines(history)[0]
+        again = [start("--worker", name) for name in ("one", "late")]
+        assert chief.wait(timeout=600) == 0
+        assert [process.wait(timeout=60) for process in again] == [0, 0]
     rows = read_rows(Path("search"))
     assert [row.status for row in rows] == ["COMPLETED", "COMPLETED"]
     assert runfolder.read_lines(history)[0] == first  # its epoch was not run again
