@@ -164,6 +164,8 @@ def write_text(path: Path, text: str) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path of the same suffix, renamed to `path` if the body succeeds.
 
+    Its folder is made if only that is missing.
+
     Raises:
         RunFolderError: the disk is full, or the folder can't be written to.
     """

@@ -375,7 +375,10 @@ def test_convert(cifar20, tmp_path):
         ((cifar20, tmp_path / "x.keras"), "doesn't tell its network"),
         ((cifar20, tmp_path / "x.keras", "--model", "cifar_resnet32"), "it fits cifar"),
         (("timm/resnet5", tmp_path / "x.keras"), "closest: timm/resnet"),
-        ((cifar20, tmp_path / "no" / "x.keras", "--model", "cifar_resnet20"), "write"),
+        (
+            (cifar20, tmp_path / "a/b/x.keras", "--model", "cifar_resnet20"),
+            "can't write",
+        ),
     ):
         done = run(*arguments)
         assert done.exit_code == 2, done.output

@@ -98,11 +98,6 @@ def convert(
         weights.save(network, target, dialect=dialect)
     else:
         write = network.save if target.suffix == ".keras" else network.save_weights
-        try:
-            with runfolder.replacing(target) as temporary:
-                write(temporary)
-        except OSError as error:
-            raise UserError(
-                f"target: can't write {target}: {error.strerror or error}"
-            ) from None
+        with runfolder.replacing(target) as temporary:
+            write(temporary)
     click.echo(f"{target}: {network.name}, {network.count_params():,} parameters")

@@ -38,10 +38,7 @@ def save_text(path: Path, text: str) -> None:
 
     if path.exists():
         raise SpecError(f"file: {path} exists; name a new one")
-    try:
-        runfolder.write_text(path, text)
-    except OSError as error:
-        raise SpecError(f"file: can't write {path}: {error.strerror}") from None
+    runfolder.write_text(path, text)
 
 
 def table_of(*columns: str, title: str | None = None) -> Any:

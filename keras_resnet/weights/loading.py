@@ -115,8 +115,8 @@ def save(
         spec: the model's, if it was loaded and not built in this process.
 
     Raises:
-        WeightsError: a network that the dialect can't express, another suffix, or
-            a path that can't be written.
+        WeightsError: a network that the dialect can't express, or another suffix.
+        RunFolderError: the path can't be written.
     """
     path = Path(path)
     if path.suffix not in TORCH:
@@ -132,11 +132,8 @@ def save(
         if layer.weights
     }
     tensors = dialects.to_torch(arrays, spec, dialects.by_title(dialect))
-    try:
-        with runfolder.replacing(path) as temporary:
-            write_torch(temporary, tensors)
-    except OSError as error:
-        raise WeightsError(f"weights: can't write {path}: {error.strerror}") from None
+    with runfolder.replacing(path) as temporary:
+        write_torch(temporary, tensors)
 
 
 def _by_name(found: Any, model: Any) -> Arrays:
