@@ -21,6 +21,7 @@ from keras_resnet.analysis.published import (
 from keras_resnet.analysis.reference import REFERENCES
 from keras_resnet.cli import main
 from keras_resnet.errors import UserError
+from keras_resnet.tracking.address import store_address
 from keras_resnet.tracking.store import Store
 
 OWN = Entry(
@@ -222,7 +223,7 @@ def test_mistakes(workplace, arguments, message):
 
 @pytest.mark.slow
 def test_own_runs_join_from_mlflow(workplace):
-    client = Store("sqlite:///mlflow.db").client
+    client = Store(store_address()).client
     experiment = client.create_experiment("mine")
     params = {"model": "tiny", "params": 70_000, "macs": 2_000_000, "source": "digits"}
     for name, accuracy in (("worse", 0.9), ("better", 0.98)):

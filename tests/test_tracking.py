@@ -167,7 +167,8 @@ def test_a_run_its_nested_runs_and_a_kill(workplace, monkeypatch, capsys):
     search.log_metrics({"best": 2.0}, 2)
     search.finish("FINISHED")
     assert "refused metrics: Invalid value" in capsys.readouterr().err
-    client = mlflow.MlflowClient("sqlite:///mlflow.db")
+    store = f"sqlite:///{workplace}/mlflow.db"  # MLflow remembers relative ones
+    client = mlflow.MlflowClient(store)
     above, below = (client.get_run(run.run_id) for run in (search, trial))
     assert above.info.status == below.info.status == "FINISHED"
     assert above.data.tags["team"] == "x"
@@ -193,7 +194,6 @@ os.kill(os.getpid(), 9)
 """
     assert tell(code).wait(300) == -9
     told = Buffer("runs/told")
-    store = f"sqlite:///{workplace}/mlflow.db"
     until(lambda: told.events()[-1].kind == "end" and not told.unsent(store))
     run_id = told.sent(store).run_id
     assert client.get_run(run_id).info.status == "KILLED"
