@@ -112,6 +112,7 @@ MISTAKES = [
     (["train", "--recipe", "digit"], "recipe: 'digit' is not one of"),
     (["train", "--recipe", "missing.json"], "can't read missing.json"),
     (["train", "--data", "mnist"], "data: 'mnist' is not one of"),
+    (["train", "--recipe", "folder"], "data: folder is for no data by itself"),
     (["train", "--folder", "folder"], "folder exists and is not a run"),
     (["train", "--folder", "notes.txt"], "notes.txt is a file"),
     (["train", "--folder", "notes.txt/run"], "can't write to notes.txt/run"),

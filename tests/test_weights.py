@@ -374,6 +374,7 @@ def test_convert(cifar20, tmp_path):
         ((cifar20, tmp_path / "x.onnx"), "doesn't end in"),
         ((cifar20, tmp_path / "x.keras"), "doesn't tell its network"),
         ((cifar20, tmp_path / "x.keras", "--model", "cifar_resnet32"), "it fits cifar"),
+        ((tmp_path / "no.pth", tmp_path / "x.keras"), "no.pth doesn't exist"),
         (("timm/resnet5", tmp_path / "x.keras"), "closest: timm/resnet"),
         (
             (cifar20, tmp_path / "a/b/x.keras", "--model", "cifar_resnet20"),

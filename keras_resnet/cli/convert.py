@@ -65,12 +65,15 @@ def convert(
     runtime.prepare()
     from keras_resnet import runfolder, weights
     from keras_resnet.network import build
+    from keras_resnet.weights.files import KERAS, TORCH
 
     path = Path(source)
     if spec is None and runfolder.is_run(path):
         from keras_resnet.training import Recipe
 
         spec = Recipe.from_json((path / runfolder.RECIPE).read_text()).model
+    if path.suffix in (*KERAS, *TORCH) and not path.exists():
+        raise UserError(f"source: file {source} doesn't exist")
     if spec is None and not path.exists():
         row = weights.published(source)
         side = image_size or row.size

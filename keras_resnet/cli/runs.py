@@ -189,7 +189,7 @@ def train(
     )
     labels = _tags(tags)
     data = data or {row.recipe.name: row.data for row in ROWS}.get(chosen.name)
-    if data is None:
+    if data in (None, "folder:PATH"):
         raise UserError(f"data: {recipe} is for no data by itself; name some by --data")
     spec = spec_from(model, spec_file)
     chosen = chosen.over(epochs or chosen.epochs)
