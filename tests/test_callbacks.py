@@ -195,7 +195,7 @@ def test_progress_without_a_terminal_is_a_line_an_epoch(tiny_spec):
         )
         assert found, line
         assert int(found[1]) == epoch
-        assert 50 < int(found[2]) < 400  # 8 images in a bit over 0.02 s
+        assert 0 < int(found[2]) < 400  # 8 images in more than 0.02 s
     assert lines[-1].endswith("0:00:00 left")
 
 
