@@ -7,3 +7,8 @@ class UserError(ValueError):
     It says what is wrong, where, and what would be right. The command line prints it
     and exits with 2.
     """
+
+
+def one_line(error: Exception) -> str:
+    """Why something failed: the first line of an error, or its kind if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

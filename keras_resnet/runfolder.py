@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from keras_resnet.errors import UserError
+from keras_resnet.errors import UserError, one_line
 
 # What is in a run folder.
 RECIPE = "recipe.json"  # how it was trained
@@ -221,5 +221,5 @@ def load_best(folder: Path) -> tuple[Any, dict[str, Any]]:
     try:
         return keras.models.load_model(folder / BEST), described
     except (ValueError, OSError, KeyError, TypeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = one_line(error)
         raise RunFolderError(f"run: can't load {folder / BEST}: {reason}") from None

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from keras_resnet import runfolder
 from keras_resnet.errors import UserError
+from keras_resnet.tracking import closing
 from keras_resnet.training.recipes import Recipe
 from tuning import cluster
 from tuning.budget import Budget, BudgetError, Mode, amount, quick_cost
@@ -269,15 +270,8 @@ def tracked(
     tracker.start(folder.name, told, folder)
     tracker.set_tags({"search": space.name, "recipe": hypermodel.recipe.name})
     tracker.log_files([folder / SEARCH])
-    try:
+    with closing(tracker):
         yield
-    except (KeyboardInterrupt, SystemExit):
-        tracker.finish("KILLED")
-        raise
-    except BaseException:
-        tracker.finish("FAILED")
-        raise
-    tracker.finish("FINISHED")
 
 
 def tell_best(

@@ -22,7 +22,7 @@ from keras_tuner.src.engine import stateful  # the base whose `save` is wrapped
 
 from keras_resnet import runfolder
 from keras_resnet.data import Splits
-from keras_resnet.tracking import Tracker
+from keras_resnet.tracking import Tracker, closing
 from tuning.budget import quick_cost
 from tuning.hypermodel import ResidualHyperModel
 
@@ -314,17 +314,13 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
         tracker.start(f"trial-{trial.trial_id}", told, folder)
         tracker.set_tags({"trial": str(trial.trial_id)})
         tracker.log_files([folder / runfolder.RECIPE])
-        try:
-            yield tracker
-        except Exception as error:
-            tracker.set_tags({"reason": reason_of(error)})
-            tracker.finish("FAILED")
-            raise
-        except BaseException:
-            tracker.finish("KILLED")
-            raise
-        tracker.log_files([folder / runfolder.HISTORY])
-        tracker.finish("FINISHED")
+        with closing(tracker):
+            try:
+                yield tracker
+            except Exception as error:
+                tracker.set_tags({"reason": reason_of(error)})
+                raise
+            tracker.log_files([folder / runfolder.HISTORY])
 
 
 def reason_of(error: Exception) -> str:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from keras_resnet import runfolder
 from keras_resnet.analysis.published import Budget, Published, lecture
-from keras_resnet.errors import UserError
-from keras_resnet.tracking.address import one_line, store_address
+from keras_resnet.errors import UserError, one_line
+from keras_resnet.tracking.address import store_address
 from keras_resnet.tracking.store import Store
 
 MEASURED = "measured.csv"

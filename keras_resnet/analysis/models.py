@@ -8,7 +8,7 @@ import keras
 
 from keras_resnet import runfolder
 from keras_resnet.analysis.reference import REFERENCES, build_reference
-from keras_resnet.errors import UserError
+from keras_resnet.errors import UserError, one_line
 from keras_resnet.network import build
 
 
@@ -31,6 +31,6 @@ def load_model(target: str | Path) -> keras.Model:
         try:
             return keras.models.load_model(path)
         except (ValueError, OSError, KeyError, TypeError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = one_line(error)
             raise UserError(f"model: can't load {path}: {reason}") from None
     return build(str(target))

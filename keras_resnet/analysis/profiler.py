@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_resnet.cost import FLOAT32
-from keras_resnet.errors import UserError
+from keras_resnet.errors import UserError, one_line
 from keras_resnet.layers import MergeGate, Skip
 
 CONVENTION = "MACs: multiply-adds of convolutions and dense layers, for one image"
@@ -238,7 +238,7 @@ def _graph(model: keras.Model, input_shape: Sequence[int] | None) -> Any:
     try:
         return keras.Model(image, model.call(image), name=model.name)
     except Exception as error:  # whatever code of others raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = one_line(error)
         raise ProfileError(
             f"model: the layers of {model.name} can't be followed: {reason}"
         ) from None

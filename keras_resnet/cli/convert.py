@@ -69,9 +69,9 @@ def convert(
 
     path = Path(source)
     if spec is None and runfolder.is_run(path):
-        from keras_resnet.training import Recipe
+        from keras_resnet.training.finetuning import spec_of_source
 
-        spec = Recipe.from_json((path / runfolder.RECIPE).read_text()).model
+        spec = spec_of_source(path)
     if path.suffix in (*KERAS, *TORCH) and not path.exists():
         raise UserError(f"source: file {source} doesn't exist")
     if spec is None and not path.exists():

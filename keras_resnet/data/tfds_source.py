@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_resnet.data.images import DataError, Found, Images, Options, Stream
+from keras_resnet.errors import one_line
 
 # Its splits -> ours; ImageNet's "test" has no labels and so doesn't count.
 SPLITS = {"train": ("train",), "val": ("validation", "val"), "test": ("test",)}
@@ -85,7 +86,7 @@ def _builder(name: str, options: Options) -> Any:
         builder = tfds.builder(full_name, data_dir=data_dir)
         builder.download_and_prepare()
     except Exception as error:  # of many libraries: network, disk, checksums, manual
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = one_line(error)
         raise DataError(f"data: tfds:{name} can't be prepared: {reason}") from None
     return builder
 

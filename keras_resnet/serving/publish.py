@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from keras_resnet.errors import one_line
 from keras_resnet.serving import server
 from keras_resnet.serving.saved_model import export
 from keras_resnet.serving.server import ServerError
@@ -59,7 +60,7 @@ def _from_registry(
     try:
         found: Any = client.get_model_version_by_alias(registered, alias)
     except MlflowException as error:
-        reason = str(error).splitlines()[0]
+        reason = one_line(error)
         raise ServerError(
             f"alias: can't find {registered}@{alias} in MLflow at "
             f"{client.tracking_uri}: {reason}"
@@ -74,7 +75,7 @@ def _from_registry(
         model = mlflow.keras.load_model(folder)
         run = client.get_run(found.run_id).data if found.run_id else None
     except (MlflowException, OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = one_line(error)
         raise ServerError(
             f"alias: can't load {registered}@{alias}, version {version}: {reason}"
         ) from None

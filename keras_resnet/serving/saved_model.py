@@ -15,7 +15,7 @@ import tensorflow as tf
 import keras_resnet
 from keras_resnet import runfolder
 from keras_resnet.data.files import CENTRAL
-from keras_resnet.errors import UserError
+from keras_resnet.errors import UserError, one_line
 from keras_resnet.folding import fold_batch_norm
 from keras_resnet.network import ends_in_softmax, pixel_stats_of
 from keras_resnet.serving import graph, runs, server, warmup
@@ -258,7 +258,7 @@ def load(path: Path | str) -> Served:
         images = signature.structured_input_signature[1]["images"]
         classes = signature.structured_outputs["probabilities"].shape[-1]
     except (OSError, KeyError, ValueError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = one_line(error)
         raise ExportError(f"model: can't load {path}: {reason}") from None
 
     def predict(batch: np.ndarray) -> np.ndarray:

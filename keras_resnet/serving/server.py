@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from keras_resnet import runfolder
-from keras_resnet.errors import UserError
+from keras_resnet.errors import UserError, one_line
 
 FOLDER = "server"
 IMAGE = "tensorflow/serving"
@@ -50,7 +50,7 @@ def labels_of(path: Path) -> dict[str, int]:
         text_format.Parse(file.read_text(), config)
         [model] = config.model_config_list.config
     except (text_format.ParseError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = one_line(error)
         raise ServerError(f"path: can't read {file}: {reason}") from None
     return dict(model.version_labels)
 

@@ -7,6 +7,11 @@ could not be sent is sent by `keras-resnet sync`.
 
 from __future__ import annotations
 
-from keras_resnet.tracking.tracker import MLflowTracker, Tracker, TrackingError
+from keras_resnet.tracking.tracker import (
+    MLflowTracker,
+    Tracker,
+    TrackingError,
+    closing,
+)
 
-__all__ = ["MLflowTracker", "Tracker", "TrackingError"]
+__all__ = ["MLflowTracker", "Tracker", "TrackingError", "closing"]

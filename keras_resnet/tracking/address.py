@@ -44,12 +44,6 @@ def set_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def one_line(error: Exception) -> str:
-    """Why something failed."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 @contextmanager
 def uploading() -> Iterator[None]:
     """Longer waits: a server may pass a file on before it answers."""

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Any
 
+from keras_resnet.errors import one_line
 from keras_resnet.tracking import models
-from keras_resnet.tracking.address import one_line, set_environment, uploading
+from keras_resnet.tracking.address import set_environment, uploading
 from keras_resnet.tracking.buffer import Buffer, Event, Sent
 
 RUN_TAG = "keras_resnet.run"  # a run's own id, by which it is found in any store

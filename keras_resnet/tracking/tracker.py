@@ -11,16 +11,16 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
 
 from keras_resnet import runfolder
-from keras_resnet.errors import UserError
+from keras_resnet.errors import UserError, one_line
 from keras_resnet.tracking import models
-from keras_resnet.tracking.address import one_line, store_address
+from keras_resnet.tracking.address import store_address
 from keras_resnet.tracking.buffer import Buffer
 
 # The longest that the end of a run waits: for what is still to be sent; while nothing
@@ -62,6 +62,20 @@ class Tracker(Protocol):
 
     def finish(self, status: str) -> None:
         """Closes the run as "FINISHED", "FAILED" or "KILLED"."""
+
+
+@contextlib.contextmanager
+def closing(tracker: Tracker) -> Iterator[None]:
+    """Closes a run as what became of it."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        tracker.finish("KILLED")
+        raise
+    except BaseException:
+        tracker.finish("FAILED")
+        raise
+    tracker.finish("FINISHED")
 
 
 class MLflowTracker:

@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from keras_resnet.tracking.address import one_line, store_address
+from keras_resnet.errors import one_line
+from keras_resnet.tracking.address import store_address
 from keras_resnet.tracking.buffer import Buffer
 from keras_resnet.tracking.store import Store
 from keras_resnet.tracking.system import SystemSampler

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_resnet import runfolder
+from keras_resnet.errors import one_line
 from keras_resnet.runfolder import RunFolderError
 
 FORMAT = 2  # 1 was Keras' weights file, which lacks random states
@@ -91,7 +92,7 @@ def read_last(folder: Path) -> Checkpoint | None:
         except RunFolderError:
             raise
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = one_line(error)
             warnings.warn(
                 f"run: {path} is damaged ({reason})", CheckpointWarning, stacklevel=2
             )

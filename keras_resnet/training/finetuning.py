@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from keras_resnet import runfolder, weights
-from keras_resnet.errors import UserError
+from keras_resnet.errors import UserError, one_line
 from keras_resnet.network import PixelStats, build, pixel_stats_of
 from keras_resnet.presets import get_spec
 from keras_resnet.spec import ResNetSpec
@@ -208,7 +208,7 @@ def read_source(source: Path | str, spec: ResNetSpec) -> Source:
         try:
             model = keras.models.load_model(file, compile=False)
         except (ValueError, OSError, KeyError, TypeError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = one_line(error)
             raise FinetuningError(f"weights: can't load {file}: {reason}") from None
     else:
         model = build(spec)

@@ -15,7 +15,7 @@ from keras_resnet import runfolder
 from keras_resnet.cost import estimate_cost
 from keras_resnet.plan import make_plan
 from keras_resnet.surgery import to_stock
-from keras_resnet.tracking import Tracker
+from keras_resnet.tracking import Tracker, closing
 from keras_resnet.training import report
 from keras_resnet.training.recipes import Recipe
 
@@ -57,15 +57,8 @@ def tracked(
     spec.parent.mkdir(exist_ok=True)
     runfolder.write_text(spec, recipe.model.to_json())
     tracker.log_files([spec, *(folder / name for name in _SETTINGS)])
-    try:
+    with closing(tracker):
         yield
-    except (KeyboardInterrupt, SystemExit):
-        tracker.finish("KILLED")
-        raise
-    except BaseException:
-        tracker.finish("FAILED")
-        raise
-    tracker.finish("FINISHED")
 
 
 _PROFILE = (

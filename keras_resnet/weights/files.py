@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_resnet.errors import UserError
+from keras_resnet.errors import UserError, one_line
 
 KERAS = (".keras", ".h5")
 TORCH = (".safetensors", ".pth", ".pt", ".bin")
@@ -72,7 +72,7 @@ def read_keras(path: Path) -> Layers:
         zipfile.BadZipFile,
     ) as error:
         raise WeightsError(
-            f"weights: {path} is not a whole file of Keras weights: {_reason(error)}"
+            f"weights: {path} is not a whole file of Keras weights: {one_line(error)}"
         ) from None
 
 
@@ -152,7 +152,7 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
         return load_file(path)
     except (SafetensorError, OSError, KeyError, TypeError) as error:
         raise WeightsError(
-            f"weights: {path} is not a whole safetensors file: {_reason(error)}"
+            f"weights: {path} is not a whole safetensors file: {one_line(error)}"
         ) from None
 
 
@@ -173,7 +173,7 @@ def _pickled(path: Path) -> dict[str, np.ndarray]:
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise WeightsError(
-            f"weights: {path} is not a whole file of torch: {_reason(error)}"
+            f"weights: {path} is not a whole file of torch: {one_line(error)}"
         ) from None
     for wrapper in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
@@ -217,7 +217,3 @@ def _check_exists(path: Path) -> None:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "doesn't exist"
         raise WeightsError(f"weights: file {path} {what}")
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
