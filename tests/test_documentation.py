@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -66,6 +67,14 @@ def commands(text: str) -> list[list[str]]:
     return found
 
 
+def leaves(group: click.Group) -> Iterator[click.Command]:
+    for command in group.commands.values():
+        if isinstance(command, click.Group):
+            yield from leaves(command)
+        else:
+            yield command
+
+
 def check_names(command: str, values: dict) -> None:
     """Networks, recipes and sources that a command line names must be there."""
     from keras_resnet.analysis.reference import REFERENCES
@@ -93,9 +102,12 @@ def test_command_lines_parse(page):
         assert command in main.commands, f"{page.name}: keras-resnet {command}"
         if not arguments:
             continue  # prose that names it
-        known = main.commands[command]
+        known, rest = main.commands[command], list(arguments)
+        while isinstance(known, click.Group) and rest:
+            assert rest[0] in known.commands, f"{page.name}: {command} {rest[0]}"
+            known = known.commands[rest.pop(0)]
         try:
-            parsed = known.make_context(command, list(arguments))
+            parsed = known.make_context(command, rest)
             if "evaluate" != command != "predict":
                 check_names(command, parsed.params)
         except click.exceptions.Exit:
@@ -109,7 +121,7 @@ def test_command_lines_parse(page):
 def test_options_exist(page):
     known = {
         option
-        for command in main.commands.values()
+        for command in leaves(main)
         for parameter in command.params
         for option in (*parameter.opts, *parameter.secondary_opts)
     }

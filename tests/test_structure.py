@@ -57,6 +57,7 @@ RULES: dict[str, set[str]] = {
         "tracking",
     },
     "training": {"*"},
+    "experiments": {"*"},
     "cli": {"*"},
 }
 WITHOUT_TENSORFLOW = ("__init__", "errors", "spec", "presets", "plan", "cost", "cli")
