@@ -15,6 +15,7 @@ from conftest import ROOT
 from keras_resnet import PRESETS, estimate_cost
 from keras_resnet.cost import Cost
 from keras_resnet.presets import Preset
+from tuning.budget import amount
 
 # Presets that the README names together; a name is of the last family that it fits.
 FAMILIES = {
@@ -40,7 +41,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def network_table() -> str:
     """Every preset."""
     rows = [
-        (f"`{name}`", p.depth, f"{c.params:,}", f"{c.total_params:,}", _macs(c.macs),
+        (f"`{name}`", p.depth, f"{c.params:,}", f"{c.total_params:,}", f"{c.macs:,}",
          p.source)
         for name, p, c in _costed()
     ]  # fmt: skip
@@ -64,9 +65,9 @@ def family_table() -> str:
             (
                 title,
                 ", ".join(shown) + (f" ({len(names)})" if len(names) > 3 else ""),
-                _span([p.depth for _, p, _ in found], str),
-                _span([c.params for _, _, c in found], _millions),
-                _span([c.macs for _, _, c in found], _macs),
+                _span([p.depth for _, p, _ in found]),
+                _span([c.params for _, _, c in found]),
+                _span([c.macs for _, _, c in found]),
                 ", ".join(dict.fromkeys(sources)),
             )
         )
@@ -79,17 +80,13 @@ def _costed() -> list[tuple[str, Preset, Cost]]:
     return [(name, p, estimate_cost(p.spec)) for name, p in PRESETS.items()]
 
 
-def _span(values, text) -> str:
-    low, high = text(min(values)), text(max(values))
+def _span(values: Sequence[float]) -> str:
+    low, high = (_short(end) for end in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"
 
 
-def _millions(count: int) -> str:
-    return f"{count / 1e6:.3g} M"
-
-
-def _macs(macs: int) -> str:
-    return f"{macs / 1e9:.3g} G" if macs >= 1e9 else f"{macs / 1e6:.3g} M"
+def _short(value: float) -> str:
+    return amount(value, "") if value >= 10_000 else str(value)
 
 
 def speed_table() -> str:
