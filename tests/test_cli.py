@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -14,14 +13,6 @@ from keras_resnet.cli import main
 
 def invoke(*arguments: object):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def run(*arguments: object) -> str:
-    """What a command prints in a process of its own."""
-    command = [sys.executable, "-m", "keras_resnet.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_list_shows_every_network():
@@ -146,47 +137,6 @@ def test_mistakes_end_in_one_line_and_write_nothing(workplace, arguments, messag
     assert len(errors) == 1
     assert result.output.splitlines()[-1] == errors[0]
     assert sorted(workplace.rglob("*")) == before
-
-
-@pytest.mark.slow
-def test_the_main_job(workplace):
-    """`train` with few epochs, then `evaluate` and `predict`, in other processes."""
-    printed = run("train", "--epochs", 2, "--folder", "runs/mine")
-    assert "epoch 2/2" in printed
-    for line in (
-        "run folder  runs/mine",
-        "SavedModel  runs/mine/export/1",
-        "  mlflow ui\n",
-    ):
-        assert line in printed
-    evaluated = json.loads(run("evaluate", "runs/mine", "--json"))
-    assert f"test accuracy {evaluated['accuracy']:.2%}" in printed
-    assert "360 images" in invoke("evaluate", "runs/mine").output
-
-    samples = sorted(Path("runs/mine/samples").glob("*.png"))
-    by_run = json.loads(run("predict", "runs/mine", *samples, "--json"))
-    assert [row["image"] for row in by_run] == list(map(str, samples))
-    by_export = json.loads(
-        run("predict", "runs/mine/export/1", *samples, "--json", "--top", 10)
-    )
-    for run_row, export_row in zip(by_run, by_export, strict=True):
-        assert len(run_row["classes"]) == 3
-        assert sum(export_row["classes"].values()) == pytest.approx(1, abs=1e-4)
-        for name, share in run_row["classes"].items():
-            assert export_row["classes"][name] == pytest.approx(share, abs=1e-4)
-    assert samples[0].name in invoke("predict", "runs/mine", samples[0]).output
-
-    Path("bad.png").write_text("no image")
-    bad = invoke("predict", "runs/mine", samples[0], "bad.png")
-    assert (bad.exit_code, bad.output) == (
-        2,
-        "Error: image: bad.png is not an image file\n",
-    )
-    again = invoke("train", "--folder", "runs/mine")
-    assert (again.exit_code, again.output) == (
-        2,
-        "Error: folder: runs/mine holds a finished run; name a new folder\n",
-    )
 
 
 def test_doctor_tells_paths_and_remedies():

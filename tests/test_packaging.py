@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,14 @@ import tomllib
 import zipfile
 
 import pytest
+from click.testing import CliRunner
 from conftest import ROOT
+
+from keras_resnet.cli import main
+
+
+def invoke(*arguments: object):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def tracked() -> list[str]:
@@ -35,7 +43,7 @@ def built(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(built, tmp_path_factory):
-    """Runs the wheel's own command in an empty folder.
+    """An empty working folder, and what runs the wheel's own command in it.
 
     With this environment's dependencies, without this checkout; `make package` does it
     in an empty environment, which takes minutes to fill.
@@ -45,12 +53,14 @@ def installed(built, tmp_path_factory):
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--target"]
     subprocess.run([*command, site, wheel], check=True, capture_output=True)
     place = tmp_path_factory.mktemp("empty")
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    environment.pop("MLFLOW_TRACKING_URI", None)
 
-    def run(*arguments: str) -> str:
+    def python(*arguments: object) -> str:
         done = subprocess.run(
-            [sys.executable, str(site / "bin" / "keras-resnet"), *arguments],
+            [sys.executable, *map(str, arguments)],
             cwd=place,
-            env={**os.environ, "PYTHONPATH": str(site)},
+            env=environment,
             capture_output=True,
             text=True,
             check=False,
@@ -59,12 +69,8 @@ def installed(built, tmp_path_factory):
         return done.stdout
 
     code = "import keras_resnet, tuning; print(keras_resnet.__file__, tuning.__file__)"
-    found = subprocess.run(
-        [sys.executable, "-c", code], cwd=place, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(site)}, check=True,
-    ).stdout  # fmt: skip
-    assert found.count(str(site)) == 2
-    return run
+    assert python("-c", code).count(str(site)) == 2
+    return place, lambda *arguments: python(site / "bin" / "keras-resnet", *arguments)
 
 
 @pytest.mark.slow
@@ -93,12 +99,55 @@ def test_source_distribution_can_be_built_from(built):
 
 
 @pytest.mark.slow
-def test_the_wheel_trains_and_searches_from_an_empty_folder(installed):
-    assert "25,557,032" in installed("list", "resnet50")
-    printed = installed("train", "--smoke", "--no-track", "--folder", "runs/mine")
-    assert "SavedModel  runs/mine/export/1" in printed
-    printed = installed(
-        "tune", "--trials", "1", "--epochs", "1", "--no-track", "--folder", "runs/s"
+def test_the_main_job_in_an_empty_folder(installed):
+    """`train` with few epochs, then `evaluate` and `predict`, in other processes."""
+    place, run = installed
+    assert "25,557,032" in run("list", "resnet50")
+    printed = run("train", "--epochs", 2, "--folder", "runs/mine")
+    assert "epoch 2/2" in printed
+    for line in (
+        "run folder  runs/mine",
+        "SavedModel  runs/mine/export/1",
+        "  mlflow ui\n",
+    ):
+        assert line in printed
+    evaluated = json.loads(run("evaluate", "runs/mine", "--json"))
+    assert f"test accuracy {evaluated['accuracy']:.2%}" in printed
+    assert "360 images" in invoke("evaluate", place / "runs/mine").output
+
+    samples = sorted((place / "runs/mine/samples").glob("*.png"))
+    by_run = json.loads(run("predict", "runs/mine", *samples, "--json"))
+    assert [row["image"] for row in by_run] == list(map(str, samples))
+    by_export = json.loads(
+        run("predict", "runs/mine/export/1", *samples, "--json", "--top", 10)
+    )
+    for run_row, export_row in zip(by_run, by_export, strict=True):
+        assert len(run_row["classes"]) == 3
+        assert sum(export_row["classes"].values()) == pytest.approx(1, abs=1e-4)
+        for name, share in run_row["classes"].items():
+            assert export_row["classes"][name] == pytest.approx(share, abs=1e-4)
+    shown = invoke("predict", place / "runs/mine", samples[0])
+    assert samples[0].name in shown.output
+
+    bad = place / "bad.png"
+    bad.write_text("no image")
+    wrong = invoke("predict", place / "runs/mine", samples[0], bad)
+    assert (wrong.exit_code, wrong.output) == (
+        2,
+        f"Error: image: {bad} is not an image file\n",
+    )
+    again = invoke("train", "--folder", place / "runs/mine")
+    assert (again.exit_code, again.output) == (
+        2,
+        f"Error: folder: {place}/runs/mine holds a finished run; name a new folder\n",
+    )
+
+
+@pytest.mark.slow
+def test_the_wheel_searches_in_an_empty_folder(installed):
+    _, run = installed
+    printed = run(
+        "tune", "--trials", 1, "--epochs", 1, "--no-track", "--folder", "runs/search"
     )
     assert "best of 1 trials" in printed
 
