@@ -42,7 +42,8 @@ figures: $(VENV)/installed  ## those of docs/analysis.md
 
 pages: $(VENV)/installed-docs  ## the notebooks, run and rendered
 	rm -rf docs/notebooks/*_files
-	$(BIN)/jupyter nbconvert --execute --coalesce-streams --to markdown --output-dir docs/notebooks notebooks/*.ipynb
+	$(BIN)/jupyter nbconvert --execute --to markdown \
+	  --CoalesceStreamsPreprocessor.enabled=True --output-dir docs/notebooks notebooks/*.ipynb
 
 api: $(VENV)/installed-docs  ## the reference of modules and functions
 	$(BIN)/pdoc --output-directory build/api keras_resnet tuning
