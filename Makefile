@@ -46,7 +46,7 @@ pages: $(VENV)/installed-docs  ## the notebooks, run and rendered
 	  --CoalesceStreamsPreprocessor.enabled=True --output-dir docs/notebooks notebooks/*.ipynb
 
 api: $(VENV)/installed-docs  ## the reference of modules and functions
-	$(BIN)/pdoc --output-directory build/api keras_resnet tuning
+	$(BIN)/python -W ignore docs/api.py build/api
 
 package: $(VENV)/installed-dev  ## wheel and source, tried in an empty environment
 	rm -rf build/package
