@@ -3,8 +3,8 @@
     python -m benchmarks.malformed models/mine/1 [--count 10000]
 
 The model is loaded through TensorFlow's C API (`serving.native`), as TF Serving loads
-it. Image bytes go to the client's check as well, which must refuse what the graph
-refuses; of JSON, and answers that are none, tests/test_serving_client.py tells.
+it. Image bytes go to the client's check as well, which refuses what is no image; and
+for each request the client reads an answer in broken JSON.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from keras_resnet.serving import NativeModel
-from keras_resnet.serving.client import ServingError, _checked
+from keras_resnet.serving.client import ServingError, _answers, _checked, _outputs
 from keras_resnet.serving.native import NativeError
 
 
@@ -152,6 +152,35 @@ class Maker:
         sound = list(self.files.values())
         return "image_bytes", {"image_bytes": strings(*sound, b"?" + bad)}
 
+    def answer(self):
+        """A server's answer about one image, cut, overwritten or of other types."""
+        text = bytearray(ANSWER)
+        match self.random.integers(5):
+            case 0:
+                return bytes(text[: self.random.integers(len(text))])
+            case 1:
+                for at in self.random.integers(len(text), size=4):
+                    text[at] = self.random.integers(256)
+            case 2:
+                return self.random.bytes(int(self.random.integers(100)))
+            case 3:
+                depth = int(self.random.integers(1, 10**5))
+                return b'{"outputs": ' + self.pick(b"[", b'{"a":') * depth
+            case 4:
+                told = json.loads(ANSWER)
+                name = self.pick(*told["outputs"])
+                told["outputs"][name] = self.pick(
+                    None, 1, "a", {}, [], [None], [[None]], [[[1]]], [1, 2], [[1], []],
+                    [10**400], [[10**400]], [1.5], ["a"], [{}], [[{}]], [True],
+                )  # fmt: skip
+                return json.dumps(told).encode()
+        return bytes(text)
+
+
+ANSWER = json.dumps(
+    {"outputs": {"probabilities": [[0.75, 0.25]], "classes": [0], "labels": [["a"]]}}
+).encode()
+
 
 def sound(model, maker):
     """Whether a sound request is answered."""
@@ -159,13 +188,23 @@ def sound(model, maker):
     return len(model.run("image_bytes", inputs)["probabilities"]) == len(maker.files)
 
 
-def refused_by_client(inputs):
+def read_images(texts):
+    """Whether the client sends them; anything but its own error ends this program."""
     try:
-        for each in inputs:
+        for each in texts:
             _checked(each, "image")
     except ServingError:
-        return True
-    return False
+        return "images refused"
+    return "images sent"
+
+
+def read_answer(text):
+    """Likewise, whether the client takes an answer."""
+    try:
+        _answers(_outputs(text, "server"), 1)
+    except ServingError:
+        return "answers refused"
+    return "answers taken"
 
 
 @click.command()
@@ -193,7 +232,8 @@ def main(version, count, seed, as_json):
             answered.append(kind)
         texts = inputs.get("image_bytes")
         if texts is not None and kind != "batches":
-            by_client["refused" if refused_by_client(texts) else "sent"] += 1
+            by_client[read_images(texts)] += 1
+        by_client[read_answer(maker.answer())] += 1
     found = {
         "requests": count,
         "refused": sum(messages.values()),

@@ -263,13 +263,29 @@ def _pixels(spec: ResNetSpec, batch: int) -> Any:
     return np.random.default_rng(0).integers(0, 256, shape, "uint8")
 
 
+def trained(model: Any) -> Any:
+    """The model, with batch norms as training may leave them.
+
+    Initial ones have no offset: a graph without its additions is not what is served.
+    """
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    for weight in model.weights:
+        if weight.name in ("gamma", "moving_variance"):
+            weight.assign(random.uniform(0.5, 1.5, weight.shape))
+        elif weight.name in ("beta", "moving_mean"):
+            weight.assign(random.normal(0, 0.1, weight.shape))
+    return model
+
+
 def _export(spec: ResNetSpec, folder: Path, stock: bool, fold: bool = True) -> str:
     """A SavedModel of a network, as a path."""
     from keras_resnet import build
     from keras_resnet.serving import export
     from keras_resnet.surgery import to_stock
 
-    model = build(spec)
+    model = trained(build(spec))
     if not stock:
         return str(export(model, folder, fold=fold, check=False))
     to_stock(model).export(str(folder), verbose=False)

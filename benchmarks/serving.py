@@ -3,6 +3,9 @@
     python -m benchmarks.serving models/mine/1
     python -m benchmarks.serving models/mine/1 --url grpc://HOST:8500/mine --rate 20
 
+Where there is no TF Serving, `python tests/serving_server.py models/mine` speaks its
+protocols, and prints its ports of gRPC and REST.
+
 By itself it runs through TensorFlow's C API (`serving.NativeModel`). Against a server,
 by default TF_SERVING_URL, requests of one image arrive at random, each at its time
 whether or not earlier ones were answered (an open loop), and latency counts from then.
@@ -90,8 +93,9 @@ def open_loop(url, shape, rate, limit, seed=0):
             threads[-1].start()
         for thread in threads:
             thread.join()
+    click.echo(f"{rate:g} requests a second: {len(seconds)} answered", err=True)
     return {
-        "case": url,
+        "case": "server",
         "batch": 1,
         "rate": rate,
         **summary(seconds),
@@ -121,10 +125,11 @@ def main(version, url, rates, limit, out):
         loads = [open_loop(url, shape, rate, limit) for rate in rates]
         records += loads
         answered = [record for record in loads if "p50" in record]
-        panels["server, Poisson arrivals", "requests a second"] = {
-            f"p{p}": [(record["rate"], record[f"p{p}"]) for record in answered]
-            for p in PERCENTILES
-        }
+        if answered:
+            panels["server, Poisson arrivals", "requests a second"] = {
+                f"p{p}": [(record["rate"], record[f"p{p}"]) for record in answered]
+                for p in PERCENTILES
+            }
     for record in records:
         record["model"] = described["model"]
     report.show(f"Serving {described['model']}", COLUMNS, records)

@@ -167,15 +167,11 @@ def compare(spec: ResNetSpec) -> dict[str, float]:
     import numpy as np
     import tensorflow as tf
 
+    from benchmarks.peers import trained
     from keras_resnet import build
 
     random = np.random.default_rng(0)
-    model, net = build(spec), network(spec)
-    for weight in model.weights:
-        if weight.name in ("gamma", "moving_variance"):
-            weight.assign(random.uniform(0.5, 1.5, weight.shape))
-        elif weight.name in ("beta", "moving_mean"):
-            weight.assign(random.normal(0, 0.1, weight.shape))
+    model, net = trained(build(spec)), network(spec)
     _copy_weights(model, net)
     x = random.normal(size=(4, *spec.input_shape)).astype("float32")
     target = random.normal(size=(4, spec.classes)).astype("float32")

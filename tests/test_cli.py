@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from servers import served
 
 from keras_resnet import PRESETS, ResNetSpec, cifar_resnet, get_spec
 from keras_resnet.cli import main
@@ -137,6 +139,68 @@ def test_mistakes_end_in_one_line_and_write_nothing(workplace, arguments, messag
     assert len(errors) == 1
     assert result.output.splitlines()[-1] == errors[0]
     assert sorted(workplace.rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_a_run_is_explained_exported_served_and_asked(workplace):
+    """Test_packaging trains, evaluates and predicts; this goes on from there."""
+    trained = invoke("train", "--epochs", 1, "--no-track", "--folder", "runs/mine")
+    assert trained.exit_code == 0, trained.output
+    samples = sorted(Path("runs/mine/samples").glob("*.png"))
+    by_run = json.loads(invoke("predict", "runs/mine", *samples, "--json").output)
+
+    explained = invoke("explain", "runs/mine", "--image", samples[0], "--batches", 1)
+    assert explained.output.splitlines()[-1] == "runs/mine/explained/activation.png"
+    assert Path("runs/mine/explained/lesions.csv").exists()
+
+    exported = invoke("export", "runs/mine", "--to", "models/mine")
+    assert exported.exit_code == 0, exported.output
+    for line in (
+        "SavedModel  models/mine/1",
+        "checked     image_bytes from png: differs by ",
+        "docker run --rm -p 8500:8500",
+        "keras-resnet client IMAGE... --url http://localhost:8501/mine",
+    ):
+        assert line in exported.output
+    with served(Path("models/mine")) as urls:
+        for url in urls:
+            ask_by_command(url, samples, by_run)
+    for url in urls:  # of a server that is gone
+        assert_refused(
+            ("client", samples[0], "--url", url, "--retries", 1), "does not answer: "
+        )
+
+
+def ask_by_command(url, samples, expected):
+    """`client`, with sound images and with mistakes."""
+    patient = ("--url", url, "--timeout", 120, "--retries", 8)
+    told = json.loads(invoke("client", *samples, *patient, "--json").output)
+    for told_row, row in zip(told, expected, strict=True):
+        assert told_row["image"] == row["image"]
+        for name, share in row["classes"].items():
+            assert told_row["classes"][name] == pytest.approx(share, abs=1e-4)
+    best = next(iter(told[0]["classes"]))
+    assert f"{samples[0]}: {best} " in invoke("client", samples[0], *patient).output
+    image = samples[0]
+    for arguments, message in (
+        (("bad.png", "--url", url), "image: bad.png is no JPEG, PNG, GIF or BMP"),
+        ((image, "--url", f"{url}/1"), "ends in no model's name"),
+        ((image, "--url", f"{url}s"), "NOT_FOUND, Servable not found"),
+        ((image, *patient, "--version", 7), "NOT_FOUND, "),
+        ((image, *patient, "--label", "champion"), "NOT_FOUND, "),
+        ((image, *patient, "--label", "a", "--version", 1), "not both"),
+    ):
+        message = message.replace("NOT_FOUND", "404" if "http" in url else "NOT_FOUND")
+        assert_refused(("client", *arguments), message)
+
+
+def assert_refused(arguments, message):
+    """One line, and exit code 2."""
+    refused = invoke(*arguments)
+    assert refused.exit_code == 2, refused.output
+    assert message in refused.output
+    assert refused.output.startswith("Error: ")
+    assert len(refused.output.splitlines()) == 1
 
 
 def test_doctor_tells_paths_and_remedies():

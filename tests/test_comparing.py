@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from test_reference import counts
 
 from keras_resnet import estimate_cost, get_spec
-from keras_resnet.analysis import charts, comparing, labels
+from keras_resnet.analysis import charts, comparing, figures, labels, timings
 from keras_resnet.analysis.comparing import Comparison, Entry, Timing
 from keras_resnet.analysis.published import (
     WINNERS,
@@ -35,6 +35,7 @@ TIMINGS = [
         0.011 * scale * batch,
         100 / scale,
         scale << 20,
+        "2 cores of a machine",
     )
     for name, scale in (("alexnet", 1), ("resnet50_v1_5", 3), ("vgg16", 9))
     for batch in (1, 2)
@@ -151,8 +152,8 @@ def test_best_under_a_budget():
 
 def test_charts_and_their_numbers(tmp_path):
     entries = [*comparing.lecture_entries(), OWN]
-    paths = charts.draw(Comparison(entries, TIMINGS, "a machine"), tmp_path)
-    assert len(paths) == 3 * len(charts.ALWAYS + charts.OF_TIMINGS)
+    paths = charts.draw(Comparison(entries, TIMINGS), tmp_path)
+    assert len(paths) == 3 * len(charts.ALWAYS + timings.CHARTS)
     assert all(path.stat().st_size > 50 for path in paths)
 
     def column(name: str, field: str) -> list[str]:
@@ -178,7 +179,7 @@ def test_charts_and_their_numbers(tmp_path):
 
 
 def test_labels_do_not_overlap():
-    figure, axes = charts._figure()
+    figure, axes = figures.new_figure()
     points = [(0, 0), (0.05, 0.02), (0.1, 0), (1, 1), (1.02, 1)]
     axes.scatter(*zip(*points, strict=True))
     labels.place(axes, [labels.Point(x, y, "a network", 4) for x, y in points])

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import http.server
 import io
-import os
-import shutil
 import socket
-import subprocess
-import sys
 import threading
 import time
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from images import noise
 from PIL import Image
+from servers import BINARY, free_port, served
 
 from keras_resnet import build, cifar_resnet, serving
 from keras_resnet.data.files import CENTRAL, read_image
@@ -41,38 +37,11 @@ def exported(tmp_path_factory):
     return path, lambda images: np.asarray(model(images.astype("f4"), training=False))
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def urls(exported):
     """Of gRPC and REST, of a real process."""
-    path, _ = exported
-    binary = shutil.which("tensorflow_model_server")
-    if binary:
-        ports = free_port(), free_port()
-        command = [
-            binary, f"--port={ports[0]}", f"--rest_api_port={ports[1]}",
-            "--model_name=net", f"--model_base_path={path}",
-        ]  # fmt: skip
-    else:
-        command = [sys.executable, str(ROOT / "tests" / "serving_server.py"), str(path)]
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    if not binary:
-        ports = tuple(map(int, process.stdout.readline().split()))
-    process.stdout.close()
-    yield f"grpc://127.0.0.1:{ports[0]}/net", f"http://127.0.0.1:{ports[1]}/net"
-    process.terminate()
-    process.wait()
+    with served(exported[0]) as found:
+        yield found
 
 
 def encoded(image, form="PNG", **options):
@@ -130,7 +99,7 @@ def test_answers_are_the_models(exported, urls, tmp_path, kind):
         client.predict(images)
     # A label, by which a server's answer can be rolled back.
     publish(path, "champion", version=1)
-    if not shutil.which("tensorflow_model_server"):
+    if not BINARY:
         with Client(urls[kind], label="champion", timeout=60) as client:
             assert client.predict(images).classes.shape == (5,)
 
@@ -165,6 +134,12 @@ ANSWERS = [
     (b'{"outputs": {"probabilities": [[1.0]]}}', "this is no model of keras_resnet"),
     (b'{"outputs": {"labels": [["a"], ["b"]]}}', "this is no model of keras_resnet"),
     (b'{"outputs": "x"}', "answers what is no prediction"),
+    (b"[" * 10**5, "answers what is no prediction"),
+    (b'{"outputs": {"probabilities": [[1' + b"0" * 400 + b"]]}}", "is no prediction"),
+    (
+        b'{"outputs": {"probabilities": [[1]], "classes": [null], "labels": [["a"]]}}',
+        r"classes of 1 images are object \[1\]",
+    ),
 ]
 
 

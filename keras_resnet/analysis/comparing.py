@@ -43,7 +43,7 @@ class Entry(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """One line of `MEASURED`: `measuring.Measurement` of a network."""
+    """One line of `MEASURED`: a network, `measuring.Measurement`, and where."""
 
     network: str
     batch: int
@@ -51,6 +51,7 @@ class Timing(NamedTuple):
     seconds_median: float
     images_per_second: float
     peak_bytes: int
+    machine: str
 
 
 class Comparison(NamedTuple):
@@ -58,7 +59,6 @@ class Comparison(NamedTuple):
 
     entries: list[Entry]
     timings: list[Timing]
-    machine: str  # that timings are of
 
 
 def entries_of(rows: Iterable[Published]) -> list[Entry]:
@@ -139,7 +139,7 @@ def own_runs(experiment: str) -> list[Entry]:
 
 
 def read_timings(folder: Path) -> list[Timing]:
-    """What was measured into a folder so far.
+    """What was measured into a folder so far, there or on another machine.
 
     Raises:
         UserError: the file is damaged.
@@ -157,11 +157,14 @@ def read_timings(folder: Path) -> list[Timing]:
                     float(row["seconds_median"]),
                     float(row["images_per_second"]),
                     int(row["peak_bytes"]),
+                    row["machine"],
                 )
                 for row in csv.DictReader(file)
             ]
-    except (KeyError, ValueError, OSError) as error:
-        raise UserError(f"measured: can't read {path}: {error}") from None
+    except KeyError as error:
+        raise UserError(f"measured: {path} has no column {error}") from None
+    except (TypeError, ValueError, OSError) as error:
+        raise UserError(f"measured: can't read {path}: {one_line(error)}") from None
 
 
 def write_timings(folder: Path, timings: Sequence[Timing]) -> None:

@@ -9,11 +9,8 @@ from typing import Any
 import keras
 
 from keras_resnet.analysis import responses
-from keras_resnet.analysis.charts import Chart, save
+from keras_resnet.analysis.figures import COLORS, STYLES, Chart, new_figure, save
 from keras_resnet.layers import MergeGate
-
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
-STYLES = ("-", "--", ":", "-.")
 
 
 def responses_chart(
@@ -45,22 +42,39 @@ def responses_chart(
     return Chart(figure, ("network", *responses.LayerResponse._fields), numbers)
 
 
-def _chart(rows: Sequence[Any], field: str, label: str, *, log: bool = False) -> Chart:
-    """One number of each layer or unit, in network order."""
-    from matplotlib.figure import Figure
+def gradients_chart(states: Mapping[str, Sequence[responses.GradientNorm]]) -> Chart:
+    """Gradients by depth: do they vanish, explode, or neither?
+
+    Args:
+        states: such as "at initialization" -> `gradient_norms` then.
+    """
+    figure, axes = _axes("layer, in network order", "gradient's norm")
+    for i, (name, rows) in enumerate(states.items()):
+        norms = [row.norm for row in rows]
+        style = {"color": COLORS[i % 5], "linestyle": STYLES[i % 4], "label": name}
+        axes.plot(range(1, len(norms) + 1), norms, marker=".", **style)
+    axes.set_yscale("log")
+    axes.legend(fontsize=8)
+    numbers = [(name, *row) for name, rows in states.items() for row in rows]
+    return Chart(figure, ("state", *responses.GradientNorm._fields), numbers)
+
+
+def _axes(x: str, y: str) -> tuple[Any, Any]:
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(7.5, 3.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure(7.5, 3.6)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel=x, ylabel=y)
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def _chart(rows: Sequence[Any], field: str, label: str) -> Chart:
+    """One number of each unit, in network order."""
+    figure, axes = _axes("unit, in network order", label)
     values = [getattr(row, field) for row in rows]
     axes.plot(range(1, len(rows) + 1), values, marker="o", color=COLORS[0])
-    if log:
-        axes.set_yscale("log")
-    else:
-        axes.set_ylim(bottom=0)
-    axes.set(xlabel=f"{rows[0]._fields[0]}, in network order", ylabel=label)
-    axes.grid(alpha=0.3)
+    axes.set_ylim(bottom=0)
     return Chart(figure, rows[0]._fields, rows)
 
 
@@ -82,15 +96,17 @@ def explain(model: keras.Model, batches: Sequence[Any], folder: Path) -> list[Pa
         batches: of (images, labels), read several times.
         folder: where the figures go.
     """
+    # With new weights; not the class of a network that computes activations again.
+    fresh = keras.models.clone_model(keras.Model(model.input, model.output))
     charts = {
         "responses": responses_chart(
             {model.name: responses.layer_responses(model, batches)}
         ),
-        "gradients": _chart(
-            responses.gradient_norms(model, *batches[0]),
-            "norm",
-            "gradient's norm",
-            log=True,
+        "gradients": gradients_chart(
+            {
+                "at initialization": responses.gradient_norms(fresh, *batches[0]),
+                "as it is": responses.gradient_norms(model, *batches[0]),
+            }
         ),
     }
     try:

@@ -37,13 +37,10 @@ def place(axes: Any, points: Sequence[Point], *, fontsize: float = 8) -> None:
 
     Call it last: it needs the axes' final limits and size.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     figure = axes.figure
-    canvas = FigureCanvasAgg(figure)  # it knows the sizes of texts
-    canvas.draw()
+    figure.canvas.draw()
     figure.set_layout_engine("none")  # labels lie inside; nothing may move any more
-    renderer = canvas.get_renderer()
+    renderer = figure.canvas.get_renderer()
     pixel = figure.dpi / 72
     centers = [axes.transData.transform((p.x, p.y)) for p in points]
     taken = []

@@ -93,7 +93,7 @@ def profile(
     if rows:
         table = table_of(
             "batch>", "fastest ms>", "median ms>", "images/s>", "peak MiB>",
-            title=f"measured here, {repeats} calls",
+            title=f"inference measured here, {repeats} calls",
         )  # fmt: skip
         for row in rows:
             table.add_row(
@@ -203,9 +203,8 @@ def compare(
         return
     from keras_resnet.analysis import charts
 
-    machine = f"{runtime.usable_cores()} cores of {runtime.processor()[0]}"
     entries = comparing.lecture_entries() + own
-    paths = charts.draw(comparing.Comparison(entries, timings, machine), out)
+    paths = charts.draw(comparing.Comparison(entries, timings), out)
     if as_json:
         click.echo(json.dumps([str(path) for path in paths], indent=2))
         return
@@ -241,13 +240,19 @@ def _measure(
     except OSError as error:
         raise UserError(f"out: can't write to {out}: {error.strerror}") from None
     timings = comparing.read_timings(out)
+    machine = f"{runtime.usable_cores()} cores of {runtime.processor()[0]}"
+    if others := {timing.machine for timing in timings} - {machine}:
+        raise UserError(
+            f"out: what {out / comparing.MEASURED} holds was measured on "
+            f"{', '.join(sorted(others))}, and this is {machine}; name another folder"
+        )
     known = {(timing.network, timing.batch) for timing in timings}
     for name in networks or names:
         missing = [batch for batch in batches if (name, batch) not in known]
         if missing:
             click.echo(f"measuring {name}", err=True)
             rows = measure(name, batches=missing, repeats=repeats)
-            timings += [comparing.Timing(name, *row) for row in rows]
+            timings += [comparing.Timing(name, *row, machine) for row in rows]
             comparing.write_timings(out, timings)
 
 

@@ -8,8 +8,8 @@ from statistics import mean
 from typing import Any
 
 from keras_resnet.analysis import labels
-from keras_resnet.analysis.charts import Chart
-from keras_resnet.analysis.explaining import COLORS, STYLES, responses_chart
+from keras_resnet.analysis.explaining import responses_chart
+from keras_resnet.analysis.figures import COLORS, STYLES, Chart, new_figure
 from keras_resnet.analysis.responses import LayerResponse
 from keras_resnet.experiments.results import MEASURES, Outcome, Row, summarize
 
@@ -18,11 +18,9 @@ Maker = Callable[[Sequence[Outcome]], Chart | None]
 
 def curves(outcomes: Sequence[Outcome]) -> Chart | None:
     """Training and validation error by epoch, means over the seeds (He 2015, Fig 6)."""
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(10, 4.4), layout="constrained")
-    panels = figure.subplots(1, 2, sharey=True)
+    figure, panels = new_figure(10, 4.4, 2)
     rows: list[tuple[object, ...]] = []
     later = [0.0]
     for i, runs in enumerate(_by_arm(outcomes)):
@@ -60,12 +58,9 @@ def errors(outcomes: Sequence[Outcome]) -> Chart | None:
 
 def _strip(outcomes: Sequence[Outcome], key: str) -> Chart | None:
     """A line of points for each arm; a bar through their mean."""
-    from matplotlib.figure import Figure
-
     measure = MEASURES[key]
     groups = _by_arm(outcomes)
-    figure = Figure(figsize=(7.5, 1.4 + 0.36 * len(groups)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure(7.5, 1.4 + 0.36 * len(groups))
     rows: list[tuple[object, ...]] = []
     for i, runs in enumerate(groups):
         values = [measure.scale * run.measures[key] for run in runs]
@@ -116,14 +111,11 @@ def _scatter(
     front: bool = False,
 ) -> Chart | None:
     """Test error against a cost."""
-    from matplotlib.figure import Figure
-
     rows = [row for row in rows if math.isfinite(row.means["test_error"])]
     if not rows:
         return None
     points = [(cost(row), 100 * row.means["test_error"]) for row in rows]
-    figure = Figure(figsize=(8, 5.4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure(8, 5.4)
     if front:
         best = [
             point
@@ -161,13 +153,10 @@ def responses(outcomes: Sequence[Outcome]) -> Chart | None:
 
 def gradients(outcomes: Sequence[Outcome]) -> Chart | None:
     """Gradient norms by depth before training, of each arm's first seed."""
-    from matplotlib.figure import Figure
-
     found = _probed(outcomes, "gradients")
     if not found:
         return None
-    figure = Figure(figsize=(7.5, 4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure(7.5, 4)
     for i, (label, rows) in enumerate(found.items()):
         places = [place / max(len(rows) - 1, 1) for place in range(len(rows))]
         axes.plot(places, [value for _, value in rows], label=label, **_style(i))
@@ -184,13 +173,10 @@ def gradients(outcomes: Sequence[Outcome]) -> Chart | None:
 
 def forms(outcomes: Sequence[Outcome]) -> Chart | None:
     """Time a batch of a ResNeXt's three forms."""
-    from matplotlib.figure import Figure
-
     rows = [row for row in summarize(outcomes) if "form_a_seconds" in row.means]
     if not rows:
         return None
-    figure = Figure(figsize=(7.5, 3.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure(7.5, 3.6)
     numbers: list[tuple[object, ...]] = []
     for i, form in enumerate("abc"):
         values = [1000 * row.means[f"form_{form}_seconds"] for row in rows]

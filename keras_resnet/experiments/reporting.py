@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keras_resnet import runfolder
-from keras_resnet.analysis import charts
+from keras_resnet.analysis.figures import save
 from keras_resnet.experiments.design import BudgetName, Experiment, ExperimentError
 from keras_resnet.experiments.figures import FIGURES
 from keras_resnet.experiments.results import (
@@ -80,7 +80,7 @@ def report(
     for name in experiment.figures:
         chart = FIGURES[name](outcomes)
         if chart:
-            figures.append(charts.save(chart, out / name)[0])
+            figures.append(save(chart, out / name)[0])
     page = out / "README.md"
     runfolder.write_text(
         page, _page(experiment, setting, outcomes, rows, verdicts, figures)

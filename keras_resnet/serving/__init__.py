@@ -19,6 +19,7 @@ _HOMES = {
     "export": "saved_model",
     "is_saved_model": "saved_model",
     "load": "saved_model",
+    "load_judged": "runs",
     "name_of": "server",
 }
 
@@ -35,13 +36,14 @@ __all__ = [
     "export",
     "is_saved_model",
     "load",
+    "load_judged",
     "name_of",
 ]
 
 if TYPE_CHECKING:
     from keras_resnet.serving.client import Answers, Client, ServingError
     from keras_resnet.serving.native import NativeModel
-    from keras_resnet.serving.runs import describe_run
+    from keras_resnet.serving.runs import describe_run, load_judged
     from keras_resnet.serving.saved_model import (
         ExportError,
         Served,

@@ -168,7 +168,7 @@ class Client:
         if images.dtype != np.uint8:
             raise ServingError("images: features are of uint8 pixels")
         found = self._ask("features", "images", images)
-        return _output(found, "features", len(images), 2)
+        return _output(found, "features", len(images), 2, "f")
 
     def _bytes(self, images: list[bytes]) -> Answers:
         array = np.empty(len(images), object)
@@ -252,20 +252,25 @@ class _Rest:
         except (OSError, http.client.HTTPException) as error:
             why = getattr(error, "reason", None) or error
             raise _Busy(str(why) or type(error).__name__) from None
-        try:
-            outputs = json.loads(text)["outputs"]
-            if not isinstance(outputs, dict):  # a single output comes by itself
-                outputs = {"features": outputs}
-            return {
-                name: np.asarray(
-                    value, None if name in ("labels", "classes") else np.float32
-                )
-                for name, value in outputs.items()
-            }
-        except (ValueError, KeyError, TypeError):
-            raise ServingError(
-                f"server: {self.place} answers what is no prediction: {text[:80]!r}"
-            ) from None
+        return _outputs(text, self.place)
+
+
+def _outputs(text: bytes, place: str) -> Arrays:
+    """The arrays of a prediction in JSON."""
+    try:
+        outputs = json.loads(text)["outputs"]
+        if not isinstance(outputs, dict):  # a single output comes by itself
+            outputs = {"features": outputs}
+        return {
+            name: np.asarray(
+                value, None if name in ("labels", "classes") else np.float32
+            )
+            for name, value in outputs.items()
+        }
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        raise ServingError(
+            f"server: {place} answers what is no prediction: {text[:80]!r}"
+        ) from None
 
 
 def _as_json(array: np.ndarray) -> Any:
@@ -394,27 +399,28 @@ def _checked(content: bytes, name: str) -> bytes:
 
 
 def _answers(found: Mapping[str, np.ndarray], count: int) -> Answers:
-    labels = _output(found, "labels", count, 2)
+    labels = _output(found, "labels", count, 2, "OSU")
     return Answers(
-        _output(found, "probabilities", count, 2),
-        _output(found, "classes", count, 1).astype(np.int64),
+        _output(found, "probabilities", count, 2, "f"),
+        _output(found, "classes", count, 1, "i").astype(np.int64),
         [[_text(each) for each in row] for row in labels.tolist()],
     )
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _output(
-    found: Mapping[str, np.ndarray], name: str, count: int, rank: int
+    found: Mapping[str, np.ndarray], name: str, count: int, rank: int, kinds: str
 ) -> np.ndarray:
-    """An output that has a row for each image."""
+    """An output that has a row for each image, of one of the kinds of dtypes."""
     value = found.get(name)
-    if value is None or value.ndim != rank or len(value) != count:
-        shape = None if value is None else list(value.shape)
+    fits = value is not None and value.ndim == rank and len(value) == count
+    if value is None or not fits or value.dtype.kind not in kinds:
+        told = None if value is None else f"{value.dtype} {list(value.shape)}"
         raise ServingError(
-            f"server: {name} of {count} images are {shape}; this is no model of "
+            f"server: {name} of {count} images are {told}; this is no model of "
             "keras_resnet"
         )
     return value

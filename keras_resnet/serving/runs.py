@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from keras_resnet.runfolder import RunFolderError
 from keras_resnet.spec import ResNetSpec
 
 
-def load_run(folder: Path) -> tuple[Any, list[str], np.ndarray | None]:
-    """A run's best model at the size that it is judged at, class names, samples.
+def load_judged(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """A run's best model at the size that it is judged at, and its data's description.
 
     Raises:
         RunFolderError: not a run, one without a model yet, or damaged.
@@ -32,13 +33,13 @@ def load_run(folder: Path) -> tuple[Any, list[str], np.ndarray | None]:
         )
         sized.set_weights(model.get_weights())
         model = sized
-    return model, list(data["class_names"]), read_samples(folder, shape)
+    return model, data
 
 
-def read_samples(folder: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+def read_samples(folder: Path, shape: Sequence[int]) -> np.ndarray | None:
     """The test images beside a run, uint8 (n, *shape)."""
     files = sorted((folder / runfolder.SAMPLES).glob("*.png"))
-    images = [np.asarray(Image.open(file)).reshape(shape) for file in files]
+    images = [np.asarray(Image.open(file)).reshape(tuple(shape)) for file in files]
     return np.stack(images) if images else None
 
 

@@ -80,9 +80,10 @@ def export(
     """
     if not isinstance(model, keras.Model):
         run = Path(model)
-        model, names, run_samples = runs.load_run(run)
-        class_names = names if class_names is None else class_names
-        samples = run_samples if samples is None else samples
+        model, data = runs.load_judged(run)
+        class_names = data["class_names"] if class_names is None else class_names
+        if samples is None:
+            samples = runs.read_samples(run, data["image_shape"])
         about = runs.describe_run(run) | dict(about or {})
         path = run / runfolder.EXPORT if path is None else path
     if path is None:

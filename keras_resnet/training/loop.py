@@ -296,18 +296,12 @@ def _run(
 ) -> RunResult:
     """Trains, and makes what a run leaves."""
     fit(model, recipe, data, folder=folder, tracker=tracker, **fitting)
-    best, _ = runfolder.load_best(folder)
+    best, _ = serving.load_judged(folder)
     judged = _judge(best, data)
     history = runfolder.read_lines(folder / runfolder.HISTORY)
     draw_curves(history, folder / runfolder.CURVES)
     report.write(judged, report.pick(data.test, judged.worst), folder)
     samples = _write_samples(data, folder / runfolder.SAMPLES)
-    if recipe.test_size:
-        sized = build(
-            recipe.model, input_shape=data.test_shape, pixel_stats=data.pixel_stats
-        )
-        sized.set_weights(best.get_weights())
-        best = sized
     if (folder / runfolder.EXPORT).exists():
         shutil.rmtree(folder / runfolder.EXPORT)  # of a run killed after it
     exported = None
