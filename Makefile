@@ -2,15 +2,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check lint bench test-parity figures clean
+.PHONY: demo test check lint bench test-parity figures pages api package clean
 
 demo: $(VENV)/installed  ## train, track and export a small network, then ask it
 	run=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
 	  $(BIN)/keras-resnet train --folder $$run && \
 	  $(BIN)/keras-resnet predict $$run/export/1 $$run/samples/*.png
 
-test: lint  ## everything
-	$(BIN)/pytest
+test: lint  ## everything, the notebooks too
+	$(BIN)/pytest --nbmake --nbmake-timeout=600 tests notebooks
 
 check: lint  ## the quick part of `make test`
 	$(BIN)/pytest -m "not slow"
@@ -40,6 +40,23 @@ figures: $(VENV)/installed  ## those of docs/analysis.md
 	  $(BIN)/keras-resnet train --no-track --folder $$run && \
 	  $(BIN)/keras-resnet explain $$run --out docs/figures/digits
 
+pages: $(VENV)/installed-docs  ## the notebooks, run and rendered
+	rm -rf docs/notebooks/*_files
+	$(BIN)/jupyter nbconvert --execute --to markdown \
+	  --CoalesceStreamsPreprocessor.enabled=True --output-dir docs/notebooks notebooks/*.ipynb
+
+api: $(VENV)/installed-docs  ## the reference of modules and functions
+	$(BIN)/pdoc --output-directory build/api keras_resnet tuning
+
+package: $(VENV)/installed-dev  ## wheel and source, tried in an empty environment
+	rm -rf build/package
+	$(BIN)/python -m build --outdir build/package
+	$(PYTHON) -m venv build/package/empty
+	build/package/empty/bin/pip install --quiet build/package/*.whl
+	cd "$$(mktemp -d)" && PATH="$(CURDIR)/build/package/empty/bin:$$PATH" && \
+	  keras-resnet train --epochs 1 --folder runs/mine && \
+	  keras-resnet tune --trials 2 --epochs 1 --folder runs/search
+
 clean:
 	rm -rf $(VENV)
 
@@ -64,4 +81,8 @@ $(VENV)/installed-bench: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/installed-parity: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --editable '.[parity]'
+	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-docs: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/pip install --quiet --editable '.[docs]'
 	@touch $@ $(VENV)/installed

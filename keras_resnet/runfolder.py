@@ -36,6 +36,10 @@ class RunFolderError(UserError):
     """A folder that isn't a run, or holds another."""
 
 
+class BusyError(RunFolderError):
+    """A folder in which another process trains."""
+
+
 def new_name(recipe: str) -> Path:
     """runs/<recipe>-<time>, free at the time of asking."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -93,7 +97,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Keeps a second process out of a run folder; a kill unlocks it.
 
     Raises:
-        RunFolderError: another process trains in it.
+        BusyError: another process trains in it.
     """
     try:
         file = (folder / LOCK).open("w")
@@ -105,7 +109,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise RunFolderError(
+            raise BusyError(
                 f"folder: another process trains in {folder}; name a new folder"
             ) from None
         yield

@@ -33,6 +33,7 @@ Order = Literal["post", "pre", "bn_after_add", "relu_before_add", "relu_only_pre
 StrideOn = Literal["1x1", "3x3"]
 StrideAt = Literal["first", "last"]
 SurvivalMode = Literal["sample", "batch"]
+SurvivalRule = Literal["linear", "uniform"]
 Init = Literal["he_fan_in", "he_fan_out", "glorot"]
 NormKind = Literal["batch", "none"]
 ConvBias = Literal["none", "all", "keras_v2"]
@@ -91,8 +92,9 @@ class ResNetSpec:
             keras.applications) or "3x3" (v1.5: torchvision, ResNeXt).
         stride_at: the unit of a stage that strides; "last" is keras.applications V2.
         output_stride: total stride at which strides turn into dilation, or None.
-        survival: p_L of stochastic depth. Unit l of L survives with probability
-            1 - (l/L)(1 - p_L) (Huang 2016, Equation 4).
+        survival: p_L of stochastic depth, the probability that the last unit survives.
+        survival_rule: that of unit l of L: "linear" 1 - (l/L)(1 - p_L) (Huang 2016,
+            Equation 4), or "uniform" p_L.
         survival_mode: one draw a "batch" (the paper) or a "sample".
         dropout: rate inside a unit, before its last convolution (Wide ResNets).
         zero_gamma: batch norms that end a residual branch start at 0 (Goyal 2017).
@@ -134,6 +136,7 @@ class ResNetSpec:
     stride_at: StrideAt = "first"
     output_stride: int | None = None
     survival: float = 1.0
+    survival_rule: SurvivalRule = "linear"
     survival_mode: SurvivalMode = "batch"
     dropout: float = 0.0
     zero_gamma: bool = False
@@ -178,7 +181,9 @@ class ResNetSpec:
         return self.cardinality * int(self.group_width * self.k * scale)
 
     def survival_of(self, unit: int) -> float:
-        """Survival probability of unit 1 .. L by the linear rule."""
+        """Survival probability of unit 1 .. L."""
+        if self.survival_rule == "uniform":
+            return self.survival
         return 1 - unit / sum(self.depths) * (1 - self.survival)
 
     def replace(self, **changes: Any) -> ResNetSpec:
@@ -329,6 +334,7 @@ _CHECKS: dict[str, _Check] = {
         (lambda value: type(value) is int and value in (4, 8, 16, 32), "4, 8, 16 or 32")
     ),
     "survival": _number(0, 1, open_low=True),
+    "survival_rule": _choice(SurvivalRule),
     "survival_mode": _choice(SurvivalMode),
     "dropout": (
         lambda value: type(value) in (int, float) and 0 <= value < 1,

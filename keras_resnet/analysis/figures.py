@@ -53,14 +53,16 @@ def family_of(network: str) -> Family:
     return next(f for f in FAMILIES if re.fullmatch(f.pattern, network))
 
 
-def new_figure(width: float = 7.5, height: float = 5.0) -> tuple[Any, Any]:
-    """A figure without a window, and its axes."""
+def new_figure(
+    width: float = 7.5, height: float = 5.0, columns: int = 1
+) -> tuple[Any, Any]:
+    """A figure without a window, and its axes: several of one height, or one."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)  # it knows the sizes of texts
-    return figure, figure.subplots()
+    return figure, figure.subplots(1, columns, sharey=True)
 
 
 def save(chart: Chart, stem: Path) -> list[Path]:

@@ -170,7 +170,9 @@ def gradient_norms(model: keras.Model, images: Any, labels: Any) -> list[Gradien
             value = loss(labels, model(images, training=True))
         return tape.gradient(value, kernels)
 
-    found = gradients(tf.convert_to_tensor(images), tf.convert_to_tensor(labels))
+    batch = tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+    # Called so, TensorFlow doesn't warn of one trace a model.
+    found = gradients.get_concrete_function(*batch)(*batch)
     for variable, value in zip(model.non_trainable_variables, state, strict=True):
         variable.assign(value)  # moving statistics and draws
     rows = []
@@ -334,9 +336,14 @@ def _moments(
         ]
 
     totals: Any = 0
+    traced: Any = None
     for images in _images(data):
+        batch = tf.convert_to_tensor(images)
+        if traced is None:  # called so, TensorFlow doesn't warn of one trace a model
+            open_batch = tf.TensorSpec([None, *batch.shape[1:]], batch.dtype)
+            traced = sums.get_concrete_function(open_batch)
         totals = totals + np.array(
-            [[float(part) for part in row] for row in sums(images)]
+            [[float(part) for part in row] for row in traced(batch)]
         )
     if not isinstance(totals, np.ndarray):
         raise ResponseError("data: there are no images in it")

@@ -6,6 +6,7 @@ from __future__ import annotations
 from keras_resnet.cli import (  # noqa: F401
     analysis,
     convert,
+    experiment,
     networks,
     runs,
     serve,

@@ -16,17 +16,18 @@ class _Mistake(click.ClickException):
     exit_code = 2
 
 
-class _Commands(click.Group):
+class Commands(click.Group):
     """A group whose commands may raise `UserError`."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Runs a command; what a user did wrong becomes a line."""
         try:
             return super().invoke(ctx)
         except UserError as error:
             raise _Mistake(str(error)) from None
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(keras_resnet.__version__)
 def main() -> None:
     """Residual networks for Keras: list, show, train, evaluate, predict."""

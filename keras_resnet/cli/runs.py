@@ -90,6 +90,9 @@ def recipes(pattern: str, as_json: bool) -> None:
 )
 @click.option("--download", is_flag=True, help="Let TFDS fetch what isn't prepared.")
 @click.option("--strict", is_flag=True, help="An unreadable image is an error.")
+@click.option(
+    "--train-images", type=click.IntRange(1), help="Learn from so many of the images."
+)
 @click.option("--folder", type=click.Path(path_type=Path), help="Run folder.")
 @click.option("--seed", default=0, type=click.IntRange(0, 2**32 - 1), show_default=True)
 @click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's.")
@@ -151,6 +154,7 @@ def train(
     data_dir: Path | None,
     download: bool,
     strict: bool,
+    train_images: int | None,
     folder: Path | None,
     seed: int,
     epochs: int | None,
@@ -248,6 +252,7 @@ def train(
                 data_dir=data_dir,
                 download=download,
                 strict=strict,
+                train_images=train_images,
             )
         except KeyboardInterrupt as stop:
             click.echo(f"\nstopped; the same command with --folder {folder} goes on")

@@ -111,6 +111,7 @@ def load(
     seed: int = 0,
     image_size: int | tuple[int, int] | None = None,
     test_size: int | tuple[int, int] | None = None,
+    train_images: int | None = None,
     data_dir: Path | str | None = None,
     download: bool = False,
     strict: bool = False,
@@ -128,6 +129,8 @@ def load(
         image_size: height and width of the batches, or both. None keeps the size of
             images that have one, up to 256 pixels, and is else 224.
         test_size: that of validation and test, if it differs (FixRes).
+        train_images: at most so many of the training images, by the seed, to learn
+            from less; validation and test stay whole.
         data_dir: folder of IDX files for "fashion_mnist", of prepared data sets for
             "tfds:".
         download: whether TFDS may fetch what isn't prepared.
@@ -141,7 +144,7 @@ def load(
         DataError: no such source, nothing usable in it, or a wrong argument.
     """
     augment = Augment() if augment is None else augment
-    _check_arguments(batch_size, seed, augment)
+    _check_arguments(batch_size, seed, augment, train_images)
     memory = _free_memory() // 4 if memory is None else memory
     directory = Path(data_dir).expanduser().absolute() if data_dir else None
     found = read(source, Options(directory, download, strict, memory))
@@ -149,7 +152,7 @@ def load(
     shape = (*size, found.channels)
     test_shape = (*_size("test_size", test_size or size, found), found.channels)
     _check_augment(augment, shape)
-    parts = split(found, seed)
+    parts = split(found, seed, train_images)
     digested = digests(parts, memory)
     unreadable = found.unreadable
     for name, to in (("train", shape), ("val", test_shape), ("test", test_shape)):
@@ -173,6 +176,7 @@ def load(
         "seed": seed,
         "image_size": list(size),
         "test_size": list(test_shape[:2]),
+        "train_images": train_images,
         "data_dir": directory and str(directory),
     }
     if found.version:  # of TFDS: a stream is cut in other places than what fits
@@ -206,9 +210,15 @@ def load(
     )
 
 
-def _check_arguments(batch_size: Any, seed: Any, augment: Any) -> None:
-    if type(batch_size) is not int or batch_size < 1:
-        raise DataError(f"batch_size: {batch_size!r} is not a positive integer")
+def _check_arguments(
+    batch_size: Any, seed: Any, augment: Any, train_images: Any
+) -> None:
+    counts = {"batch_size": batch_size}
+    if train_images is not None:
+        counts["train_images"] = train_images
+    for name, value in counts.items():
+        if type(value) is not int or value < 1:
+            raise DataError(f"{name}: {value!r} is not a positive integer")
     if type(seed) is not int or not 0 <= seed < 2**32:
         raise DataError(f"seed: {seed!r} is not an integer from 0 to 2**32 - 1")
     if not isinstance(augment, Augment):

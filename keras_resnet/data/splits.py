@@ -17,13 +17,16 @@ VAL_MOST = 10_000
 ENDS = 4096  # bytes of a large file that tell it from others of its length
 
 
-def split(found: Found, seed: int) -> dict[str, Images | Stream]:
+def split(
+    found: Found, seed: int, train_images: int | None = None
+) -> dict[str, Images | Stream]:
     """Images for "train", "val" and "test".
 
     A source's own test split stays whole. Without one its validation split is the
     test, as ImageNet's is in the papers, and without that a fifth of the images.
     Validation is the source's own or, where that is missing or the test, a tenth of
-    the training images, at most 10,000.
+    the training images, at most 10,000. Of what is left for training, `train_images`
+    may keep a part.
 
     Raises:
         DataError: a class with too few images.
@@ -40,6 +43,13 @@ def split(found: Found, seed: int) -> dict[str, Images | Stream]:
         if val is None:
             size = _at_least(min(VAL_SHARE * train.count, VAL_MOST), found)
             train, val = _stratified(train, size, seed)
+        if train_images is not None and train_images < train.count:
+            if train_images < len(found.class_names):
+                raise DataError(
+                    f"train_images: {train_images} are fewer than the "
+                    f"{len(found.class_names)} classes"
+                )
+            _, train = _stratified(train, train_images, seed)
     else:
         # A stream is cut at a seeded place, and taken as if its ends were joined.
         start = int(np.random.default_rng(seed).integers(train.count))
@@ -49,6 +59,9 @@ def split(found: Found, seed: int) -> dict[str, Images | Stream]:
         if val is None:
             size = math.ceil(min(VAL_SHARE * train.count, VAL_MOST))
             train, val = _cut(train, start, size)
+            start = 0
+        if train_images is not None and train_images < train.count:
+            train = train.part(start, start + train_images)
     return {"train": train, "val": val, "test": test}
 
 

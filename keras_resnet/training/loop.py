@@ -16,11 +16,10 @@ from PIL import Image
 from rich.console import Console
 
 from keras_resnet import data as data_module
-from keras_resnet import runfolder
+from keras_resnet import runfolder, serving
 from keras_resnet.data import Splits
 from keras_resnet.network import build
 from keras_resnet.runfolder import RunFolderError
-from keras_resnet.serving import describe_run, export, load_judged
 from keras_resnet.tracking import Tracker
 from keras_resnet.training import (
     checkpoints,
@@ -47,14 +46,14 @@ class RunResult(NamedTuple):
 
     Attributes:
         folder: the run folder.
-        export: the SavedModel's folder, version included.
+        export: the SavedModel's folder, version included; None if none was asked for.
         metrics: of the best epoch's model on the test images.
         history: a row of metrics for each epoch.
         run_id: the tracker's, if it has one.
     """
 
     folder: Path
-    export: Path
+    export: Path | None
     metrics: dict[str, float]
     history: list[dict[str, Any]]
     run_id: str | None
@@ -141,6 +140,7 @@ def train(
     recipe: Recipe | str,
     *,
     data: Any = "digits",
+    model: keras.Model | None = None,
     weights: Path | str | None = None,
     folder: Path | str | None = None,
     seed: int = 0,
@@ -151,6 +151,7 @@ def train(
     sync_batch_norm: bool = False,
     recompute: bool = False,
     steps: int | None = None,
+    export: bool = True,
     resume: bool = True,
     checkpoint_minutes: float = MINUTES,
     **loading: Any,
@@ -164,6 +165,8 @@ def train(
     Args:
         recipe: a recipe or the name of one.
         data: a source for `data.load`, or splits that it made.
+        model: of the recipe's network for this data, instead of a fresh one: what
+            `surgery.deepen` made, for example.
         weights: what to start from, under a new head: a run folder, a published name
             or a file, of the recipe's network (`training.follow` sets it). Pixels are
             normalized as they were for it, and images have its size unless the recipe
@@ -177,6 +180,7 @@ def train(
         sync_batch_norm: whether batch norms take statistics over all replicas.
         recompute: as `build` has it: less memory, more time.
         steps: at most so many batches of each split, to try a run out.
+        export: whether a SavedModel is made.
         resume: whether an unfinished run in `folder` is continued, or refused.
         checkpoint_minutes: between two checkpoints within an epoch.
         **loading: other arguments of `data.load`, such as `data_dir`.
@@ -215,7 +219,7 @@ def train(
         if old and (stats := old.pixel_stats(channels)):
             data = data._replace(pixel_stats=stats)
         with _policy(precision), distribution.scope(strategy):
-            model = build(
+            model = model or build(
                 recipe.model,
                 input_shape=(None, None, channels) if recipe.test_size else None,
                 pixel_stats=data.pixel_stats,
@@ -234,7 +238,7 @@ def train(
         folder = Path(folder) if folder else runfolder.new_name(recipe.name)
         if not distribution.is_chief(strategy):
             history = fit(model, recipe, data, strategy=strategy)
-            return RunResult(folder, folder, {}, [history.history], None)
+            return RunResult(folder, None, {}, [history.history], None)
         described = _describe_data(data, seed) | {"weights": old and old.name}
         if runfolder.prepare(folder, recipe.to_json()) and not resume:
             raise RunFolderError(
@@ -257,6 +261,7 @@ def train(
                     data,
                     folder,
                     tracker,
+                    export=export,
                     strategy=strategy,
                     console=console,
                     checkpoint_minutes=checkpoint_minutes,
@@ -285,11 +290,13 @@ def _run(
     data: Splits,
     folder: Path,
     tracker: Tracker | None,
+    *,
+    export: bool,
     **fitting: Any,
 ) -> RunResult:
     """Trains, and makes what a run leaves."""
     fit(model, recipe, data, folder=folder, tracker=tracker, **fitting)
-    best, _ = load_judged(folder)
+    best, _ = serving.load_judged(folder)
     judged = _judge(best, data)
     history = runfolder.read_lines(folder / runfolder.HISTORY)
     draw_curves(history, folder / runfolder.CURVES)
@@ -297,13 +304,15 @@ def _run(
     samples = _write_samples(data, folder / runfolder.SAMPLES)
     if (folder / runfolder.EXPORT).exists():
         shutil.rmtree(folder / runfolder.EXPORT)  # of a run killed after it
-    exported = export(
-        best,
-        folder / runfolder.EXPORT,
-        class_names=data.class_names,
-        about=describe_run(folder) | {"metrics": judged.metrics},
-        samples=samples,
-    )
+    exported = None
+    if export:
+        exported = serving.export(
+            best,
+            folder / runfolder.EXPORT,
+            class_names=data.class_names,
+            about=serving.describe_run(folder) | {"metrics": judged.metrics},
+            samples=samples,
+        )
     result = {f"test_{name}": value for name, value in judged.metrics.items()}
     result |= {"train_seconds": sum(row["seconds"] for row in history)}
     if tracker:

@@ -91,7 +91,8 @@ def tell_result(
         samples: images (batch, height, width, channels) in 0 to 255.
     """
     tracker.log_metrics(metrics, recipe.epochs)
-    tracker.log_files([folder / name for name in _RESULTS])
+    left = [folder / name for name in _RESULTS]
+    tracker.log_files([path for path in left if path.exists()])
     facts = runfolder.read_json(folder / runfolder.DATA)
     about = {
         "network": recipe.model.name,

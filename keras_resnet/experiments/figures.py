@@ -1,0 +1,218 @@
+"""The figures of the experiments, a function each: outcomes in, a chart out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import mean
+from typing import Any
+
+from keras_resnet.analysis import labels
+from keras_resnet.analysis.explaining import responses_chart
+from keras_resnet.analysis.figures import COLORS, STYLES, Chart, new_figure
+from keras_resnet.analysis.responses import LayerResponse
+from keras_resnet.experiments.results import MEASURES, Outcome, Row, summarize
+
+Maker = Callable[[Sequence[Outcome]], Chart | None]
+
+
+def curves(outcomes: Sequence[Outcome]) -> Chart | None:
+    """Training and validation error by epoch, means over the seeds (He 2015, Fig 6)."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure, panels = new_figure(10, 4.4, 2)
+    rows: list[tuple[object, ...]] = []
+    later = [0.0]
+    for i, runs in enumerate(_by_arm(outcomes)):
+        histories = [run.history for run in runs if run.history]
+        if not histories:
+            continue
+        epochs = range(1, min(map(len, histories)) + 1)
+        for axes, key in zip(panels, ("accuracy", "val_accuracy"), strict=True):
+            means = [
+                100 * mean(1 - history[epoch - 1][key] for history in histories)
+                for epoch in epochs
+            ]
+            axes.plot(epochs, means, label=runs[0].arm.label, **_style(i))
+            later += means[len(means) // 5 :]
+            name = "training" if key == "accuracy" else "validation"
+            rows += [
+                (runs[0].arm.name, name, epoch, value)
+                for epoch, value in zip(epochs, means, strict=True)
+            ]
+    for axes, what in zip(panels, ("training", "validation"), strict=True):
+        axes.set(xlabel="epoch", title=f"{what} error (%)")
+        axes.grid(alpha=0.3)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    # The first epochs would flatten the rest.
+    panels[0].set_ylim(0, 1.1 * max(later) or 1)
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=8)
+    return Chart(figure, ("arm", "images", "epoch", "error_percent"), rows)
+
+
+def errors(outcomes: Sequence[Outcome]) -> Chart | None:
+    """Test error of each run, and each arm's mean."""
+    return _strip(outcomes, "test_error")
+
+
+def _strip(outcomes: Sequence[Outcome], key: str) -> Chart | None:
+    """A line of points for each arm; a bar through their mean."""
+    measure = MEASURES[key]
+    groups = _by_arm(outcomes)
+    figure, axes = new_figure(7.5, 1.4 + 0.36 * len(groups))
+    rows: list[tuple[object, ...]] = []
+    for i, runs in enumerate(groups):
+        values = [measure.scale * run.measures[key] for run in runs]
+        finite = [value for value in values if math.isfinite(value)]
+        rows += [(r.arm.name, r.seed, v) for r, v in zip(runs, values, strict=True)]
+        axes.plot(finite, [i] * len(finite), "o", color=COLORS[0], alpha=0.7)
+        if finite:
+            axes.plot([mean(finite)] * 2, [i - 0.3, i + 0.3], color="black")
+        if len(finite) < len(values):
+            axes.annotate(
+                f"{len(values) - len(finite)} of {len(values)} diverged",
+                (0.99, i), xycoords=("axes fraction", "data"), ha="right",
+                va="center", fontsize=8, color=COLORS[1],
+            )  # fmt: skip
+    axes.set_yticks(range(len(groups)), [runs[0].arm.label for runs in groups])
+    axes.set_ylim(len(groups) - 0.5, -0.5)
+    axes.set_xlabel(f"{measure.label} ({measure.unit}); a point a seed, a bar the mean")
+    axes.grid(alpha=0.3)
+    return Chart(figure, ("arm", "seed", f"{key}_in_{measure.unit}"), rows)
+
+
+def times(outcomes: Sequence[Outcome]) -> Chart | None:
+    """Test error against the time of an epoch, means over the seeds."""
+    rows = [row for row in summarize(outcomes) if "epoch_seconds" in row.means]
+    return _scatter(
+        rows,
+        lambda row: row.means["epoch_seconds"],
+        "time an epoch (s, validation included)",
+        "seconds",
+    )
+
+
+def pareto(outcomes: Sequence[Outcome]) -> Chart | None:
+    """Test error against multiply-adds, and the front: no net is better and cheaper."""
+    rows = [row for row in summarize(outcomes) if row.macs]
+    return _scatter(
+        rows, lambda row: row.macs / 1e6, "multiply-adds of an image (M)", "mega_macs",
+        front=True,
+    )  # fmt: skip
+
+
+def _scatter(
+    rows: Sequence[Row],
+    cost: Callable[[Row], float],
+    label: str,
+    column: str,
+    *,
+    front: bool = False,
+) -> Chart | None:
+    """Test error against a cost."""
+    rows = [row for row in rows if math.isfinite(row.means["test_error"])]
+    if not rows:
+        return None
+    points = [(cost(row), 100 * row.means["test_error"]) for row in rows]
+    figure, axes = new_figure(8, 5.4)
+    if front:
+        best = [
+            point
+            for point in sorted(points)
+            if point[1] <= min(y for x, y in points if x <= point[0])
+        ]
+        axes.step(*zip(*best, strict=True), where="post", color=COLORS[1], zorder=1)
+    axes.plot(*zip(*points, strict=True), "o", color=COLORS[0], zorder=2)
+    axes.set(xlabel=label, ylabel="test error (%)")
+    axes.margins(0.16)
+    axes.grid(alpha=0.3)
+    labels.place(
+        axes,
+        [
+            labels.Point(x, y, row.arm.label, 3)
+            for (x, y), row in zip(points, rows, strict=True)
+        ],
+    )
+    numbers = [(row.arm.name, *point) for row, point in zip(rows, points, strict=True)]
+    return Chart(figure, ("arm", column, "test_error_percent"), numbers)
+
+
+def responses(outcomes: Sequence[Outcome]) -> Chart | None:
+    """Figure 7 of He 2015, of each arm's first seed."""
+    found = _probed(outcomes, "responses")
+    if not found:
+        return None
+    return responses_chart(
+        {
+            label: [LayerResponse(layer, std, None) for layer, std in rows]
+            for label, rows in found.items()
+        }
+    )
+
+
+def gradients(outcomes: Sequence[Outcome]) -> Chart | None:
+    """Gradient norms by depth before training, of each arm's first seed."""
+    found = _probed(outcomes, "gradients")
+    if not found:
+        return None
+    figure, axes = new_figure(7.5, 4)
+    for i, (label, rows) in enumerate(found.items()):
+        places = [place / max(len(rows) - 1, 1) for place in range(len(rows))]
+        axes.plot(places, [value for _, value in rows], label=label, **_style(i))
+    axes.set_yscale("log")
+    axes.set(
+        xlabel="place in the network (0: first convolution, 1: last)",
+        ylabel="gradient's norm over the kernel's",
+    )
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
+    numbers = [(label, *row) for label, rows in found.items() for row in rows]
+    return Chart(figure, ("arm", "layer", "relative_norm"), numbers)
+
+
+def forms(outcomes: Sequence[Outcome]) -> Chart | None:
+    """Time a batch of a ResNeXt's three forms."""
+    rows = [row for row in summarize(outcomes) if "form_a_seconds" in row.means]
+    if not rows:
+        return None
+    figure, axes = new_figure(7.5, 3.6)
+    numbers: list[tuple[object, ...]] = []
+    for i, form in enumerate("abc"):
+        values = [1000 * row.means[f"form_{form}_seconds"] for row in rows]
+        numbers += [(r.arm.name, form, v) for r, v in zip(rows, values, strict=True)]
+        bars = axes.bar(
+            [place + 0.27 * (i - 1) for place in range(len(rows))],
+            values, 0.25, color=COLORS[i], label=f"form ({form})",
+        )  # fmt: skip
+        axes.bar_label(bars, fmt="{:.0f}", fontsize=8)
+    axes.set_xticks(range(len(rows)), [row.arm.label for row in rows], fontsize=8)
+    axes.set_ylabel("ms a batch, inference")
+    axes.legend(fontsize=8)
+    return Chart(figure, ("arm", "form", "milliseconds"), numbers)
+
+
+FIGURES: dict[str, Maker] = {
+    make.__name__: make
+    for make in (curves, errors, times, pareto, responses, gradients, forms)
+}
+
+
+def _by_arm(outcomes: Sequence[Outcome]) -> list[list[Outcome]]:
+    names = dict.fromkeys(outcome.arm.name for outcome in outcomes)
+    return [[run for run in outcomes if run.arm.name == name] for name in names]
+
+
+def _probed(outcomes: Sequence[Outcome], probe: str) -> dict[str, Any]:
+    """Label -> rows that a probe found, of each arm's first seed."""
+    return {
+        runs[0].arm.label: runs[0].probes[probe]["rows"]
+        for runs in _by_arm(outcomes)
+        if runs[0].probes.get(probe, {}).get("rows")
+    }
+
+
+def _style(i: int) -> dict[str, Any]:
+    """Told apart by color and by stroke."""
+    strokes = len(COLORS)
+    return {"color": COLORS[i % strokes], "linestyle": STYLES[i // strokes % 4]}

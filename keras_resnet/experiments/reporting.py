@@ -1,0 +1,225 @@
+"""An experiment's report: its figures, a table, and a verdict on each claim."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from keras_resnet import runfolder
+from keras_resnet.analysis.figures import save
+from keras_resnet.experiments.design import BudgetName, Experiment, ExperimentError
+from keras_resnet.experiments.figures import FIGURES
+from keras_resnet.experiments.results import (
+    MEASURES,
+    Judged,
+    Outcome,
+    Row,
+    collect,
+    judge,
+    summarize,
+)
+from keras_resnet.experiments.settings import Setting, place_of, resolve, setting_of
+
+
+class Report(NamedTuple):
+    """What an experiment came to.
+
+    Attributes:
+        rows: an arm each: means and spreads over the seeds.
+        verdicts: a claim each.
+        figures: PNG files; an SVG and the numbers as CSV lie beside each.
+        page: a Markdown page of all of it.
+    """
+
+    rows: list[Row]
+    verdicts: list[Judged]
+    figures: list[Path]
+    page: Path
+
+
+def report(
+    experiment: Experiment | str,
+    setting: Setting | BudgetName = "short",
+    *,
+    folder: Path = Path("runs/experiments"),
+    out: Path | None = None,
+    seeds: Sequence[int] | None = None,
+) -> Report:
+    """Writes the report of what has been run so far.
+
+    Args:
+        experiment: whose: a name, or one's own.
+        setting: in which its runs are, or the name of a budget.
+        folder: of all settings.
+        out: folder of the report; beside the runs if None.
+        seeds: of these only; of all that are there if None.
+
+    Raises:
+        ExperimentError: nothing has been run, or the report can't be written.
+    """
+    experiment, setting = resolve(experiment, setting)
+    outcomes = collect(experiment, setting, folder, seeds)
+    if not outcomes:
+        raise ExperimentError(
+            f"experiment: {experiment.name} has no finished run in "
+            f"{place_of(folder, setting)}; run it first: "
+            f"{command('run', experiment, setting)}"
+        )
+    out = out or place_of(folder, setting) / "experiments" / experiment.name
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExperimentError(f"out: can't write to {out}: {error.strerror}") from None
+    rows = summarize(outcomes)
+    verdicts = [judge(claim, outcomes) for claim in experiment.claims]
+    figures = []
+    for name in experiment.figures:
+        chart = FIGURES[name](outcomes)
+        if chart:
+            figures.append(save(chart, out / name)[0])
+    page = out / "README.md"
+    runfolder.write_text(
+        page, _page(experiment, setting, outcomes, rows, verdicts, figures)
+    )
+    return Report(rows, verdicts, figures, page)
+
+
+def command(verb: str, experiment: Experiment, setting: Setting) -> str:
+    """What runs or reports it on the command line."""
+    usual = setting_of(experiment, setting.budget)
+    parts = ["keras-resnet", "experiment", verb, experiment.name]
+    parts += ["--budget", setting.budget]
+    for field in ("data", "image_size", "train_images", "steps"):
+        value = getattr(setting, field)
+        if value != getattr(usual, field) and value is not None:
+            parts += [f"--{field.replace('_', '-')}", str(value)]
+    return shlex.join(parts)
+
+
+def _page(
+    experiment: Experiment,
+    setting: Setting,
+    outcomes: Sequence[Outcome],
+    rows: Sequence[Row],
+    verdicts: Sequence[Judged],
+    figures: Sequence[Path],
+) -> str:
+    """The report in Markdown."""
+    seeds = sorted({outcome.seed for outcome in outcomes})
+    parts = [
+        f"# {experiment.title}",
+        f"Source: {experiment.source}. Here: {setting.in_words()}; "
+        f"seeds {', '.join(map(str, seeds))}.",
+        experiment.note,
+    ]
+    if verdicts:
+        parts += ["## Claims", _claims_table(verdicts), _TEST]
+    parts += ["## Runs", _runs_table(experiment, rows), _COLUMNS]
+    if experiment.error_source and any(row.arm.error for row in rows):
+        parts.append(f"The paper's errors: {experiment.error_source}.")
+    failed = [outcome for outcome in outcomes if outcome.failed]
+    parts += [
+        f"- {outcome.arm.label}, seed {outcome.seed}: {_public(outcome.failed)}"
+        for outcome in failed
+    ]
+    parts += [f"![{path.stem}]({path.stem}.svg)" for path in figures]
+    run, again = (command(verb, experiment, setting) for verb in ("run", "report"))
+    parts += [
+        "## Again",
+        f"```\n{run} --seeds {len(seeds)}\n{again}\n```",
+        _made_with(outcomes),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+_TEST = (
+    "A claim is confirmed or contradicted where a two-sided Welch t-test over the "
+    "seeds tells the two networks apart at the 5 % level (each claim by itself), and "
+    "else undecided at this budget. In parentheses: 95 % interval of the difference."
+)
+_COLUMNS = (
+    "Means over the seeds ± standard deviation. Training and validation errors are the "
+    "last epoch's, training's under augmentation and while weights move; test errors "
+    "are those of the epoch with the lowest validation loss."
+)
+
+
+def _claims_table(verdicts: Sequence[Judged]) -> str:
+    lines = ["| claim | source | verdict | because |", "|---|---|---|---|"]
+    lines += [
+        f"| {j.claim.text} | {j.claim.source} | **{j.verdict}** | "
+        f"{MEASURES[j.claim.measure].label}: {j.reason} |"
+        for j in verdicts
+    ]
+    return "\n".join(lines)
+
+
+def columns_of(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
+    """Measures that its runs have, in the order of the table."""
+    had = {key for row in rows for key in row.means}
+    forms = [key for key in MEASURES if key.startswith("form_")]
+    wanted = ("train_error", "val_error", "test_error", *experiment.measures, *forms)
+    return [key for key in dict.fromkeys(wanted) if key in had]
+
+
+def text_of(row: Row, key: str) -> str:
+    """A mean and its spread."""
+    if key not in row.means:
+        return ""
+    measure = MEASURES[key]
+    value, spread = measure.scale * row.means[key], measure.scale * row.spreads[key]
+    if math.isinf(value):
+        return "diverged"
+    text = f"{value:{measure.form}}"
+    return text if math.isnan(spread) else f"{text} ± {spread:{measure.form}}"
+
+
+def _runs_table(experiment: Experiment, rows: Sequence[Row]) -> str:
+    keys = columns_of(experiment, rows)
+    with_paper = any(row.arm.error for row in rows)
+    head = ["network", "seeds", "parameters", "multiply-adds"]
+    head += [
+        f"{MEASURES[key].label} ({MEASURES[key].unit})"
+        if MEASURES[key].unit
+        else MEASURES[key].label
+        for key in keys
+    ]
+    head += ["the paper's (%)"] if with_paper else []
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for row in rows:
+        cells = [row.arm.label, str(row.seeds)]
+        cells += (
+            [f"{row.params:,}", f"{row.macs / 1e6:.1f} M"] if row.macs else ["", ""]
+        )
+        cells += [text_of(row, key) for key in keys]
+        if with_paper:
+            cells.append(f"{row.arm.error:.2f}" if row.arm.error else "")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _public(reason: str) -> str:
+    """A reason without the place of its run folder."""
+    return reason.split("; try")[0].replace(os.getcwd() + os.sep, "")
+
+
+def _made_with(outcomes: Sequence[Outcome]) -> str:
+    """Versions, machine and time of the runs."""
+    done = [outcome for outcome in outcomes if not outcome.failed]
+    if not done:
+        return ""
+    environment = runfolder.read_json(done[0].folder / runfolder.ENVIRONMENT)
+    versions = ", ".join(
+        f"{name} {version}"
+        for name, version in environment["versions"].items()
+        if name in ("keras-residual", "tensorflow", "keras")
+    )
+    hours = sum(row["seconds"] for outcome in done for row in outcome.history) / 3600
+    return (
+        f"{versions}; {environment['processor']}, {environment['threads']} threads; "
+        f"{hours:.1f} hours of epochs for {len(done)} runs."
+    )

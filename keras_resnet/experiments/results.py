@@ -1,0 +1,251 @@
+"""What came of an experiment's runs, and what that says of its claims."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any, Literal, NamedTuple
+
+from keras_resnet import runfolder
+from keras_resnet.cost import estimate_cost
+from keras_resnet.experiments.design import Arm, Claim, Experiment
+from keras_resnet.experiments.settings import Setting, place_of, run_name
+from keras_resnet.training.recipes import Recipe
+
+FAILED = "failed.json"
+PROBED = "probe_{}.json"
+LEVEL = 0.05
+
+Verdict = Literal["confirmed", "contradicted", "undecided", "not run"]
+
+
+class Outcome(NamedTuple):
+    """A finished run.
+
+    Attributes:
+        arm: what was run.
+        seed: of it.
+        folder: the run folder.
+        measures: a number for each key of `MEASURES` that it has.
+        history: a row for each epoch.
+        probes: name -> what it found.
+        macs: multiply-adds an image.
+        params: trainable parameters.
+        failed: why it came to nothing; "" if it didn't.
+    """
+
+    arm: Arm
+    seed: int
+    folder: Path
+    measures: dict[str, float]
+    history: list[dict[str, float]]
+    probes: dict[str, dict[str, Any]]
+    macs: int
+    params: int
+    failed: str = ""
+
+
+class Measure(NamedTuple):
+    """A column: what it is called, its unit, and how it is written."""
+
+    label: str
+    unit: str
+    scale: float
+    form: str
+
+
+MEASURES: dict[str, Measure] = {
+    "test_error": Measure("test error", "%", 100, ".2f"),
+    "train_error": Measure("training error", "%", 100, ".2f"),
+    "val_error": Measure("validation error", "%", 100, ".2f"),
+    "epoch_seconds": Measure("time an epoch", "s", 1, ".1f"),
+    "response": Measure("mean response", "", 1, ".3f"),
+    "gradient_spread": Measure("gradients' spread", "powers of ten", 1, ".2f"),
+    "form_a_seconds": Measure("form (a)", "ms a batch", 1000, ".0f"),
+    "form_b_seconds": Measure("form (b)", "ms a batch", 1000, ".0f"),
+    "form_c_seconds": Measure("form (c)", "ms a batch", 1000, ".0f"),
+}
+_ERRORS = ("test_error", "train_error", "val_error")
+
+
+def collect(
+    experiment: Experiment, setting: Setting, folder: Path, seeds: Sequence[int] | None
+) -> list[Outcome]:
+    """All runs of an experiment that have ended, arm by arm.
+
+    Args:
+        experiment: whose.
+        setting: which.
+        folder: of all settings.
+        seeds: only these; all that are there if None.
+    """
+    place = place_of(folder, setting)
+    outcomes = []
+    for arm in experiment.arms_at(setting.budget):
+        stem = run_name(experiment, arm, setting, 0).removesuffix("0")
+        found = {int(path.name.removeprefix(stem)): path
+                 for path in place.glob(f"{stem}*")}  # fmt: skip
+        for seed, path in sorted(found.items()):
+            if seeds is None or seed in seeds:
+                outcome = _read(arm, seed, path)
+                outcomes += [outcome] if outcome else []
+    return outcomes
+
+
+def _read(arm: Arm, seed: int, folder: Path) -> Outcome | None:
+    """A run that has ended; None of another."""
+    if (folder / FAILED).exists():
+        reason = str(runfolder.read_json(folder / FAILED)["reason"])
+        measures = dict.fromkeys(_ERRORS, math.inf)
+        return Outcome(arm, seed, folder, measures, [], {}, 0, 0, reason)
+    if not (folder / runfolder.RESULT).exists():
+        return None
+    result = runfolder.read_json(folder / runfolder.RESULT)
+    history = runfolder.read_lines(folder / runfolder.HISTORY)
+    measures = {
+        "test_error": 1 - result["test_accuracy"],
+        "train_error": 1 - history[-1]["accuracy"],
+        "val_error": 1 - history[-1]["val_accuracy"],
+        # The first one traces, and where others use the machine some are slow.
+        "epoch_seconds": median(row["seconds"] for row in history),
+    }
+    probes = {}
+    for file in sorted(folder.glob(PROBED.format("*"))):
+        probes[file.stem.removeprefix("probe_")] = found = runfolder.read_json(file)
+        measures |= found["measures"]
+    recipe = Recipe.from_json((folder / runfolder.RECIPE).read_text())
+    cost = estimate_cost(recipe.model)
+    costs = cost.macs or 0, cost.params
+    return Outcome(arm, seed, folder, measures, history, probes, *costs)
+
+
+class Judged(NamedTuple):
+    """What runs say of a claim.
+
+    Attributes:
+        claim: the claim.
+        verdict: of a two-sided Welch t-test at the 5 % level over the seeds: confirmed
+            or contradicted where it tells the arms apart; undecided where it doesn't.
+        difference: mean of the arm with more minus that with less.
+        low: and
+        high: the difference's 95 % confidence interval; not numbers for one seed.
+        p_value: of the test; not a number for one seed.
+        reason: in words.
+    """
+
+    claim: Claim
+    verdict: Verdict
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    reason: str
+
+
+def judge(claim: Claim, outcomes: Sequence[Outcome]) -> Judged:
+    """What the outcomes say of a claim.
+
+    A run that diverged is worse than any that didn't; where some of an arm's seeds
+    diverged and others not, nothing is decided.
+    """
+    less, more = (
+        [
+            outcome.measures[claim.measure]
+            for outcome in outcomes
+            if outcome.arm.name == name and claim.measure in outcome.measures
+        ]
+        for name in (claim.less, claim.more)
+    )
+
+    def judged(
+        verdict: Verdict,
+        reason: str,
+        difference: float = math.nan,
+        low: float = math.nan,
+        high: float = math.nan,
+        p_value: float = math.nan,
+    ) -> Judged:
+        return Judged(claim, verdict, difference, low, high, p_value, reason)
+
+    if not less or not more:
+        return judged("not run", "not all of its networks have runs in this setting")
+    failed = [sum(map(math.isinf, values)) for values in (less, more)]
+    if any(failed):
+        told = f"diverged: {failed[0]} of {len(less)} and {failed[1]} of {len(more)}"
+        if failed == [0, len(more)]:
+            return judged("confirmed", told)
+        if failed == [len(less), 0]:
+            return judged("contradicted", told)
+        return judged("undecided", told)
+    difference = mean(more) - mean(less)
+    if min(len(less), len(more)) < 2:
+        return judged("undecided", "one seed doesn't tell", difference)
+    low, high, p_value = _welch(more, less)
+    verdict: Verdict = "undecided"
+    if p_value < LEVEL:
+        verdict = "confirmed" if difference > 0 else "contradicted"
+    measure = MEASURES[claim.measure]
+    shown = [
+        f"{measure.scale * value:+{measure.form}}" for value in (difference, low, high)
+    ]
+    unit = "points" if measure.unit == "%" else measure.unit
+    told = f"{shown[0]} {unit}".rstrip() + f" ({shown[1]} to {shown[2]})"
+    told += f", p = {p_value:.2g}"
+    return judged(verdict, told, difference, low, high, p_value)
+
+
+def _welch(one: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:
+    """95 % interval of the difference of means and the two-sided p-value."""
+    from scipy import stats
+
+    if len({*one}) == len({*other}) == 1:  # no spread at all
+        difference = one[0] - other[0]
+        return difference, difference, float(difference == 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of one arm without spread
+        tested = stats.ttest_ind(one, other, equal_var=False)
+        low, high = tested.confidence_interval(0.95)
+    return float(low), float(high), float(tested.pvalue)
+
+
+class Row(NamedTuple):
+    """An arm's runs together: mean and standard deviation of each measure."""
+
+    arm: Arm
+    seeds: int
+    params: int
+    macs: int
+    means: dict[str, float]
+    spreads: dict[str, float]
+
+
+def summarize(outcomes: Sequence[Outcome]) -> list[Row]:
+    """A row for each arm, in the experiment's order."""
+    rows = []
+    for name in dict.fromkeys(outcome.arm.name for outcome in outcomes):
+        runs = [outcome for outcome in outcomes if outcome.arm.name == name]
+        keys = dict.fromkeys(key for run in runs for key in run.measures)
+        values = {
+            key: [run.measures[key] for run in runs if key in run.measures]
+            for key in keys
+        }
+        rows.append(
+            Row(
+                runs[0].arm,
+                len(runs),
+                runs[0].params,
+                runs[0].macs,
+                {key: mean(numbers) for key, numbers in values.items()},
+                {key: _spread(numbers) for key, numbers in values.items()},
+            )
+        )
+    return rows
+
+
+def _spread(numbers: Sequence[float]) -> float:
+    """Standard deviation; not a number of one, or where a run diverged."""
+    finite = len(numbers) > 1 and all(map(math.isfinite, numbers))
+    return stdev(numbers) if finite else math.nan
