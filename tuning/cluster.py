@@ -8,7 +8,6 @@ for long loses it to another; and who waits in vain ends with a message. No Tens
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import os
 import re
@@ -134,42 +133,30 @@ def watching_workers(
 ) -> Iterator[None]:
     """Has trials of workers that are gone run by others; ends a chief that has none.
 
+    KerasTuner's wait can't be interrupted; the search is safe in its folder.
+
     Args:
         signs: of the workers.
         take_back: is told who gave a sign, takes the trials of those who gave none for
             so many seconds, and returns their names.
         say: is told of them.
-
-    Raises:
-        ClusterError: there was no sign of any worker for `ALONE`.
     """
-    over, alone = threading.Event(), threading.Event()
+    heard = time.monotonic()
 
     def watch() -> None:
-        heard = time.monotonic()
-        while not over.wait(_BEAT):
-            living = signs.new()
-            heard = time.monotonic() if living else heard
-            for name in take_back(living, LEASE):
-                say(f"{name} gave no sign for {LEASE:.0f} s; its trial is for others")
-            if time.monotonic() - heard > ALONE:
-                alone.set()
-                _thread.interrupt_main()
-                return
+        nonlocal heard
+        living = signs.new()
+        heard = time.monotonic() if living else heard
+        for name in take_back(living, LEASE):
+            say(f"{name} gave no sign for {LEASE:.0f} s; its trial is for others")
+        if time.monotonic() - heard > ALONE:
+            _end(
+                f"chief: no worker gave a sign for {ALONE:.0f} s; the same command "
+                "goes on"
+            )
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
+    with _repeating(watch, _BEAT):
         yield
-    except KeyboardInterrupt:
-        if not alone.is_set():
-            raise
-        raise ClusterError(
-            f"chief: no worker gave a sign for {ALONE:.0f} s; the same command goes on"
-        ) from None
-    finally:
-        over.set()
-        watcher.join()
 
 
 @contextlib.contextmanager
@@ -187,29 +174,43 @@ def ending_with_chief(
         give_sign: tells the chief that this worker lives.
         seconds: the limit.
     """
-    over = threading.Event()
+    heard = time.monotonic()
 
     def watch() -> None:
-        heard = time.monotonic()
+        nonlocal heard
         give_sign()
-        while not over.wait(min(_BEAT, seconds / 4)):
-            give_sign()
-            if answers(address):
-                heard = time.monotonic()
-            elif time.monotonic() - heard > seconds:
-                host, port = address
-                print(
-                    f"chief: {host}:{port} has not answered for {seconds:.0f} s; this "
-                    "worker ends, and its trial goes on when it is started again",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                os._exit(1)
+        if answers(address):
+            heard = time.monotonic()
+        elif time.monotonic() - heard > seconds:
+            _end(
+                f"chief: {address[0]}:{address[1]} has not answered for {seconds:.0f} "
+                "s; this worker ends, and its trial goes on when it is started again"
+            )
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    with _repeating(watch, min(_BEAT, seconds / 4)):
+        yield
+
+
+@contextlib.contextmanager
+def _repeating(action: Callable[[], None], pause: float) -> Iterator[None]:
+    """Does something again and again in a thread."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        action()
+        while not over.wait(pause):
+            action()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
     try:
         yield
     finally:
         over.set()
-        watcher.join()
+        thread.join()
+
+
+def _end(message: str) -> None:
+    """Ends this process, whatever its other threads wait for."""
+    print(message, file=sys.stderr, flush=True)
+    os._exit(1)

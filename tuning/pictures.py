@@ -16,6 +16,9 @@ from tuning.progress import short, values_of
 from tuning.rows import Row, pareto_front
 
 WIDE = 8  # times the least cost, from which on the axis is logarithmic
+OFF = -0.12  # height of a hyperparameter that is off
+MANY, GROUPS = 10, 5  # more values than these have means of so many groups
+APART = 0.12  # of the axis, between two ticks
 
 
 def shape_of(row: Row, base: ResNetSpec) -> dict[str, float]:
@@ -51,11 +54,13 @@ def draw_pareto(rows: Sequence[Row], path: Path) -> None:
             textcoords="offset points",
         )
     axes.set(xlabel="multiply-adds (M)", ylabel="validation accuracy (%)")
+    axes.margins(y=0.1)  # for the numbers
     costs, _ = _cost_and_accuracy(rows)
     if max(costs) > WIDE * min(costs):
         axes.set_xscale("log")
+        _tick(axes, [10.0**i * digit for i in range(-6, 9) for digit in (1, 2, 5)])
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=2)
     _save(figure, path)
 
 
@@ -72,36 +77,42 @@ def draw_parallel(rows: Sequence[Row], path: Path) -> None:
     from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(name for row in rows for name in values_of(row)))
-    figure = Figure(figsize=(max(2 * len(names) + 2, 5), 4.2), layout="constrained")
+    figure = Figure(figsize=(max(1.6 * len(names) + 2, 5), 4.2), layout="constrained")
     axes = figure.subplots()
+
+    def label(place: int, height: float, text: str) -> None:
+        box = {"boxstyle": "square,pad=0.1", "color": "white", "alpha": 0.8}
+        axes.text(place + 0.04, height, text, fontsize=8, va="center", bbox=box)
+
     columns: list[list[float]] = []
     for place, name in enumerate(names):
         values = [values_of(row).get(name) for row in rows]
         ordered = sorted({v for v in values if v is not None},
                          key=lambda v: (isinstance(v, str), v))  # fmt: skip
         # Evenly by rank: what is searched on a logarithm is not crowded at one end.
-        scale = {v: i / max(len(ordered) - 1, 1) for i, v in enumerate(ordered)}
-        columns.append([scale.get(v, -0.12) for v in values])
-        places = np.linspace(0, len(ordered) - 1, min(len(ordered), 6))
-        shown = [ordered[round(i)] for i in places]
-        for value in shown:
-            axes.text(place + 0.03, scale[value], short(value), fontsize=8)
+        steps = max(len(ordered) - 1, 1)
+        scale = {value: rank / steps for rank, value in enumerate(ordered)}
+        columns.append([scale.get(value, OFF) for value in values])
+        for rank in np.linspace(0, len(ordered) - 1, min(len(ordered), 6)):
+            value = ordered[round(rank)]
+            label(place, scale[value], short(value))
         if None in values:
-            axes.text(place + 0.03, -0.12, "off", fontsize=8)
+            label(place, OFF, "off")
     accuracy = np.array([row.metrics["val_accuracy"] for row in rows])
     low, high = accuracy.min(), accuracy.max()
     columns.append([(a - low) / max(high - low, 1e-9) for a in accuracy])
-    for height, value in ((0, low), (1, high)):
-        axes.text(len(names) + 0.03, height, f"{value:.2%}", fontsize=8)
+    for height, value in {0: low, int(high > low): high}.items():
+        label(len(names), height, f"{value:.2%}")
     for i in np.argsort(accuracy):
         axes.plot(
             range(len(columns)),
             [column[i] for column in columns],
-            color=colormaps["viridis_r"](columns[-1][i]),
+            color=colormaps["viridis_r"](0.1 + 0.9 * columns[-1][i]),
             alpha=0.7,
         )
-    axes.set_xticks(range(len(columns)), [*names, "accuracy"], rotation=20)
-    axes.set(yticks=[], xlim=(-0.1, len(names) + 0.5), ylim=(-0.2, 1.1))
+    axes.set_xticks(range(len(columns)), [*names, "accuracy"])
+    axes.set(yticks=[], xlim=(-0.1, len(names) + 0.6), ylim=(OFF - 0.08, 1.08))
+    axes.spines[:].set_visible(False)
     axes.grid(axis="x", alpha=0.5)
     _save(figure, path)
 
@@ -138,17 +149,41 @@ def draw_shapes(rows: Sequence[Row], base: ResNetSpec, path: Path) -> None:
     for axes, (name, label) in zip(panels, labels.items(), strict=True):
         values = np.array([shape[name] for shape in shapes])
         axes.scatter(values, accuracy, color="tab:gray", alpha=0.6)
-        known = sorted(set(values))
-        means = [accuracy[values == value].mean() for value in known]
-        axes.plot(known, means, color="tab:blue", marker="_", label="mean")
+        groups = _groups(values)
+        axes.plot(
+            [values[group].mean() for group in groups],
+            [accuracy[group].mean() for group in groups],
+            color="tab:blue",
+            marker="_",
+            label="mean",
+        )
         axes.set(xlabel=label)
         axes.set_xscale("log", base=2)
-        axes.set_xticks(known[:12], [short(float(v)) for v in known[:12]], fontsize=8)
-        axes.minorticks_off()
+        _tick(axes, sorted(set(values)))
         axes.grid(alpha=0.3)
     panels[0].set(ylabel="validation accuracy (%)")
     panels[0].legend()
     _save(figure, path)
+
+
+def _groups(values: Any) -> list[Any]:
+    """Places of equal values; where these are many, of a few near ones."""
+    known = sorted(set(values))
+    if len(known) > MANY:
+        return np.array_split(np.argsort(values), GROUPS)
+    return [np.flatnonzero(values == value) for value in known]
+
+
+def _tick(axes: Any, values: Sequence[float]) -> None:
+    """Ticks of a logarithmic axis, as many as there is room for."""
+    low, high = axes.get_xlim()
+    shown: list[float] = []
+    for value in values:
+        room = not shown or np.log(value / shown[-1]) > APART * np.log(high / low)
+        if low <= value <= high and room:
+            shown.append(value)
+    axes.set_xticks(shown, [f"{value:.3g}" for value in shown])
+    axes.minorticks_off()
 
 
 def _save(figure: Any, path: Path) -> None:
