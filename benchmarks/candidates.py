@@ -19,7 +19,9 @@ from keras_resnet import cifar_resnet
 from keras_resnet.training.recipes import Recipe
 from tuning import budget as budgets
 from tuning.budget import Budget, BudgetError, fitted
-from tuning.space import SPACES, Range, recipe_from_hp
+from tuning.ready import SPACES
+from tuning.samples import recipe_from_hp
+from tuning.space import Range
 
 
 def main() -> None:

@@ -103,7 +103,11 @@ def write(out: Path, name: str, records: Records) -> None:
     fields = {
         "benchmark": name,
         "command": f"python -m benchmarks.{name}",
-        "options": {key: v for key, v in context.params.items() if key != "out"},
+        "options": {
+            key: value
+            for key, value in context.params.items()
+            if not isinstance(value, Path)  # which are this machine's
+        },
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="minutes"),
         "machine": machine(),
         "records": records,

@@ -1,32 +1,35 @@
 """A search over depth, width and cardinality at equal cost, and its winner judged.
 
-    python -m benchmarks.search --folder runs/shapes
+    python -m benchmarks.search
 
 On 10,000 images of Fashion-MNIST of 14x14 pixels, a tenth of them for validation; the
 default is ResNet-20, and every candidate costs its multiply-adds. About half an hour on
 2 cores: 18 minutes of trials, then winner and default over 5 seeds, judged on the
 10,000 test images. The same command goes on where it was stopped.
-
-"Beside the epochs" is what search, tuner, tracking, building and saving took, as a
-share of the epochs' own time.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
+import shutil
 from pathlib import Path
+from typing import Any
 
+import click
 import numpy as np
 from rich.console import Console
 
+from benchmarks import report
 from keras_resnet import cifar_resnet, data, runfolder, runtime, training
-from tuning import Space, search
-from tuning.budget import quick_cost
-from tuning.report import write_report
-from tuning.retrain import retrain
+from keras_resnet.tracking import MLflowTracker
+from tuning import SearchResult, Space, search
+from tuning.budget import TOLERANCE, amount, quick_cost
+from tuning.progress import values_of
+from tuning.retrain import Comparison, retrain
+from tuning.rows import REPORT
 
+DOCS = Path(__file__).parents[1] / "docs" / "results" / "search"
 IMAGES, SIDE = 10_000, 14
+DEFAULT = cifar_resnet(20, input_shape=(SIDE, SIDE, 1))
 SPACE = Space(
     name="shapes",
     block=("basic", "bottleneck"),
@@ -35,71 +38,108 @@ SPACE = Space(
 )
 
 
-def main() -> None:
-    """Searches, compares, prints."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, default=Path("runs/shapes"))
-    parser.add_argument("--minutes", type=float, default=18)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--seeds", type=int, default=5)
-    arguments = parser.parse_args()
+@click.command()
+@click.option("--folder", default="runs/shapes", show_default=True)
+@click.option("--minutes", default=18.0, show_default=True, help="Of trials.")
+@click.option("--epochs", default=10, show_default=True, help="Of every training.")
+@click.option("--seeds", default=5, show_default=True, help="That judge the winner.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DOCS,
+    help="Folder of the results; docs/results/search by default.",
+)
+def main(folder: str, minutes: float, epochs: int, seeds: int, out: Path) -> None:
+    """Searches, compares, writes what came of it."""
     runtime.prepare()
-    from keras_resnet.tracking import MLflowTracker
-
-    images = arguments.folder.with_suffix(".npz")
-    if not images.exists():
-        _write_images(images)
-    recipe = training.get_recipe("fashion_mnist").over(arguments.epochs)
-    model = cifar_resnet(20, input_shape=(SIDE, SIDE, 1))
-    recipe = recipe.replace(model=model, name="shapes")
     console = Console(highlight=False, markup=False)
-    began = time.monotonic()
-    result = search(
+    images = write_images(Path(f"{folder}.npz"))
+    recipe = training.get_recipe("fashion_mnist").over(epochs)
+    recipe = recipe.replace(model=DEFAULT, name="shapes")
+    tracker = MLflowTracker("shapes", console)
+    found = search(
         SPACE,
         recipe,
-        data=str(images),
-        budget=f"{quick_cost(model).macs}MAC,{arguments.minutes}min",
+        data=images,
+        budget=f"{quick_cost(DEFAULT).macs}MAC,{minutes}min",
         mode="iso",
         trials=100,
-        folder=arguments.folder,
-        tracker=MLflowTracker("shapes", console),
+        folder=folder,
+        tracker=tracker,
         console=console,
     )
-    took = time.monotonic() - began
-    done = [row for row in result.rows if row.status == "COMPLETED"]
-    epochs = sum(
-        row["seconds"]
-        for trial in done
-        for row in runfolder.read_lines(trial.run / runfolder.HISTORY)
-    )
-    write_report(arguments.folder, "accuracy", model)
     compared = retrain(
-        arguments.folder,
-        result.recipe,
+        found,
         recipe,
-        str(images),
-        seeds=range(1, 1 + arguments.seeds),
+        images,
+        seeds=range(1, 1 + seeds),
+        tracker=tracker,
+        console=console,
     )
-    print(f"\n{len(done)} trials; beside the epochs {took / epochs - 1:.1%}")
-    print(f"winner: trial {result.best.trial}, {result.best.values}")
-    print(compared.verdict)
-    print("seeds  winner  default")
-    for seed, pair in enumerate(zip(compared.best, compared.default, strict=True), 1):
-        print(f"{seed:5}  {pair[0]:6.2%}  {pair[1]:7.2%}")
+    report.write(out, "search", records(found, compared))
+    for path in (found.folder / REPORT).glob("[!.]*"):
+        shutil.copy(path, out)
+    page = out / "README.md"
+    body = page.read_text().removeprefix("# Search\n\n")
+    runfolder.write_text(page, heading(minutes, epochs, seeds) + body)
+    console.print(f"\n{compared.verdict}\n{out} written", soft_wrap=True)
 
 
-def _write_images(path: Path) -> None:
+def write_images(path: Path) -> str:
     """The first 10,000 training images in a seeded order, and all test images."""
-    splits = data.load("fashion_mnist", batch_size=1000, image_size=SIDE)
-    parts = {"train": splits.train.take(IMAGES // 1000), "test": splits.test}
-    arrays = {}
-    for name, batches in parts.items():
-        images, labels = zip(*batches.as_numpy_iterator(), strict=True)
-        arrays[f"x_{name}"] = np.concatenate(images)
-        arrays[f"y_{name}"] = np.concatenate(labels)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with runfolder.replacing(path) as temporary:
-        np.savez_compressed(temporary, **arrays)
+    if not path.exists():
+        splits = data.load("fashion_mnist", batch_size=1000, image_size=SIDE)
+        parts = {"train": splits.train.take(IMAGES // 1000), "test": splits.test}
+        arrays = {}
+        for name, batches in parts.items():
+            pixels, labels = zip(*batches.as_numpy_iterator(), strict=True)
+            arrays[f"x_{name}"] = np.concatenate(pixels)
+            arrays[f"y_{name}"] = np.concatenate(labels)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with runfolder.replacing(path) as temporary:
+            np.savez_compressed(temporary, **arrays)
+    return str(path)
+
+
+def records(found: SearchResult, compared: Comparison) -> list[dict[str, Any]]:
+    """A record a trial and a seed, and one of the test."""
+    trials = [
+        {
+            "case": "trials",
+            "trial": row.trial,
+            "status": row.status,
+            "reason": row.reason,
+            **values_of(row),
+            **row.metrics,
+        }
+        for row in found.rows
+    ]
+    pairs = zip(compared.seeds, compared.best, compared.default, strict=True)
+    seeds = [
+        {"case": "test images", "seed": seed, "winner": winner, "default": default}
+        for seed, winner, default in pairs
+    ]
+    keys = ("trial", "difference", "low", "high", "p_value", "verdict")
+    test = {key: getattr(compared, key) for key in keys}
+    return [*trials, *seeds, {"case": "paired t-test", **test}]
+
+
+def heading(minutes: float, epochs: int, seeds: int) -> str:
+    """What was searched, how, and on what."""
+    facts = report.machine()
+    versions = ", ".join(f"{name} {v}" for name, v in facts["versions"].items() if v)
+    macs = amount(quick_cost(DEFAULT).macs, "")
+    return f"""# A search at equal cost
+
+`python -m benchmarks.search --minutes {minutes:g} --epochs {epochs} --seeds {seeds}`
+on {facts["cpu"]}, {facts["cores"]} cores; {versions}.
+
+{IMAGES:,} images of Fashion-MNIST of {SIDE}x{SIDE} pixels, a tenth of them for
+validation; {epochs} epochs of the recipe `fashion_mnist`. The default is ResNet-20, and
+every network gets the widths at which it costs its {macs} multiply-adds, within
+{TOLERANCE:.0%}. `search.json` has all figures.
+
+"""
 
 
 if __name__ == "__main__":

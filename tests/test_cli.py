@@ -182,6 +182,7 @@ def ask_by_command(url, samples, expected):
     best = next(iter(told[0]["classes"]))
     assert f"{samples[0]}: {best} " in invoke("client", samples[0], *patient).output
     image = samples[0]
+    Path("bad.png").write_text("no image")
     for arguments, message in (
         (("bad.png", "--url", url), "image: bad.png is no JPEG, PNG, GIF or BMP"),
         ((image, "--url", f"{url}/1"), "ends in no model's name"),

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from conftest import ROOT
 
@@ -17,6 +18,7 @@ from keras_resnet import runfolder
 from keras_resnet.cli import main
 from tuning import cluster
 from tuning.rows import read_rows
+from tuning.supervisor import supervise
 
 # Stands for a search: a chief that ends when the work is done, and workers that do it.
 # What a worker does first is in `plan`; each start is noted in `starts`.
@@ -49,7 +51,7 @@ else:
 def supervised(plan: str, workers: int = 2, deaths: int = 3) -> tuple[int, list[str]]:
     Path("plan").write_text(plan)
     said: list[str] = []
-    code = cluster.supervise(
+    code = supervise(
         [sys.executable, "-c", STAND_IN],
         workers,
         cluster.free_address(),
@@ -122,7 +124,8 @@ def test_a_wrong_address_is_one_line(text):
         (["--workers", "2"], "need --folder"),
         (["--workers", "2", "--folder", "f", "--chief", "a:1"], "with --chief"),
         (["--worker", "w", "--folder", "f"], "needs --chief"),
-        (["--worker", "chief2", "--chief", "a:1", "--folder", "f"], "isn't chief's"),
+        (["--worker", "chief2", "--chief", "a:1", "--folder", "f"], "without 'chief'"),
+        (["--worker", "a/b", "--chief", "a:1", "--folder", "f"], "is no name"),
         (["--chief", "nowhere", "--folder", "f"], "HOST:PORT"),
     ],
 )
@@ -132,14 +135,113 @@ def test_conflicting_flags_are_one_line(arguments, message, workplace):
     assert message in result.output
 
 
+def called(script: list[str], stubs: dict[str, str], **variables: str) -> list[str]:
+    """What a script of the examples calls `keras-resnet` with, in a place of stubs."""
+    stubs = stubs | {"keras-resnet": 'echo "$@" >> calls'}
+    for name, text in stubs.items():
+        Path(name).write_text(f"#!/bin/bash\n{text}\n")
+        Path(name).chmod(0o755)
+    places = f"{Path.cwd()}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(script, env=os.environ | variables | {"PATH": places}, check=True)
+    return Path("calls").read_text().splitlines()
+
+
+def options_of(call: str) -> dict[str, object]:
+    """Of a call of `tune`; an option that it does not have is an error."""
+    command, *arguments = call.split()
+    return main.commands[command].make_context(command, arguments).params
+
+
+def test_the_file_for_slurm_starts_a_chief_and_workers(workplace):
+    stubs = {
+        "scontrol": "echo node-1; echo node-2",
+        "srun": 'shift; for i in 0 1 2; do SLURM_PROCID=$i "$@" || exit 1; done',
+    }
+    script = ["bash", str(ROOT / "docs/examples/tune.slurm")]
+    calls = called(script, stubs, SLURM_JOB_NODELIST="node-[1-2]")
+    options = [options_of(call) for call in calls]
+    assert [o["worker"] for o in options] == [None, "worker-1", "worker-2"]
+    assert {o["chief"] for o in options} == {"node-1:8500"}
+    assert len({o["folder"] for o in options}) == 1
+
+
+def test_the_file_for_kubernetes_starts_a_chief_and_workers(workplace):
+    text = (ROOT / "docs/examples/tune.yaml").read_text()
+    parts = {(p["kind"], p["metadata"]["name"]): p for p in yaml.safe_load_all(text)}
+    jobs = {
+        name: parts["Job", name]["spec"]["template"]
+        for name in ("tune-chief", "tune-worker")
+    }
+    chief, worker = (job["spec"]["containers"][0] for job in jobs.values())
+    program, *arguments = chief["args"]
+    assert program == "keras-resnet"
+    own = options_of(" ".join(arguments))
+    script = [*worker["command"], *worker["args"]]
+    (call,) = called(script, {}, JOB_COMPLETION_INDEX="3")
+    its = options_of(call)
+    port = parts["Service", "tune-chief"]["spec"]["ports"][0]["port"]
+    assert own["chief"] == f"0.0.0.0:{port}"
+    assert (its["chief"], its["worker"]) == (f"tune-chief:{port}", "worker-3")
+    same = set(own) - {"chief", "worker"}
+    assert all(own[name] == its[name] for name in same)
+    labels = jobs["tune-chief"]["metadata"]["labels"]
+    assert parts["Service", "tune-chief"]["spec"]["selector"] == labels
+    policy = parts["NetworkPolicy", "tune-chief"]["spec"]
+    assert policy["podSelector"]["matchLabels"] == labels
+    (rule,) = policy["ingress"]
+    assert rule["ports"] == [{"port": port}]
+    (source,) = rule["from"]
+    assert (
+        source["podSelector"]["matchLabels"]
+        == jobs["tune-worker"]["metadata"]["labels"]
+    )
+
+
+def test_a_chief_does_not_wait_for_ever(workplace):
+    code = (
+        "import time; from pathlib import Path; from tuning import cluster\n"
+        "cluster.ALONE = 0.5\n"
+        "signs = cluster.Signs(Path())\n"
+        "with cluster.watching_workers(signs, lambda *_: [], print):\n"
+        "    while True: time.sleep(1)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "no worker gave a sign for 0 s; the same command" in ended.stderr
+
+
+def test_a_sign_is_seen_once(workplace):
+    worker, chief = cluster.Signs(workplace), cluster.Signs(workplace)
+    assert chief.new() == set()
+    worker.give("one")
+    assert chief.new() == {"one"}
+    assert chief.new() == set()
+
+
+# The command line with a short lease.
+SHORT = """
+from keras_resnet.cli import main
+from tuning import cluster
+cluster.LEASE = 8.0
+main(prog_name="keras-resnet")
+"""
+
+
 @pytest.mark.slow
-def test_a_search_by_workers_loses_nothing_by_a_kill(tiny_spec, workplace):
-    """A worker is killed in a trial; another joins late."""
+def test_another_worker_gets_the_trial_of_one_that_was_killed(tiny_spec, workplace):
+    """It comes late, and the killed one never again."""
     Path("spec.json").write_text(tiny_spec.to_json())
     Path("space.json").write_text('{"name": "two", "units": [1, 2]}')
     host, port = cluster.free_address()
-    common = [
-        sys.executable, "-m", "keras_resnet.cli", "tune", "--space", "space.json",
+    command = [
+        sys.executable, "-c", SHORT, "tune", "--space", "space.json",
         "--spec", "spec.json", "--data", "digits", "--epochs", "3", "--tuner", "grid",
         "--trials", "2", "--no-track", "--strategy", "one", "--folder", "search",
         "--chief", f"{host}:{port}",
@@ -147,13 +249,14 @@ def test_a_search_by_workers_loses_nothing_by_a_kill(tiny_spec, workplace):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with contextlib.ExitStack() as ended:
 
-        def start(*options):
-            process = subprocess.Popen([*common, *options], env=environment)
+        def start(*options, **pipes):
+            process = subprocess.Popen([*command, *options], env=environment, **pipes)
             ended.callback(process.wait)
             ended.callback(process.kill)
             return process
 
-        chief, worker = start(), start("--worker", "one")
+        chief = start(stdout=subprocess.PIPE, text=True)
+        worker = start("--worker", "one")
         run = Path("search/tuner/trial_0/run")
         history = run / runfolder.HISTORY
         while not [*run.glob("checkpoint/000001-*.npz")]:
@@ -161,11 +264,11 @@ def test_a_search_by_workers_loses_nothing_by_a_kill(tiny_spec, workplace):
             assert worker.poll() is None
             time.sleep(0.02)
         worker.kill()
-        worker.wait()
         first = runfolder.read_lines(history)[0]
-        again = [start("--worker", name) for name in ("one", "late")]
-        assert chief.wait(timeout=600) == 0
-        assert [process.wait(timeout=60) for process in again] == [0, 0]
+        late = start("--worker", "late")
+        told, _ = chief.communicate(timeout=600)
+        assert (chief.returncode, late.wait(timeout=60)) == (0, 0)
+    assert "one gave no sign for 8 s" in told
     rows = read_rows(Path("search"))
     assert [row.status for row in rows] == ["COMPLETED", "COMPLETED"]
     assert runfolder.read_lines(history)[0] == first  # its epoch was not run again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -15,14 +16,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import ROOT
+from rich.console import Console
 
 import tuning
 from keras_resnet import data, runfolder, training
 from keras_resnet.cli import main
 from keras_resnet.training.recipes import Recipe
-from tuning.report import importance, write_report
-from tuning.retrain import compare
+from tuning.report import importance
+from tuning.retrain import compare, retrain
 from tuning.rows import Row, best_of, pareto_front, read_rows
+from tuning.tuner import counting_deaths
 
 
 @pytest.fixture
@@ -102,11 +105,12 @@ def test_a_search_survives_a_failure_is_told_once_and_can_be_rerun(recipe, workp
     assert "diverged" in lost.data.tags["reason"]
     assert int(client.get_model_version_by_alias("found", "best").version) == 1
 
-    report = write_report(folder, "accuracy", recipe.model)
-    assert {path.name for path in report.iterdir()} == {
-        "README.md", "importance.png", "parallel.png", "pareto.png", "shapes.png",
-        "trials.csv",
-    }  # fmt: skip
+    pictures = {"importance.png", "parallel.png", "pareto.png", "shapes.png"}
+    files = {"README.md", "trials.csv", *pictures}
+    assert {path.name for path in (folder / "report").iterdir()} == files
+    (parent,) = parents - {None}
+    logged = {Path(file.path).name for file in client.list_artifacts(parent, "report")}
+    assert logged == files
 
     best = Recipe.from_json((folder / "best.json").read_text())
     rerun = training.train(best, data="digits", folder=workplace / "rerun")
@@ -171,6 +175,42 @@ def test_hyperband_carries_trainings_from_rung_to_rung(recipe, splits, workplace
 
 
 @pytest.mark.slow
+def test_a_bayesian_search_ends_with_a_winner_judged_on_test_images(recipe, workplace):
+    import mlflow
+
+    from keras_resnet.tracking import MLflowTracker
+
+    recipe, tracker = recipe.over(1), MLflowTracker("judged")
+    space = tuning.Space(l2=tuning.Range(1e-5, 1e-3, log=True))
+    table = io.StringIO()
+    found = tuning.search(
+        space, recipe, tuner="bayesian", trials=4, folder="search", tracker=tracker,
+        console=Console(file=table, force_terminal=True, width=120),
+    )  # fmt: skip
+    assert f"best {found.best.metrics['val_accuracy']:.2%}" in table.getvalue()
+    assert len({row.values["l2"] for row in found.rows}) == 4  # 3 are random
+
+    def judge():
+        return retrain(found, recipe, "digits", seeds=(1,), tracker=tracker)
+
+    compared = judge()
+    assert judge() == compared
+    client = mlflow.MlflowClient(f"sqlite:///{workplace}/mlflow.db")
+    experiment = client.get_experiment_by_name("judged").experiment_id
+    runs = client.search_runs([experiment])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert {run.info.run_name for run in runs} - {parent.info.run_name} == {
+        *(f"trial-{row.trial}" for row in found.rows),
+        f"trial-{found.best.trial}-seed-1",
+        "default-seed-1",
+    }
+    assert parent.data.tags["verdict"] == compared.verdict
+    page = Path("search/report/README.md").read_text()
+    assert compared.verdict in page
+
+
+@pytest.mark.slow
 def test_a_trial_trains_under_a_strategy(tiny_spec, workplace):
     Path("spec.json").write_text(tiny_spec.to_json())
     code = """
@@ -197,6 +237,30 @@ print(result.best.status, strategy.num_replicas_in_sync)
         check=False,
     )
     assert done.stdout.strip().endswith("COMPLETED 2"), done.stderr
+
+
+def test_a_trial_in_which_processes_die_is_given_up(workplace):
+    dead = []
+
+    def die():
+        dead.append(counting_deaths(workplace))
+        dead[-1].__enter__()  # and nothing after it
+
+    (workplace / "checkpoint").mkdir()
+    die()
+    die()
+    (workplace / "checkpoint" / "000001-00000000.npz").touch()
+    for _ in range(3):  # it came further, and they count anew
+        die()
+    with (
+        pytest.raises(keras_tuner.errors.FailedTrialError, match="died 3 times"),
+        counting_deaths(workplace),
+    ):
+        pass
+    (workplace / "checkpoint" / "000002-00000000.npz").touch()
+    with counting_deaths(workplace):
+        pass
+    assert not (workplace / "deaths.json").exists()
 
 
 def test_a_budget_that_nothing_meets_says_what_the_cheapest_costs(
@@ -265,9 +329,13 @@ def test_importance_finds_what_matters():
 
 
 def test_winner_and_default_are_paired_by_seed():
-    shown = compare([0.91, 0.93, 0.92, 0.94], [0.90, 0.91, 0.91, 0.92])
+    def compared(best, default):
+        return compare("3", [*range(len(best))], best, default)
+
+    shown = compared([0.91, 0.93, 0.92, 0.94], [0.90, 0.91, 0.91, 0.92])
     assert shown.p_value < 0.05 < shown.difference * 10
     assert "different" in shown.verdict
-    assert "no difference shown" in compare([0.91, 0.90], [0.90, 0.91]).verdict
-    assert "too little" in compare([0.9], [0.9]).verdict
-    json.dumps(shown._asdict())
+    assert "no difference shown" in compared([0.91, 0.90], [0.90, 0.91]).verdict
+    alone = compared([0.9], [0.9])
+    assert "too little" in alone.verdict
+    json.dumps([shown._asdict(), alone._asdict()], allow_nan=False)

@@ -12,7 +12,9 @@ import tuning
 from keras_resnet import PRESETS, SpecError, cifar_resnet, estimate_cost, get_spec
 from keras_resnet.training import get_recipe
 from tuning.budget import Budget, amount, at_cost, fitted, quick_cost, training_bytes
-from tuning.space import PARAMETERS, SPACES, Range, Space, declare, recipe_from_hp
+from tuning.ready import SPACES
+from tuning.samples import declare, recipe_from_hp
+from tuning.space import PARAMETERS, Range, Space
 
 EVERYTHING = Space(
     name="everything",

@@ -8,19 +8,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tuning.budget import Budget, BudgetError
     from tuning.hypermodel import ResidualHyperModel
+    from tuning.ready import SPACES, get_space
+    from tuning.samples import recipe_from_hp, spec_from_hp
     from tuning.searching import SearchError, SearchResult, search
-    from tuning.space import (
-        SPACES,
-        Range,
-        Space,
-        SpaceError,
-        get_space,
-        recipe_from_hp,
-        spec_from_hp,
-    )
+    from tuning.space import Range, Space, SpaceError
 
 _HOMES = {
-    "SPACES": "space",
+    "SPACES": "ready",
     "Budget": "budget",
     "BudgetError": "budget",
     "Range": "space",
@@ -29,10 +23,10 @@ _HOMES = {
     "SearchResult": "searching",
     "Space": "space",
     "SpaceError": "space",
-    "get_space": "space",
-    "recipe_from_hp": "space",
+    "get_space": "ready",
+    "recipe_from_hp": "samples",
     "search": "searching",
-    "spec_from_hp": "space",
+    "spec_from_hp": "samples",
 }
 
 __all__ = [

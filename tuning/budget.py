@@ -16,6 +16,7 @@ from keras_resnet.spec import EXPANSION, MAX_CHANNELS, ResNetSpec, SpecError
 
 Mode = Literal["refuse", "repair", "iso"]
 TOLERANCE = 0.05  # of the multiply-adds, within which networks cost the same
+CLOSE = 0.01  # of them, at which no nearer widths are sought
 
 
 class BudgetError(UserError):
@@ -231,8 +232,11 @@ def _by_group(spec: ResNetSpec, macs: float) -> ResNetSpec:
     scales = [width / spec.widths[0] * spec.k for width in spec.widths]
     low = math.ceil(1 / min(scales)) // 2
     high = max(int(MAX_CHANNELS / max(scales)) // spec.cardinality // 2, low)
+    # In ResNeXt's ladder the inner width grows by a fifth with each doubling of C.
+    inner = spec.outer_width(0) / EXPANSION * (1 + math.log2(spec.cardinality) / 5)
+    start = max(round(inner / spec.k / spec.cardinality / 2), 1)
     return grouped(
-        _nearest(lambda n: quick_cost(grouped(n)).macs, macs, low, low=low, high=high)
+        _nearest(lambda n: quick_cost(grouped(n)).macs, macs, start, low, high)
     )
 
 
@@ -243,26 +247,25 @@ def _nearest(
     low: int = 1,
     high: int = 64_000,
 ) -> int:
-    """The integer whose cost, which grows with it, is nearest to the target."""
-    start = min(max(start, low), high)
-    step = max(start // 64, 1)
-    # Widen until the target is between, then halve.
-    if cost(start) < target:
-        low = start
-        while start < high and cost(min(start + step, high)) < target:
-            low = start = min(start + step, high)
-            step *= 2
-        high = min(start + step, high)
-    else:
-        high = start
-        while start > low and cost(max(start - step, low)) >= target:
-            high = start = max(start - step, low)
-            step *= 2
-        low = max(start - step, low)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if cost(middle) < target else (low, middle)
-    return min((low, high), key=lambda n: abs(cost(n) - target))
+    """The integer whose cost, which grows with it, is nearest to the target.
+
+    Or the first that is found to be `CLOSE` to it.
+    """
+    errors: dict[int, float] = {}
+    n = min(max(start, low), high)
+    below, above = low - 1, high + 1
+    while below < n < above:
+        found = cost(n)
+        errors[n] = abs(found / target - 1)
+        if errors[n] <= CLOSE:
+            break
+        below, above = (n, above) if found < target else (below, n)
+        # Cost grows about as the square. A little further: then it is between two.
+        step = n * (math.sqrt(target / found) - 1) * 1.125
+        n += math.ceil(step) if step > 0 else math.floor(step)
+        if not below < n < above or (below in errors and above in errors):
+            n = (below + above) // 2
+    return min(errors, key=lambda n: errors[n])
 
 
 def fitted(spec: ResNetSpec, budget: Budget, batch_size: int, mode: Mode,
@@ -309,11 +312,20 @@ def _shrunk(spec: ResNetSpec, budget: Budget, batch_size: int) -> Any:
         return whole.replace(widths=widths, group_width=inner,
                              stem_width=min(spec.stem_width, widths[0]))  # fmt: skip
 
-    low, high = 1, 100
+    def over(percent: int) -> str | None:
+        return budget.refusal(scaled(percent), batch_size)
+
+    # Around what the multiply-adds, which grow as the square, would have.
+    share = math.sqrt((budget.macs or math.inf) / quick_cost(spec).macs)
+    low = high = min(max(round(100 * share), 1), 99) if share < 1 else 50
+    step = 1
+    if over(low):
+        while low > 1 and over(low):
+            high, low, step = low, max(low - step, 1), 2 * step
+    else:
+        while high < 100 and not over(high):
+            low, high, step = high, min(high + step, 100), 2 * step
     while high - low > 1:
         middle = (low + high) // 2
-        if budget.refusal(scaled(middle), batch_size):
-            high = middle
-        else:
-            low = middle
-    return scaled(low), budget.refusal(scaled(low), batch_size)
+        low, high = (low, middle) if over(middle) else (middle, high)
+    return scaled(low), over(low)

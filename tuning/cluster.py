@@ -1,9 +1,9 @@
-"""One search by several processes: KerasTuner's chief and workers, and a supervisor.
+"""One search by several processes: KerasTuner's chief and its workers.
 
 KerasTuner has no lease on a trial: its chief waits for ever for a worker that has died,
-and a worker whose chief has gone hangs for an hour. Here a dead worker is started again
-under its own name, and so gets its trial back, which goes on from its run folder. No
-TensorFlow.
+and a worker whose chief has gone hangs for an hour. Here a worker that comes back under
+its name gets its trial again, which goes on from its run folder; one that gives no sign
+for long loses it to another; and who waits in vain ends with a message. No TensorFlow.
 """
 
 from __future__ import annotations
@@ -12,23 +12,20 @@ import contextlib
 import os
 import re
 import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from keras_resnet.errors import UserError
-from keras_resnet.runtime import usable_cores
 
-DEATHS = 5  # of a process, after which the search gives up
 JOIN = 300.0  # seconds in which a chief must answer
 LOST = 60.0  # seconds without a chief, after which a worker ends
-GRACE = 20.0  # seconds that a process has to end by itself
-# Seconds that a chief has to end once its workers have: it looks every 20, and logs the
-# best model.
-END = 600.0
+LEASE = 300.0  # seconds without a sign of a worker, after which another gets its trial
+ALONE = 1800.0  # seconds without a sign of any, after which a chief ends
 _POLL = 0.2
+_BEAT = 2.0  # seconds between two signs or looks
 
 
 class ClusterError(UserError):
@@ -102,166 +99,118 @@ def wait_for_chief(address: tuple[str, int], seconds: float = JOIN) -> None:
         time.sleep(_POLL)
 
 
+class Signs:
+    """Signs of life of workers: files that they touch in the search's folder.
+
+    A chief compares a file with what it was, so clocks need not agree.
+    """
+
+    def __init__(self, search: Path) -> None:
+        self.folder = search / "workers"
+        self.known: dict[str, int] = {}
+
+    def give(self, name: str) -> None:
+        """A worker's sign; none where the disk does not take it."""
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(exist_ok=True)
+            (self.folder / name).touch()
+
+    def new(self) -> set[str]:
+        """Who gave one since the last call."""
+        found: dict[str, int] = {}
+        with contextlib.suppress(OSError):
+            for path in self.folder.iterdir():
+                found[path.name] = path.stat().st_mtime_ns
+        before, self.known = self.known, self.known | found
+        return {name for name, stamp in found.items() if before.get(name) != stamp}
+
+
+@contextlib.contextmanager
+def watching_workers(
+    signs: Signs,
+    take_back: Callable[[set[str], float], list[str]],
+    say: Callable[[str], None],
+) -> Iterator[None]:
+    """Has trials of workers that are gone run by others; ends a chief that has none.
+
+    KerasTuner's wait can't be interrupted; the search is safe in its folder.
+
+    Args:
+        signs: of the workers.
+        take_back: is told who gave a sign, takes the trials of those who gave none for
+            so many seconds, and returns their names.
+        say: is told of them.
+    """
+    heard = time.monotonic()
+
+    def watch() -> None:
+        nonlocal heard
+        living = signs.new()
+        heard = time.monotonic() if living else heard
+        for name in take_back(living, LEASE):
+            say(f"{name} gave no sign for {LEASE:.0f} s; its trial is for others")
+        if time.monotonic() - heard > ALONE:
+            _end(
+                f"chief: no worker gave a sign for {ALONE:.0f} s; the same command "
+                "goes on"
+            )
+
+    with _repeating(watch, _BEAT):
+        yield
+
+
 @contextlib.contextmanager
 def ending_with_chief(
-    address: tuple[str, int], seconds: float = LOST
+    address: tuple[str, int],
+    give_sign: Callable[[], None] = lambda: None,
+    seconds: float = LOST,
 ) -> Iterator[None]:
     """Ends this process, a worker, if its chief is gone for longer than the limit.
 
     KerasTuner's calls can't be interrupted; the trial is safe in its folder.
+
+    Args:
+        address: of the chief.
+        give_sign: tells the chief that this worker lives.
+        seconds: the limit.
     """
-    over = threading.Event()
+    heard = time.monotonic()
 
     def watch() -> None:
-        heard = time.monotonic()
-        while not over.wait(min(2.0, seconds / 4)):
-            if answers(address):
-                heard = time.monotonic()
-            elif time.monotonic() - heard > seconds:
-                host, port = address
-                print(
-                    f"chief: {host}:{port} has not answered for {seconds:.0f} s; this "
-                    "worker ends, and its trial goes on when it is started again",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                os._exit(1)
+        nonlocal heard
+        give_sign()
+        if answers(address):
+            heard = time.monotonic()
+        elif time.monotonic() - heard > seconds:
+            _end(
+                f"chief: {address[0]}:{address[1]} has not answered for {seconds:.0f} "
+                "s; this worker ends, and its trial goes on when it is started again"
+            )
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    with _repeating(watch, min(_BEAT, seconds / 4)):
+        yield
+
+
+@contextlib.contextmanager
+def _repeating(action: Callable[[], None], pause: float) -> Iterator[None]:
+    """Does something again and again in a thread."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        action()
+        while not over.wait(pause):
+            action()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
     try:
         yield
     finally:
         over.set()
-        watcher.join()
+        thread.join()
 
 
-def supervise(
-    command: Sequence[str],
-    workers: int,
-    address: tuple[str, int],
-    say: Callable[[str], None],
-    *,
-    deaths: int = DEATHS,
-) -> int:
-    """Runs a search as a chief and workers on this machine.
-
-    Every process runs the same command with KerasTuner's variables. A worker that dies
-    is started again; if the chief does, so are all: a worker's call to it is lost.
-
-    Args:
-        command: of the search.
-        workers: how many.
-        address: where the chief listens.
-        say: is told of deaths.
-        deaths: of all processes together, after which it gives up.
-
-    Returns:
-        the chief's exit code; 1 if it gave up.
-    """
-    family = _Family(command, address, workers)
-    died = 0
-    try:
-        while True:
-            family.start("chief")
-            ended = _until_listening(family, address)
-            if ended is None:
-                for number in range(workers):
-                    family.start(f"worker-{number}")
-                ended, died = _watch(family, say, died, deaths)
-            if ended is not None and ended >= 0:
-                return ended
-            died += 1
-            if ended is None or died > deaths:
-                say(f"search: gave up after {died} deaths; the same command goes on")
-                return 1
-            say(f"the chief died ({_cause(ended)}); starting all again, {died} deaths")
-            family.stop()
-    finally:
-        family.stop()
-
-
-class _Family:
-    """The processes, by name."""
-
-    def __init__(
-        self, command: Sequence[str], address: tuple[str, int], workers: int
-    ) -> None:
-        self.command = list(command)
-        self.address = address
-        self.workers = workers
-        self.running: dict[str, subprocess.Popen[bytes]] = {}
-
-    def start(self, name: str) -> None:
-        environment = os.environ | variables(self.address, name)
-        if name != "chief":  # it shares cores and GPUs with the others
-            threads = str(max(1, usable_cores() // self.workers))
-            environment |= {
-                "LOCAL_RANK": name.removeprefix("worker-"),
-                "LOCAL_WORLD_SIZE": str(self.workers),
-                "TF_NUM_INTRAOP_THREADS": threads,
-                "TF_NUM_INTEROP_THREADS": threads,
-            }
-        self.running[name] = subprocess.Popen(self.command, env=environment)
-
-    def stop(self) -> None:
-        """Ends all, kindly and then not."""
-        for process in self.running.values():
-            if process.poll() is None:
-                process.terminate()
-        limit = time.monotonic() + GRACE
-        for process in self.running.values():
-            try:
-                process.wait(max(limit - time.monotonic(), 0.1))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        self.running = {}
-
-
-def _until_listening(family: _Family, address: tuple[str, int]) -> int | None:
-    """Waits for the chief; its exit code if it ended before it listened."""
-    limit = time.monotonic() + JOIN
-    while not answers(address):
-        code = family.running["chief"].poll()
-        if code is not None:
-            return code
-        if time.monotonic() > limit:
-            raise ClusterError(f"chief: it did not listen within {JOIN:.0f} s")
-        time.sleep(_POLL)
-    return None
-
-
-def _watch(
-    family: _Family, say: Callable[[str], None], died: int, deaths: int
-) -> tuple[int | None, int]:
-    """Until the chief ends: its exit code, or None to give up; and deaths so far."""
-    alone_since: float | None = None
-    while True:
-        time.sleep(_POLL)
-        code = family.running["chief"].poll()
-        if code is not None:
-            return code, died
-        for name, process in list(family.running.items()):
-            if name == "chief" or process.poll() is None:
-                continue
-            if process.returncode == 0:  # there are no more trials
-                del family.running[name]
-                continue
-            died += 1
-            if died > deaths:
-                return None, died
-            cause = _cause(process.returncode)
-            say(f"{name} died ({cause}); started again, {died} deaths")
-            family.start(name)
-        if len(family.running) > 1:
-            alone_since = None
-        elif alone_since is None:
-            alone_since = time.monotonic()
-        elif time.monotonic() - alone_since > END:
-            say(f"the chief did not end within {END:.0f} s of its workers")
-            return None, died
-
-
-def _cause(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
+def _end(message: str) -> None:
+    """Ends this process, whatever its other threads wait for."""
+    print(message, file=sys.stderr, flush=True)
+    os._exit(1)

@@ -15,7 +15,9 @@ from keras_resnet.data import Splits
 from keras_resnet.network import build
 from keras_resnet.training.recipes import Recipe
 from tuning.budget import Budget, BudgetError, Mode, fitted
-from tuning.space import Space, SpaceError, declare, get_space, recipe_from_hp
+from tuning.ready import get_space
+from tuning.samples import declare, recipe_from_hp
+from tuning.space import Space, SpaceError
 
 _KEPT = 4  # loaded forms of the data: batch sizes and augmentations
 

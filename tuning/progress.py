@@ -77,7 +77,7 @@ class Progress:
         self.live.update(self._table(rows))
 
     def _line(self, row: Row, rows: list[Row]) -> str:
-        values = "  ".join(f"{k} {_text(v)}" for k, v in values_of(row).items())
+        values = "  ".join(f"{k} {short(v)}" for k, v in values_of(row).items())
         parts = [f"trial {row.trial}", values, _outcome(row), *self._standing(rows)]
         return "  ".join(part for part in parts if part)
 
@@ -105,7 +105,7 @@ class Progress:
             table.add_column(name, justify="right")
         table.add_column("outcome")
         for row in rows[-SHOWN:]:
-            values = [_text(row.values.get(name, "")) for name in names]
+            values = [short(row.values.get(name, "")) for name in names]
             # A reason may hold brackets, which are no markup.
             table.add_row(row.trial, *values, Text(_outcome(row)))
         return table
@@ -124,7 +124,8 @@ def values_of(row: Row) -> dict[str, Any]:
     return values
 
 
-def _text(value: Any) -> str:
+def short(value: Any) -> str:
+    """A hyperparameter's value, to read."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

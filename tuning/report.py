@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,18 +11,27 @@ from typing import Any
 import numpy as np
 
 from keras_resnet import runfolder
-from keras_resnet.plan import make_plan
-from keras_resnet.spec import EXPANSION, ResNetSpec
+from keras_resnet.training.recipes import Recipe
+from tuning import pictures
 from tuning.budget import amount
-from tuning.progress import is_refused_row, values_of
-from tuning.rows import Row, best_of, completed, pareto_front, read_rows
+from tuning.progress import is_refused_row, short, values_of
+from tuning.rows import (
+    COMPARISON,
+    KEY,
+    REPORT,
+    SEARCH,
+    Row,
+    best_of,
+    completed,
+    pareto_front,
+    read_rows,
+)
 
-REPORT = "report"
-WIDE = 8  # times the least cost, from which on the axis is logarithmic
 GROUPS = 4  # of a hyperparameter with more values, for its importance
+LISTED = 30  # trials in the summary: the best ones
 
 
-def write_report(folder: Path, objective: str, base: ResNetSpec) -> Path:
+def write_report(folder: Path) -> Path:
     """Pictures and tables of a search, as far as it has come.
 
     `pareto.png`, `parallel.png`, `importance.png`, `shapes.png`, `trials.csv` and
@@ -29,12 +39,12 @@ def write_report(folder: Path, objective: str, base: ResNetSpec) -> Path:
 
     Args:
         folder: of the search.
-        objective: by which the best is chosen.
-        base: the network that the search started from.
 
     Returns:
         `report/` in the folder.
     """
+    described = runfolder.read_json(folder / SEARCH)
+    base = Recipe.from_json(json.dumps(described["recipe"])).model
     rows = read_rows(folder)
     report = folder / REPORT
     report.mkdir(exist_ok=True)
@@ -42,13 +52,15 @@ def write_report(folder: Path, objective: str, base: ResNetSpec) -> Path:
     _write_table(rows, report / "trials.csv")
     shares = importance(done)
     if done:
-        _draw_pareto(done, report / "pareto.png")
-        _draw_parallel(done, report / "parallel.png")
-        _draw_importance(shares, report / "importance.png")
-        _draw_shapes(done, base, report / "shapes.png")
-    runfolder.write_text(
-        report / "README.md", _summary(rows, best_of(rows, objective), shares)
-    )
+        pictures.draw_pareto(done, report / "pareto.png")
+        pictures.draw_parallel(done, report / "parallel.png")
+        pictures.draw_importance(shares, report / "importance.png")
+        pictures.draw_shapes(done, base, report / "shapes.png")
+    parts = [_summary(rows), _listing(rows, described["objective"], shares)]
+    if (folder / COMPARISON).exists():
+        parts.append(_judgement(runfolder.read_json(folder / COMPARISON)))
+    lines = [line for part in parts for line in part]
+    runfolder.write_text(report / "README.md", "\n".join(lines).rstrip() + "\n")
     return report
 
 
@@ -88,21 +100,6 @@ def _share(rows: Sequence[Row], name: str) -> float:
     return float(max((total - within - by_chance) / total, 0.0))
 
 
-def shape_of(row: Row, base: ResNetSpec) -> dict[str, float]:
-    """Depth, width over the base's, and cardinality of a trial's network."""
-    spec = row.recipe.model
-    expansion = {
-        name: EXPANSION if s.block == "bottleneck" else 1
-        for name, s in (("own", spec), ("base", base))
-    }
-    own = spec.outer_width(0) / expansion["own"]
-    return {
-        "depth": make_plan(spec).depth,
-        "k": own / (base.outer_width(0) / expansion["base"]),
-        "C": spec.cardinality,
-    }
-
-
 def _write_table(rows: Sequence[Row], path: Path) -> None:
     names = list(dict.fromkeys(name for row in rows for name in values_of(row)))
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
@@ -118,170 +115,78 @@ def _write_table(rows: Sequence[Row], path: Path) -> None:
             writer.writerow([row.trial, row.status, *values, *measured, row.reason])
 
 
-def _summary(rows: Sequence[Row], best: Row | None, shares: dict[str, float]) -> str:
+def _summary(rows: Sequence[Row]) -> list[str]:
+    """What became of the trials."""
     done, refused = completed(rows), [row for row in rows if is_refused_row(row)]
     failed = len([row for row in rows if row.status == "FAILED"]) - len(refused)
-    lines = [
+    reasons = dict.fromkeys(row.reason for row in rows if row.reason)
+    return [
         "# Search",
         "",
         f"{len(done)} trials came to an end, {failed} failed, {len(refused)} were over "
         "the budget. Accuracy is of the validation images, by which trials are chosen: "
         "that of the best one is too high for a forecast.",
         "",
+        *(f"- {reason}" for reason in [*reasons][:20]),
+        *([""] if reasons else []),
     ]
-    if best:
-        values = ", ".join(f"{k} {_short(v)}" for k, v in values_of(best).items())
-        macs = [row.metrics["macs"] for row in done]
-        lines += [
-            f"Best: trial {best.trial} ({values}): "
-            f"{best.metrics['val_accuracy']:.2%}, "
-            f"{amount(best.metrics['macs'], 'MAC')}, "
-            f"{amount(best.metrics['params'], 'param')}.",
-            "",
-            f"They cost {amount(min(macs), 'MAC')} to {amount(max(macs), 'MAC')}.",
-            "",
-            "Pareto front (accuracy, multiply-adds):",
-            "",
-            "| trial | accuracy | multiply-adds | hyperparameters |",
-            "|---|---|---|---|",
-            *(
-                f"| {row.trial} | {row.metrics['val_accuracy']:.2%} "
-                f"| {amount(row.metrics['macs'], 'MAC')} | "
-                + ", ".join(f"{k} {_short(v)}" for k, v in values_of(row).items())
-                + " |"
-                for row in pareto_front(rows)
-            ),
-            "",
-            "Share of the variance of accuracy between a hyperparameter's values: "
-            + (", ".join(f"{k} {v:.0%}" for k, v in shares.items()) or "none")
-            + ".",
-            "",
+
+
+def _listing(
+    rows: Sequence[Row], objective: str, shares: dict[str, float]
+) -> list[str]:
+    """The best trials, and the pictures."""
+    done, key = completed(rows), KEY[objective]
+    best = best_of(rows, objective)
+    if best is None:
+        return []
+    names = list(dict.fromkeys(name for row in done for name in values_of(row)))
+    heads = ["trial", *names, "widths", "accuracy", "multiply-adds", "parameters", "s"]
+    front = {row.trial for row in pareto_front(rows)}
+    order = sorted(done, key=lambda row: (-row.metrics[key], row.metrics["macs"]))
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for row in order[:LISTED]:
+        spec = row.recipe.model
+        outer = (spec.outer_width(stage) for stage in range(len(spec.depths)))
+        cells = [
+            row.trial + "\\*" * (row.trial in front),
+            *(short(values_of(row).get(name, "")) for name in names),
+            "-".join(map(str, outer)),
+            f"{row.metrics['val_accuracy']:.2%}",
+            amount(row.metrics["macs"], "MAC"),
+            amount(row.metrics["params"], ""),
+            f"{row.metrics['seconds']:.0f}",
         ]
-    reasons = dict.fromkeys(row.reason for row in rows if row.reason)
-    lines += [f"- {reason}" for reason in reasons][:20]
-    return "\n".join(lines).rstrip() + "\n"
+        lines.append("| " + " | ".join(cells) + " |")
+    parted = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    return [
+        f"The best is trial {best.trial}. \\* none is better for fewer multiply-adds; "
+        "`trials.csv` has all.",
+        "",
+        *lines,
+        "",
+        "Share of the variance of accuracy between a hyperparameter's values: "
+        f"{parted}.",
+        "",
+        *(
+            f"![{name}]({name}.png)"
+            for name in ("shapes", "pareto", "parallel", "importance")
+        ),
+        "",
+    ]
 
 
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _draw_pareto(rows: Sequence[Row], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.scatter(*_cost_and_accuracy(rows), color="tab:gray", alpha=0.6, label="trials")
-    front = pareto_front(rows)
-    axes.step(*_cost_and_accuracy(front), where="post", color="tab:blue", marker="o",
-              label="none better for less")  # fmt: skip
-    for row in front:
-        axes.annotate(
-            row.trial,
-            (row.metrics["macs"] / 1e6, 100 * row.metrics["val_accuracy"]),
-            xytext=(4, 4),
-            textcoords="offset points",
-        )
-    axes.set(xlabel="multiply-adds (M)", ylabel="validation accuracy (%)")
-    costs, _ = _cost_and_accuracy(rows)
-    if max(costs) > WIDE * min(costs):
-        axes.set_xscale("log")
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
-    _save(figure, path)
-
-
-def _cost_and_accuracy(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
-    return (
-        [row.metrics["macs"] / 1e6 for row in rows],
-        [100 * row.metrics["val_accuracy"] for row in rows],
-    )
-
-
-def _draw_parallel(rows: Sequence[Row], path: Path) -> None:
-    """A line a trial over its hyperparameters, the better the darker."""
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
-
-    names = list(dict.fromkeys(name for row in rows for name in values_of(row)))
-    figure = Figure(figsize=(max(2 * len(names) + 2, 5), 4.2), layout="constrained")
-    axes = figure.subplots()
-    columns: list[list[float]] = []
-    for place, name in enumerate(names):
-        values = [values_of(row).get(name) for row in rows]
-        ordered = sorted({v for v in values if v is not None},
-                         key=lambda v: (isinstance(v, str), v))  # fmt: skip
-        # Evenly by rank: what is searched on a logarithm is not crowded at one end.
-        scale = {v: i / max(len(ordered) - 1, 1) for i, v in enumerate(ordered)}
-        columns.append([scale.get(v, -0.12) for v in values])
-        places = np.linspace(0, len(ordered) - 1, min(len(ordered), 6))
-        shown = [ordered[round(i)] for i in places]
-        for value in shown:
-            axes.text(place + 0.03, scale[value], _short(value), fontsize=8)
-        if None in values:
-            axes.text(place + 0.03, -0.12, "off", fontsize=8)
-    accuracy = np.array([row.metrics["val_accuracy"] for row in rows])
-    low, high = accuracy.min(), accuracy.max()
-    columns.append([(a - low) / max(high - low, 1e-9) for a in accuracy])
-    for height, value in ((0, low), (1, high)):
-        axes.text(len(names) + 0.03, height, f"{value:.2%}", fontsize=8)
-    for i in np.argsort(accuracy):
-        axes.plot(
-            range(len(columns)),
-            [column[i] for column in columns],
-            color=colormaps["viridis_r"](columns[-1][i]),
-            alpha=0.7,
-        )
-    axes.set_xticks(range(len(columns)), [*names, "accuracy"], rotation=20)
-    axes.set(yticks=[], xlim=(-0.1, len(names) + 0.5), ylim=(-0.2, 1.1))
-    axes.grid(axis="x", alpha=0.5)
-    _save(figure, path)
-
-
-def _draw_importance(shares: dict[str, float], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 0.35 * len(shares) + 1.2), layout="constrained")
-    axes = figure.subplots()
-    axes.barh(list(shares)[::-1], [100 * s for s in shares.values()][::-1])
-    axes.set(xlabel="variance of accuracy between its values (%)", xlim=(0, 100))
-    _save(figure, path)
-
-
-def _draw_shapes(rows: Sequence[Row], base: ResNetSpec, path: Path) -> None:
-    """Accuracy by depth, width and cardinality, with the mean of each value."""
-    from matplotlib.figure import Figure
-
-    shapes = [shape_of(row, base) for row in rows]
-    accuracy = np.array([100 * row.metrics["val_accuracy"] for row in rows])
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    costs = [row.metrics["macs"] for row in rows]
-    figure.suptitle(
-        f"networks of {amount(min(costs), 'MAC')} to {amount(max(costs), 'MAC')}",
-        fontsize=10,
-    )
-    labels = {
-        "depth": "depth (layers)",
-        "k": "width over the base's",
-        "C": "cardinality",
-    }
-    panels = figure.subplots(1, 3, sharey=True)
-    for axes, (name, label) in zip(panels, labels.items(), strict=True):
-        values = np.array([shape[name] for shape in shapes])
-        axes.scatter(values, accuracy, color="tab:gray", alpha=0.6)
-        known = sorted(set(values))
-        means = [accuracy[values == value].mean() for value in known]
-        axes.plot(known, means, color="tab:blue", marker="_", label="mean")
-        axes.set(xlabel=label)
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(known[:12], [_short(float(v)) for v in known[:12]], fontsize=8)
-        axes.minorticks_off()
-        axes.grid(alpha=0.3)
-    panels[0].set(ylabel="validation accuracy (%)")
-    panels[0].legend()
-    _save(figure, path)
-
-
-def _save(figure: Any, path: Path) -> None:
-    with runfolder.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+def _judgement(compared: dict[str, Any]) -> list[str]:
+    """Winner and default on test images, as `retrain` found them."""
+    pairs = zip(compared["seeds"], compared["best"], compared["default"], strict=True)
+    return [
+        "## On test images",
+        "",
+        f"Trial {compared['trial']} and the default, trained anew: "
+        f"{compared['verdict']}.",
+        "",
+        "| seed | winner | default |",
+        "|---|---|---|",
+        *(f"| {seed} | {one:.2%} | {other:.2%} |" for seed, one, other in pairs),
+        "",
+    ]

@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
 from keras_resnet import runfolder
+from keras_resnet.tracking import MLflowTracker, closing
 from keras_resnet.training.recipes import Recipe
-
-RETRAINED = "retrained"
+from tuning.report import write_report
+from tuning.rows import COMPARISON, REPORT, RETRAINED
+from tuning.searching import SearchResult
 
 
 class Comparison(NamedTuple):
     """Test accuracies of winner and default by seed, and what they say.
 
     Attributes:
+        trial: of the search, which is the winner.
+        seeds: that both were trained with.
         best: of the winner, a seed each.
         default: of the default.
         difference: mean of winner minus default.
         low: and
-        high: the 95 % confidence interval of the difference; not a number for one seed.
-        p_value: of a two-sided paired t-test; not a number for one seed, or where all
+        high: the 95 % confidence interval of the difference; None for one seed.
+        p_value: of a two-sided paired t-test; None for one seed, or where all
             differences are equal.
     """
 
+    trial: str
+    seeds: list[int]
     best: list[float]
     default: list[float]
     difference: float
-    low: float
-    high: float
-    p_value: float
+    low: float | None
+    high: float | None
+    p_value: float | None
 
     @property
     def verdict(self) -> str:
@@ -44,7 +50,7 @@ class Comparison(NamedTuple):
             f"winner {_mean(self.best):.2%}, default {_mean(self.default):.2%} of test "
             f"images over {n} seeds: difference {100 * self.difference:+.2f} points"
         )
-        if math.isnan(self.p_value):
+        if self.p_value is None or self.low is None or self.high is None:
             return f"{text}; too little for a test"
         interval = f"95 % interval {100 * self.low:+.2f} to {100 * self.high:+.2f}"
         judged = "different" if self.p_value < 0.05 else "no difference shown"
@@ -55,75 +61,106 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def compare(best: list[float], default: list[float]) -> Comparison:
+def compare(
+    trial: str, seeds: list[int], best: list[float], default: list[float]
+) -> Comparison:
     """Paired by seed: both had the same splits."""
     import numpy as np
     from scipy import stats
 
     differences = np.subtract(best, default)
-    low = high = p_value = math.nan
+    low = high = p_value = None
     if len(differences) > 1 and differences.std() > 0:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             tested = stats.ttest_rel(best, default)
-            low, high = tested.confidence_interval(0.95)
+            low, high = map(float, tested.confidence_interval(0.95))
         p_value = float(tested.pvalue)
     mean = float(differences.mean())
-    return Comparison(best, default, mean, float(low), float(high), p_value)
+    return Comparison(trial, seeds, best, default, mean, low, high, p_value)
 
 
 def retrain(
-    folder: Path,
-    best: Recipe,
+    found: SearchResult,
     default: Recipe,
     data: Any,
     *,
     seeds: Iterable[int],
     epochs: int | None = None,
     strategy: Any = None,
+    tracker: MLflowTracker | None = None,
     console: Console | None = None,
     **loading: Any,
 ) -> Comparison:
     """Trains winner and default over some seeds, and compares them on test images.
 
     Runs are kept in `retrained/` of the search; those that have ended are not run
-    again.
+    again, and one that was cut off goes on.
 
     Args:
-        folder: of the search.
-        best: the winner.
+        found: by the search.
         default: what the search started from.
         data: a source for `data.load`.
         seeds: other ones than the search's, by whose splits the winner was chosen.
         epochs: instead of the recipes'.
         strategy: a `tf.distribute` strategy.
+        tracker: that of the search, whose run gets these as children.
         console: where progress is shown.
         **loading: other arguments of `data.load`.
     """
     from keras_resnet import training
 
+    folder = found.folder
+
     def accuracy(name: str, recipe: Recipe, seed: int) -> float:
-        run = folder / RETRAINED / f"{name}-{seed}"
+        recipe = recipe.over(epochs or recipe.epochs)
+        kept = folder / RETRAINED / f"{recipe.epochs}-epochs"
+        run = kept / f"{name}-seed-{seed}"
         if not (run / runfolder.RESULT).exists():
             training.train(
-                recipe.over(epochs or recipe.epochs),
+                recipe,
                 data=data,
                 folder=run,
                 seed=seed,
                 strategy=strategy,
+                tracker=_child(tracker, folder),
                 console=console,
                 **loading,
             )
         result = runfolder.read_json(run / runfolder.RESULT)
         return float(result["test_accuracy"])
 
-    found: dict[str, list[float]] = {"best": [], "default": []}
-    for seed in seeds:
-        for name, recipe in (("best", best), ("default", default)):
-            found[name].append(accuracy(name, recipe, seed))
-    comparison = compare(found["best"], found["default"])
-    runfolder.write_json(
-        folder / RETRAINED / "comparison.json",
-        comparison._asdict() | {"verdict": comparison.verdict},
-    )
+    with _reopened(tracker, folder):
+        seeds = list(seeds)
+        best: list[float] = []
+        others: list[float] = []
+        for seed in seeds:
+            best.append(accuracy(f"trial-{found.best.trial}", found.recipe, seed))
+            others.append(accuracy("default", default, seed))
+        comparison = compare(found.best.trial, seeds, best, others)
+        runfolder.write_json(
+            folder / COMPARISON,
+            comparison._asdict() | {"verdict": comparison.verdict},
+        )
+        write_report(folder)
+        if tracker:
+            tracker.set_tags({"verdict": comparison.verdict})
+            tracker.log_files([folder / COMPARISON, folder / REPORT])
     return comparison
+
+
+@contextlib.contextmanager
+def _reopened(tracker: MLflowTracker | None, folder: Path) -> Iterator[None]:
+    """Goes on with the search's own run, which its end has closed."""
+    if tracker is None:
+        yield
+        return
+    tracker.start(folder.name, {}, folder)
+    with closing(tracker):
+        yield
+
+
+def _child(tracker: MLflowTracker | None, folder: Path) -> MLflowTracker | None:
+    if tracker is None:
+        return None
+    return MLflowTracker(tracker.experiment, tracker.console, parent=folder)

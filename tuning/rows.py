@@ -1,4 +1,4 @@
-"""What KerasTuner's files say of a search's trials. No TensorFlow."""
+"""What the folder of a search says of its trials. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ from keras_resnet import runfolder
 from keras_resnet.training.recipes import Recipe
 
 KEY = {"accuracy": "val_accuracy", "pareto": "score"}  # metric of an objective
+
+# What is in the folder of a search.
+SEARCH = "search.json"  # what is searched
+PROJECT = "tuner"  # KerasTuner's state, and a run folder for each trial
+BEST = "best.json"  # the best trial's recipe
+REPORT = "report"
+RETRAINED = "retrained"  # folder of the winner's and the default's runs
+COMPARISON = f"{RETRAINED}/comparison.json"
 
 
 class Row(NamedTuple):
@@ -40,7 +48,7 @@ class Row(NamedTuple):
 
 def read_rows(folder: Path) -> list[Row]:
     """All trials of a search, in the order of their ids."""
-    paths = folder.glob("tuner/trial_*/trial.json")
+    paths = folder.glob(f"{PROJECT}/trial_*/trial.json")
     return sorted((read_row(path) for path in paths), key=lambda row: int(row.trial))
 
 

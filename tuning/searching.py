@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,10 @@ from keras_resnet.training.recipes import Recipe
 from tuning import cluster
 from tuning.budget import Budget, BudgetError, Mode, amount, quick_cost
 from tuning.progress import Progress
-from tuning.rows import Row, best_of, read_rows
-from tuning.space import Space, declare, recipe_from_hp
+from tuning.report import write_report
+from tuning.rows import BEST, PROJECT, REPORT, SEARCH, Row, best_of, read_rows
+from tuning.samples import declare, recipe_from_hp
+from tuning.space import Space
 
 if TYPE_CHECKING:
     from keras_resnet.tracking import MLflowTracker
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
 
 TunerName = Literal["random", "bayesian", "hyperband", "grid"]
 ObjectiveName = Literal["accuracy", "pareto"]
-SEARCH, PROJECT, BEST = "search.json", "tuner", "best.json"
 PROBES = 300  # samples that are costed before a search begins
 
 
@@ -73,6 +75,7 @@ def search(
 
     The same call with the same folder goes on: finished trials are not run again, and
     one that was cut off goes on from its last epoch. Test images are not looked at.
+    `report/` in the folder shows what was found.
 
     Args:
         space: a space or the name of a ready one.
@@ -133,14 +136,14 @@ def _search(
     console: Console | None,
 ) -> SearchResult:
     from keras_resnet.tracking import MLflowTracker
-    from tuning.tuner import SearchTuner, make_oracle
+    from tuning.oracles import make_oracle
+    from tuning.tuner import SearchTuner
 
     def child() -> MLflowTracker:
         experiment = tracker.experiment if tracker else ""
         return MLflowTracker(experiment, console, parent=folder)
 
     total = None if kind == "hyperband" else trials
-    own = cluster.own_address()
     worker = cluster.is_worker()
     shown = None if worker else console
     with Progress(shown, folder, total, hypermodel.budget.time) as progress:
@@ -161,26 +164,41 @@ def _search(
                 directory=str(folder),
                 project_name=PROJECT,
             )
-            if worker and own:
-                with cluster.ending_with_chief(own):
-                    searcher.search()
+            with guarded(oracle, folder, shown):
+                searcher.search()
+            if worker:
                 sys.exit(0)  # the result is the chief's
-            searcher.search()
-            result = read_result(folder, objective)
+            result = read_result(folder)
             runfolder.write_text(folder / BEST, result.recipe.to_json())
+            write_report(folder)
             if tracker:
                 tell_best(tracker, result, hypermodel)
     return result
 
 
-def read_result(folder: Path, objective: str) -> SearchResult:
+def guarded(
+    oracle: Any, folder: Path, console: Console | None
+) -> contextlib.AbstractContextManager[None]:
+    """What keeps a chief from waiting for dead workers, and a worker for a chief."""
+    address = cluster.own_address()
+    if address is None:
+        return contextlib.nullcontext()
+    signs = cluster.Signs(folder)
+    if cluster.is_worker():
+        name = os.environ["KERASTUNER_TUNER_ID"]
+        return cluster.ending_with_chief(address, lambda: signs.give(name))
+    say = console.print if console else lambda line: None
+    return cluster.watching_workers(signs, oracle.take_back, say)
+
+
+def read_result(folder: Path) -> SearchResult:
     """What a search came to, from its folder.
 
     Raises:
         SearchError: no trial came to an end.
     """
     rows = read_rows(folder)
-    best = best_of(rows, objective)
+    best = best_of(rows, runfolder.read_json(folder / SEARCH)["objective"])
     if best is None:
         reasons = sorted({row.reason for row in rows if row.reason})
         raise SearchError(
@@ -295,6 +313,6 @@ def tell_best(
     }
     tracker.log_metrics({f"best_{k}": v for k, v in best.metrics.items()}, 0)
     tracker.set_tags({"best_trial": best.trial})
-    tracker.log_files([folder / BEST])
+    tracker.log_files([folder / BEST, folder / REPORT])
     model = keras.models.load_model(best.run / runfolder.BEST)
     tracker.log_model(to_stock(model), images[:4].astype("float32"), about)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,7 @@ def tune(
     from keras_resnet.training.recipes import Recipe
     from tuning import cluster
     from tuning.space import Space
+    from tuning.supervisor import supervise
 
     if tuner == "hyperband" and trials:
         raise UserError(
@@ -159,9 +161,12 @@ def tune(
         )
     if workers and chief:
         raise UserError("workers: with --chief, whose workers are started one by one")
-    if worker and (not chief or "chief" in worker):
+    if worker and not chief:
+        raise UserError(f"worker: {worker!r} needs --chief HOST:PORT")
+    if worker and ("chief" in worker or not re.fullmatch(r"\w[\w.-]*", worker)):
         raise UserError(
-            f"worker: {worker!r} needs --chief HOST:PORT, and a name that isn't chief's"
+            f"worker: {worker!r} is no name of letters, digits and _ . -, without "
+            "'chief', that is its own"
         )
     base = (
         Recipe.from_json(read_text(Path(recipe)))
@@ -184,7 +189,7 @@ def tune(
             cluster.wait_for_chief(address)
     supervised = bool(workers and cluster.own_address())
     if workers and not supervised:
-        code = cluster.supervise(
+        code = supervise(
             [sys.executable, "-m", "keras_resnet.cli", *sys.argv[1:]],
             workers,
             cluster.free_address(),
@@ -199,7 +204,7 @@ def tune(
     from keras_resnet import runfolder
     from keras_resnet.tracking import MLflowTracker
     from keras_resnet.training import distribution
-    from tuning.report import write_report
+    from tuning.rows import REPORT
     from tuning.searching import read_result
 
     devices = distribution.make_strategy(strategy)
@@ -216,7 +221,7 @@ def tune(
     with warnings_as_lines():
         try:
             if workers and not supervised:
-                result = read_result(folder, objective)
+                result = read_result(folder)
             else:
                 result = tuning.search(
                     searched,
@@ -236,19 +241,18 @@ def tune(
                 )
             if supervised:
                 return  # the process that started this one goes on
-            report = write_report(folder, objective, base.model)
             comparison = None
             if seeds:
                 from tuning.retrain import retrain
 
                 comparison = retrain(
-                    folder,
-                    result.recipe,
+                    result,
                     base,
                     data,
                     seeds=range(seed + 1, seed + 1 + seeds),
                     epochs=retrain_epochs,
                     strategy=devices,
+                    tracker=tracker,
                     console=console,
                     **loading,
                 )
@@ -273,7 +277,7 @@ def tune(
     if comparison:
         click.echo(comparison.verdict)
     click.echo(f"search  {folder}")
-    click.echo(f"report  {report}")
+    click.echo(f"report  {folder / REPORT}")
     click.echo("\nnext:")
     click.echo(
         f"  keras-resnet train --recipe {folder}/best.json --data {data} --seed {seed}"
