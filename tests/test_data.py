@@ -123,6 +123,22 @@ def test_a_square_of_a_wide_image_is_its_middle():
     np.testing.assert_array_equal(arrays(splits.test)[0], x[:9, :, 2:6] // 2)
 
 
+def test_learning_from_less_leaves_validation_and_test_whole(digits):
+    few = data.load("digits", batch_size=64, train_images=100)
+    assert few.counts == {"train": 100, "val": 144, "test": 360}
+    assert few.steps == 2
+    images, found = arrays(few.train)
+    assert np.bincount(found).tolist() == [10] * 10
+    whole = {image.tobytes() for image in arrays(digits.train)[0]}
+    assert {image.tobytes() for image in images} < whole
+    np.testing.assert_array_equal(arrays(few.test)[0], arrays(digits.test)[0])
+    again = data.load(**few.arguments)
+    assert again.fingerprint == few.fingerprint != digits.fingerprint
+    assert data.load("digits", train_images=10**6).counts["train"] == 1293
+    with pytest.raises(DataError, match="train_images: 9 are fewer than the 10"):
+        data.load("digits", train_images=9)
+
+
 def test_the_remainder_can_be_dropped():
     splits = data.load("digits", batch_size=128, drop_remainder=True)
     assert splits.steps == len(splits.train) == 10

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_resnet import PRESETS, ResNetSpec, SpecError, estimate_cost, make_plan
+from keras_resnet import (
+    PRESETS,
+    ResNetSpec,
+    SpecError,
+    cifar_resnet,
+    estimate_cost,
+    make_plan,
+)
 from keras_resnet import spec as module
 
 
@@ -59,6 +66,7 @@ def specs(draw) -> ResNetSpec:
         stride_on=draw(choices(module.StrideOn)),
         stride_at=draw(choices(module.StrideAt)),
         survival=draw(st.floats(0.1, 1)) if merge in ("add", "scale") else 1.0,
+        survival_rule=draw(choices(module.SurvivalRule)),
         survival_mode=draw(choices(module.SurvivalMode)),
         dropout=draw(st.floats(0, 0.9)),
         zero_gamma=(
@@ -101,6 +109,16 @@ def test_json_round_trip_of_presets(name):
     spec = PRESETS[name].spec
     assert spec.name == name
     assert ResNetSpec.from_json(spec.to_json()) == spec
+
+
+def test_survival_by_both_rules():
+    """Huang 2016, section 3: of 54 units 40.25 survive at p_L = 0.5, or 27."""
+    spec = cifar_resnet(110, survival=0.5)
+    linear = [spec.survival_of(unit) for unit in range(1, 55)]
+    assert (linear[0], linear[-1]) == (pytest.approx(1 - 0.5 / 54), 0.5)
+    assert sum(linear) == pytest.approx(40.25)
+    uniform = make_plan(spec.replace(survival_rule="uniform"))
+    assert {unit.merge.survival for unit in uniform.units} == {0.5}
 
 
 def test_json_holds_all_fields_sorted_with_the_schema():
