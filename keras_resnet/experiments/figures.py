@@ -83,13 +83,13 @@ def _strip(outcomes: Sequence[Outcome], key: str) -> Chart | None:
 
 
 def times(outcomes: Sequence[Outcome]) -> Chart | None:
-    """Test error against the time of an epoch, means over the seeds."""
-    rows = [row for row in summarize(outcomes) if "epoch_seconds" in row.means]
+    """Test error against the time of a training step, means over the seeds."""
+    rows = [row for row in summarize(outcomes) if "step_seconds" in row.means]
     return _scatter(
         rows,
-        lambda row: row.means["epoch_seconds"],
-        "time an epoch (s, validation included)",
-        "seconds",
+        lambda row: 1000 * row.means["step_seconds"],
+        "time of a training step (ms)",
+        "milliseconds",
     )
 
 

@@ -18,9 +18,11 @@ from keras_resnet.data import Splits
 from keras_resnet.network import build
 from keras_resnet.resnext import to_form
 from keras_resnet.spec import ResNetSpec
+from keras_resnet.training.recipes import Recipe
 
 BATCHES = 8  # of the validation images
 REPEATS = 5
+STEPS = 10  # of a repeat
 
 
 class Probed(NamedTuple):
@@ -66,6 +68,27 @@ def gradients(run: Path, spec: ResNetSpec, data: Splits, seed: int) -> Probed:
     )
 
 
+def steps(run: Path, spec: ResNetSpec, data: Splits, seed: int) -> Probed:
+    """Seconds of a training step: the least mean of some repeats of ten steps.
+
+    Means, for the units that stochastic depth drops differ from step to step; the
+    least, for others use the machine. Without the input pipeline.
+    """
+    keras.utils.set_random_seed(seed)
+    recipe = Recipe.from_json((run / runfolder.RECIPE).read_text())
+    model = build(spec, pixel_stats=data.pixel_stats)
+    model.compile(**recipe.compile_args(model, data.steps))
+    images, labels = next(iter(data.train))
+    model.train_on_batch(images, labels)  # traces
+    means = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        for _ in range(STEPS):
+            model.train_on_batch(images, labels)
+        means.append((time.perf_counter() - began) / STEPS)
+    return Probed({"step_seconds": min(means)}, [])
+
+
 def forms(run: Path, spec: ResNetSpec, data: Splits, seed: int) -> Probed:
     """Seconds a batch of the three equivalent forms (Xie 2016, Figure 3), in inference.
 
@@ -95,5 +118,5 @@ def forms(run: Path, spec: ResNetSpec, data: Splits, seed: int) -> Probed:
 
 
 PROBES: dict[str, Callable[[Path, ResNetSpec, Splits, int], Probed]] = {
-    probe.__name__: probe for probe in (responses, gradients, forms)
+    probe.__name__: probe for probe in (responses, gradients, steps, forms)
 }

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import mean, stdev
 from typing import Any, Literal, NamedTuple
 
 from keras_resnet import runfolder
@@ -61,7 +61,7 @@ MEASURES: dict[str, Measure] = {
     "test_error": Measure("test error", "%", 100, ".2f"),
     "train_error": Measure("training error", "%", 100, ".2f"),
     "val_error": Measure("validation error", "%", 100, ".2f"),
-    "epoch_seconds": Measure("time an epoch", "s", 1, ".1f"),
+    "step_seconds": Measure("time a training step", "ms", 1000, ".0f"),
     "response": Measure("mean response", "", 1, ".3f"),
     "gradient_spread": Measure("gradients' spread", "powers of ten", 1, ".2f"),
     "form_a_seconds": Measure("form (a)", "ms a batch", 1000, ".0f"),
@@ -109,8 +109,6 @@ def _read(arm: Arm, seed: int, folder: Path) -> Outcome | None:
         "test_error": 1 - result["test_accuracy"],
         "train_error": 1 - history[-1]["accuracy"],
         "val_error": 1 - history[-1]["val_accuracy"],
-        # The first one traces, and where others use the machine some are slow.
-        "epoch_seconds": median(row["seconds"] for row in history),
     }
     probes = {}
     for file in sorted(folder.glob(PROBED.format("*"))):
