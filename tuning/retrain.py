@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -123,14 +121,16 @@ def retrain(
                 folder=run,
                 seed=seed,
                 strategy=strategy,
-                tracker=_child(tracker, folder),
+                tracker=tracker.child(folder) if tracker else None,
                 console=console,
                 **loading,
             )
         result = runfolder.read_json(run / runfolder.RESULT)
         return float(result["test_accuracy"])
 
-    with _reopened(tracker, folder):
+    if tracker:  # goes on with the search's own run, which its end has closed
+        tracker.start(folder.name, {}, folder)
+    with closing(tracker):
         seeds = list(seeds)
         best: list[float] = []
         others: list[float] = []
@@ -147,20 +147,3 @@ def retrain(
             tracker.set_tags({"verdict": comparison.verdict})
             tracker.log_files([folder / COMPARISON, folder / REPORT])
     return comparison
-
-
-@contextlib.contextmanager
-def _reopened(tracker: MLflowTracker | None, folder: Path) -> Iterator[None]:
-    """Goes on with the search's own run, which its end has closed."""
-    if tracker is None:
-        yield
-        return
-    tracker.start(folder.name, {}, folder)
-    with closing(tracker):
-        yield
-
-
-def _child(tracker: MLflowTracker | None, folder: Path) -> MLflowTracker | None:
-    if tracker is None:
-        return None
-    return MLflowTracker(tracker.experiment, tracker.console, parent=folder)

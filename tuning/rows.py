@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keras_resnet import runfolder
 from keras_resnet.training.recipes import Recipe
 
 KEY = {"accuracy": "val_accuracy", "pareto": "score"}  # metric of an objective
@@ -43,7 +42,7 @@ class Row(NamedTuple):
     @property
     def recipe(self) -> Recipe:
         """Its recipe."""
-        return Recipe.from_json((self.run / runfolder.RECIPE).read_text())
+        return Recipe.of_run(self.run)
 
 
 def read_rows(folder: Path) -> list[Row]:

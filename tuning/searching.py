@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import sys
@@ -135,13 +136,8 @@ def _search(
     tracker: MLflowTracker | None,
     console: Console | None,
 ) -> SearchResult:
-    from keras_resnet.tracking import MLflowTracker
     from tuning.oracles import make_oracle
     from tuning.tuner import SearchTuner
-
-    def child() -> MLflowTracker:
-        experiment = tracker.experiment if tracker else ""
-        return MLflowTracker(experiment, console, parent=folder)
 
     total = None if kind == "hyperband" else trials
     worker = cluster.is_worker()
@@ -159,7 +155,7 @@ def _search(
             searcher = SearchTuner(
                 oracle,
                 hypermodel,
-                track=child if tracker else None,
+                track=functools.partial(tracker.child, folder) if tracker else None,
                 distribution_strategy=strategy,
                 directory=str(folder),
                 project_name=PROJECT,

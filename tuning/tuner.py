@@ -19,6 +19,7 @@ from keras_tuner.src.engine import stateful  # the base whose `save` is wrapped
 
 from keras_resnet import runfolder
 from keras_resnet.data import Splits
+from keras_resnet.errors import one_line
 from keras_resnet.tracking import Tracker, closing
 from tuning.budget import quick_cost
 from tuning.hypermodel import ResidualHyperModel
@@ -155,11 +156,10 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
 
 def reason_of(error: Exception) -> str:
     """An error in one line."""
-    lines = str(error).strip().splitlines()
-    kind = type(error).__name__
-    if isinstance(error, keras_tuner.errors.FailedTrialError | ValueError) and lines:
-        return lines[0]
-    return f"{kind}: {lines[0]}" if lines else kind
+    bare = isinstance(error, keras_tuner.errors.FailedTrialError | ValueError)
+    if bare or not str(error).strip():
+        return one_line(error)
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_resnet.analysis import responses
-from keras_resnet.analysis.figures import COLORS, STYLES, Chart, new_figure, save
+from keras_resnet.analysis.figures import COLORS, Chart, new_figure, save, series
 from keras_resnet.layers import MergeGate
 
 
@@ -27,9 +27,10 @@ def responses_chart(
     upper, lower = figure.subplots(2, 1)
     for i, (name, rows) in enumerate(networks.items()):
         stds = [row.std for row in rows]
-        style = {"color": COLORS[i % 5], "linestyle": STYLES[i % 4], "label": name}
-        upper.plot(range(1, len(stds) + 1), stds, marker=".", **style)
-        lower.plot(range(1, len(stds) + 1), sorted(stds, reverse=True), **style)
+        upper.plot(range(1, len(stds) + 1), stds, marker=".", **series(i, name))
+        lower.plot(
+            range(1, len(stds) + 1), sorted(stds, reverse=True), **series(i, name)
+        )
     upper.set(xlabel="layer, in network order", ylabel="standard deviation")
     lower.set(xlabel="layer, sorted", ylabel="standard deviation")
     figure.legend(*upper.get_legend_handles_labels(), loc="outside upper center",
@@ -51,8 +52,7 @@ def gradients_chart(states: Mapping[str, Sequence[responses.GradientNorm]]) -> C
     figure, axes = _axes("layer, in network order", "gradient's norm")
     for i, (name, rows) in enumerate(states.items()):
         norms = [row.norm for row in rows]
-        style = {"color": COLORS[i % 5], "linestyle": STYLES[i % 4], "label": name}
-        axes.plot(range(1, len(norms) + 1), norms, marker=".", **style)
+        axes.plot(range(1, len(norms) + 1), norms, marker=".", **series(i, name))
     axes.set_yscale("log")
     axes.legend(fontsize=8)
     numbers = [(name, *row) for name, rows in states.items() for row in rows]

@@ -19,6 +19,11 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
 STYLES = ("-", "--", ":", "-.")
 
 
+def series(i: int, name: str) -> dict[str, Any]:
+    """How the i-th of some series is drawn, which is no family."""
+    return {"color": COLORS[i % 5], "linestyle": STYLES[i % 4], "label": name}
+
+
 class Chart(NamedTuple):
     """A figure, and the numbers in it."""
 

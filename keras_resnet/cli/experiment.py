@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from keras_resnet import runtime
 from keras_resnet.cli.group import Commands, main
 from keras_resnet.cli.output import print_table, table_of, warnings_as_lines
+
+if TYPE_CHECKING:
+    from keras_resnet.experiments import Experiment, Setting
 
 
 @main.group(cls=Commands)
@@ -22,10 +26,36 @@ def experiment() -> None:
     """
 
 
-def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What says which runs are meant."""
+def _on_setting(command: Callable[..., None]) -> Callable[..., None]:
+    """What says which runs are meant: gives a command an experiment and a setting."""
+
+    @functools.wraps(command)
+    def settled(
+        name: str,
+        budget: Any,
+        data: str | None,
+        image_size: int | None,
+        train_images: int | None,
+        steps: int | None,
+        **others: Any,
+    ) -> None:
+        from keras_resnet.experiments import get_experiment, setting_of
+
+        chosen = get_experiment(name)
+        setting = setting_of(
+            chosen,
+            budget,
+            data=data,
+            image_size=image_size,
+            train_images=train_images,
+            steps=steps,
+        )
+        runtime.prepare()
+        command(chosen, setting, **others)
+
     for option in reversed(
         (
+            click.argument("name"),
             click.option(
                 "--budget",
                 type=click.Choice(["smoke", "short", "paper"]),
@@ -57,8 +87,8 @@ def _setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
         )
     ):
-        command = option(command)
-    return command
+        settled = option(settled)
+    return settled
 
 
 @experiment.command("list")
@@ -97,8 +127,7 @@ def list_experiments(as_json: bool) -> None:
 
 
 @experiment.command()
-@click.argument("name")
-@_setting_options
+@_on_setting
 @click.option(
     "--seeds", type=click.IntRange(1), default=3, show_default=True, help="Of each."
 )
@@ -124,12 +153,8 @@ def list_experiments(as_json: bool) -> None:
     help="MLflow's.",
 )  # fmt: skip
 def run(
-    name: str,
-    budget: Any,
-    data: str | None,
-    image_size: int | None,
-    train_images: int | None,
-    steps: int | None,
+    chosen: Experiment,
+    setting: Setting,
     folder: Path,
     seeds: int,
     first_seed: int,
@@ -146,18 +171,6 @@ def run(
 
     Example: keras-resnet experiment run degradation --seeds 3
     """
-    from keras_resnet.experiments import get_experiment, setting_of
-
-    chosen = get_experiment(name)
-    setting = setting_of(
-        chosen,
-        budget,
-        data=data,
-        image_size=image_size,
-        train_images=train_images,
-        steps=steps,
-    )
-    runtime.prepare()
     from rich.console import Console
 
     from keras_resnet.experiments import run as run_experiment
@@ -188,8 +201,7 @@ def run(
 
 
 @experiment.command()
-@click.argument("name")
-@_setting_options
+@_on_setting
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -197,12 +209,8 @@ def run(
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def report(
-    name: str,
-    budget: Any,
-    data: str | None,
-    image_size: int | None,
-    train_images: int | None,
-    steps: int | None,
+    chosen: Experiment,
+    setting: Setting,
     folder: Path,
     out: Path | None,
     as_json: bool,
@@ -211,23 +219,16 @@ def report(
 
     Example: keras-resnet experiment report degradation --out docs/results/degradation
     """
-    from keras_resnet.experiments import get_experiment, setting_of
-
-    chosen = get_experiment(name)
-    setting = setting_of(
-        chosen,
-        budget,
-        data=data,
-        image_size=image_size,
-        train_images=train_images,
-        steps=steps,
-    )
-    runtime.prepare()
     _report(chosen, setting, folder, out, as_json=as_json)
 
 
 def _report(
-    chosen: Any, setting: Any, folder: Path, out: Path | None, *, as_json: bool = False
+    chosen: Experiment,
+    setting: Setting,
+    folder: Path,
+    out: Path | None,
+    *,
+    as_json: bool = False,
 ) -> None:
     """Writes a report and prints it."""
     from keras_resnet.experiments import report as write_report

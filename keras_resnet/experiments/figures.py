@@ -11,7 +11,7 @@ from keras_resnet.analysis import labels
 from keras_resnet.analysis.explaining import responses_chart
 from keras_resnet.analysis.figures import COLORS, STYLES, Chart, new_figure
 from keras_resnet.analysis.responses import LayerResponse
-from keras_resnet.experiments.results import MEASURES, Outcome, Row, summarize
+from keras_resnet.experiments.results import MEASURES, Outcome, Row, by_arm, summarize
 
 Maker = Callable[[Sequence[Outcome]], Chart | None]
 
@@ -23,7 +23,7 @@ def curves(outcomes: Sequence[Outcome]) -> Chart | None:
     figure, panels = new_figure(10, 4.4, 2)
     rows: list[tuple[object, ...]] = []
     later = [0.0]
-    for i, runs in enumerate(_by_arm(outcomes)):
+    for i, runs in enumerate(by_arm(outcomes)):
         histories = [run.history for run in runs if run.history]
         if not histories:
             continue
@@ -59,7 +59,7 @@ def errors(outcomes: Sequence[Outcome]) -> Chart | None:
 def _strip(outcomes: Sequence[Outcome], key: str) -> Chart | None:
     """A line of points for each arm; a bar through their mean."""
     measure = MEASURES[key]
-    groups = _by_arm(outcomes)
+    groups = by_arm(outcomes)
     figure, axes = new_figure(7.5, 1.4 + 0.36 * len(groups))
     rows: list[tuple[object, ...]] = []
     for i, runs in enumerate(groups):
@@ -198,16 +198,11 @@ FIGURES: dict[str, Maker] = {
 }
 
 
-def _by_arm(outcomes: Sequence[Outcome]) -> list[list[Outcome]]:
-    names = dict.fromkeys(outcome.arm.name for outcome in outcomes)
-    return [[run for run in outcomes if run.arm.name == name] for name in names]
-
-
 def _probed(outcomes: Sequence[Outcome], probe: str) -> dict[str, Any]:
     """Label -> rows that a probe found, of each arm's first seed."""
     return {
         runs[0].arm.label: runs[0].probes[probe]["rows"]
-        for runs in _by_arm(outcomes)
+        for runs in by_arm(outcomes)
         if runs[0].probes.get(probe, {}).get("rows")
     }
 

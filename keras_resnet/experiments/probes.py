@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
 import keras
-import numpy as np
 
 from keras_resnet import runfolder
 from keras_resnet.analysis import gradient_norms, layer_responses
@@ -30,11 +29,11 @@ class Probed(NamedTuple):
 
     Attributes:
         measures: name -> number.
-        rows: (layer, value) in network order, for a figure.
+        rows: (layer, value) in network order, where a figure draws them.
     """
 
     measures: dict[str, float]
-    rows: list[tuple[str, float]]
+    rows: Sequence[tuple[str, float]] = ()
 
 
 def responses(run: Path, spec: ResNetSpec, data: Splits, seed: int) -> Probed:
@@ -75,7 +74,7 @@ def steps(run: Path, spec: ResNetSpec, data: Splits, seed: int) -> Probed:
     least, for others use the machine. Without the input pipeline.
     """
     keras.utils.set_random_seed(seed)
-    recipe = Recipe.from_json((run / runfolder.RECIPE).read_text())
+    recipe = Recipe.of_run(run)
     model = build(spec, pixel_stats=data.pixel_stats)
     model.compile(**recipe.compile_args(model, data.steps))
     images, labels = next(iter(data.train))
@@ -86,7 +85,7 @@ def steps(run: Path, spec: ResNetSpec, data: Splits, seed: int) -> Probed:
         for _ in range(STEPS):
             model.train_on_batch(images, labels)
         means.append((time.perf_counter() - began) / STEPS)
-    return Probed({"step_seconds": min(means)}, [])
+    return Probed({"step_seconds": min(means)})
 
 
 def forms(run: Path, spec: ResNetSpec, data: Splits, seed: int) -> Probed:
@@ -95,7 +94,7 @@ def forms(run: Path, spec: ResNetSpec, data: Splits, seed: int) -> Probed:
     The least of some interleaved repeats; nothing of a network without groups.
     """
     if spec.cardinality == 1 or spec.merge == "none":
-        return Probed({}, [])
+        return Probed({})
     model, _ = runfolder.load_best(run)
     images = next(iter(data.val))[0]
     models = {
@@ -107,14 +106,11 @@ def forms(run: Path, spec: ResNetSpec, data: Splits, seed: int) -> Probed:
     for repeat in range(REPEATS + 1):  # the first one traces
         for form, formed in models.items():
             began = time.perf_counter()
-            np.asarray(formed.predict_on_batch(images))
+            formed.predict_on_batch(images)
             if repeat:
                 took = time.perf_counter() - began
                 seconds[form] = min(seconds[form], took)
-    return Probed(
-        {f"form_{form}_seconds": value for form, value in seconds.items()},
-        [(f"form ({form})", value) for form, value in seconds.items()],
-    )
+    return Probed({f"form_{form}_seconds": value for form, value in seconds.items()})
 
 
 PROBES: dict[str, Callable[[Path, ResNetSpec, Splits, int], Probed]] = {

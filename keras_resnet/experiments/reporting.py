@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from keras_resnet.experiments.results import (
     judge,
     summarize,
 )
-from keras_resnet.experiments.settings import Setting, place_of, resolve, setting_of
+from keras_resnet.experiments.settings import Setting, own_folder, resolve, setting_of
 
 
 class Report(NamedTuple):
@@ -66,10 +65,10 @@ def report(
     if not outcomes:
         raise ExperimentError(
             f"experiment: {experiment.name} has no finished run in "
-            f"{place_of(folder, setting)}; run it first: "
+            f"{folder / setting.name}; run it first: "
             f"{command('run', experiment, setting)}"
         )
-    out = out or place_of(folder, setting) / "experiments" / experiment.name
+    out = out or own_folder(folder, setting, experiment)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -123,7 +122,8 @@ def _page(
         parts.append(f"The paper's errors: {experiment.error_source}.")
     failed = [outcome for outcome in outcomes if outcome.failed]
     parts += [
-        f"- {outcome.arm.label}, seed {outcome.seed}: {_public(outcome.failed)}"
+        f"- {outcome.arm.label}, seed {outcome.seed}: "
+        + outcome.failed.partition("; try")[0]  # what follows names the run folder
         for outcome in failed
     ]
     parts += [f"![{path.stem}]({path.stem}.svg)" for path in figures]
@@ -200,11 +200,6 @@ def _runs_table(experiment: Experiment, rows: Sequence[Row]) -> str:
             cells.append(f"{row.arm.error:.2f}" if row.arm.error else "")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _public(reason: str) -> str:
-    """A reason without the place of its run folder."""
-    return reason.split("; try")[0].replace(os.getcwd() + os.sep, "")
 
 
 def _made_with(outcomes: Sequence[Outcome]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from keras_resnet import runfolder
 from keras_resnet.cost import estimate_cost
 from keras_resnet.experiments.design import Arm, Claim, Experiment
-from keras_resnet.experiments.settings import Setting, place_of, run_name
+from keras_resnet.experiments.settings import Setting, run_name
 from keras_resnet.training.recipes import Recipe
 
 FAILED = "failed.json"
@@ -82,7 +82,7 @@ def collect(
         folder: of all settings.
         seeds: only these; all that are there if None.
     """
-    place = place_of(folder, setting)
+    place = folder / setting.name
     outcomes = []
     for arm in experiment.arms_at(setting.budget):
         stem = run_name(experiment, arm, setting, 0).removesuffix("0")
@@ -114,7 +114,7 @@ def _read(arm: Arm, seed: int, folder: Path) -> Outcome | None:
     for file in sorted(folder.glob(PROBED.format("*"))):
         probes[file.stem.removeprefix("probe_")] = found = runfolder.read_json(file)
         measures |= found["measures"]
-    recipe = Recipe.from_json((folder / runfolder.RECIPE).read_text())
+    recipe = Recipe.of_run(folder)
     cost = estimate_cost(recipe.model)
     costs = cost.macs or 0, cost.params
     return Outcome(arm, seed, folder, measures, history, probes, *costs)
@@ -220,11 +220,16 @@ class Row(NamedTuple):
     spreads: dict[str, float]
 
 
+def by_arm(outcomes: Sequence[Outcome]) -> list[list[Outcome]]:
+    """The runs of each arm, in the experiment's order."""
+    names = dict.fromkeys(outcome.arm.name for outcome in outcomes)
+    return [[run for run in outcomes if run.arm.name == name] for name in names]
+
+
 def summarize(outcomes: Sequence[Outcome]) -> list[Row]:
     """A row for each arm, in the experiment's order."""
     rows = []
-    for name in dict.fromkeys(outcome.arm.name for outcome in outcomes):
-        runs = [outcome for outcome in outcomes if outcome.arm.name == name]
+    for runs in by_arm(outcomes):
         keys = dict.fromkeys(key for run in runs for key in run.measures)
         values = {
             key: [run.measures[key] for run in runs if key in run.measures]

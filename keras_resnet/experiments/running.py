@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +22,8 @@ from keras_resnet.experiments.probes import PROBES
 from keras_resnet.experiments.results import FAILED, PROBED
 from keras_resnet.experiments.settings import (
     Setting,
+    own_folder,
     parent_of,
-    place_of,
     recipe_of,
     resolve,
     run_name,
@@ -80,13 +80,14 @@ def run(
     """
     experiment, setting = resolve(experiment, setting)
     arms = experiment.arms_at(setting.budget)
-    place = place_of(folder, setting)
+    place = folder / setting.name
     _claim(place, setting)
     jobs = [
         _job(experiment, arm, setting, seed, place) for seed in seeds for arm in arms
     ]
-    own = place / "experiments" / experiment.name
+    track = None
     if tracker:
+        own = own_folder(folder, setting, experiment)
         own.mkdir(parents=True, exist_ok=True)
         tracker.start(
             experiment.name,
@@ -94,8 +95,9 @@ def run(
             own,
         )
         tracker.set_tags({"experiment": experiment.name, "source": experiment.source})
-    with closing(tracker) if tracker else nullcontext():
-        left = _run_all(experiment, setting, jobs, tracker, console, strategy, loading)
+        track = functools.partial(tracker.child, own)
+    with closing(tracker):
+        left = _run_all(experiment, setting, jobs, track, console, strategy, loading)
     return [job.folder for job in left]
 
 
@@ -132,129 +134,102 @@ def _run_all(
     experiment: Experiment,
     setting: Setting,
     jobs: Sequence[_Job],
-    tracker: MLflowTracker | None,
+    track: Callable[[], MLflowTracker] | None,
     console: Console | None,
     strategy: Any,
     loading: dict[str, Any],
 ) -> list[_Job]:
     """Runs what can be run; returns what other processes are at."""
-    splits = _Data(experiment, setting, loading)
+
+    @functools.lru_cache(maxsize=1)  # of one seed at a time, the same for most arms
+    def load(**arguments: Any) -> Splits:
+        return data_module.load(
+            setting.data,
+            train_images=setting.train_images,
+            **arguments,
+            **loading,
+        )
+
+    def run_one(job: _Job) -> None:
+        """Trains an arm by a seed, unless that has been done, and probes it."""
+        if job.base and (job.base / FAILED).exists():
+            _fail(job, f"{job.arm.grown_from} failed, which it grows from")
+            return
+        recipe = recipe_of(experiment, job.arm, setting)
+        splits = load(
+            seed=job.seed,
+            batch_size=recipe.batch_size,
+            augment=recipe.augment,
+            image_size=recipe.image_size,
+            test_size=recipe.test_size,
+        )
+        recipe = recipe_of(experiment, job.arm, setting, splits.steps)
+        if not (job.folder / runfolder.RESULT).exists():
+            try:
+                training.train(
+                    recipe,
+                    data=splits,
+                    model=_grown(job.base, recipe) if job.base else None,
+                    folder=job.folder,
+                    seed=job.seed,
+                    tracker=track() if track else None,
+                    console=console,
+                    strategy=strategy,
+                    export=False,
+                )
+            except TrainingError as error:
+                _fail(job, str(error))
+                return
+        spec = recipe.model.replace(
+            input_shape=splits.image_shape, classes=splits.classes
+        )
+        for name in experiment.probes:
+            file = job.folder / PROBED.format(name)
+            if not file.exists():
+                probed = PROBES[name](job.folder, spec, splits, job.seed)
+                runfolder.write_json(file, probed._asdict())
+
     left = [job for job in jobs if not _is_done(job, experiment)]
     total, done = len(left), 0
-    progress = True
-    while left and progress:
-        waiting, progress = [], False
+    before = None
+    while left and left != before:  # till the others' runs are all that is left
+        before, waiting = left, []
         for job in left:
-            if job.base and not (job.base / runfolder.RESULT).exists():
-                if (job.base / FAILED).exists():
-                    _fail(job, f"{job.arm.grown_from} failed, which it grows from")
-                else:
-                    waiting.append(job)
+            if job.base and not _has_ended(job.base):
+                waiting.append(job)
                 continue
-            done += 1
             if console:
-                console.print(f"{done}/{total}  {job.arm.label}, seed {job.seed}")
+                console.print(f"{done + 1}/{total}  {job.arm.label}, seed {job.seed}")
             try:
-                _run_one(experiment, setting, job, splits, tracker, console, strategy)
+                run_one(job)
             except runfolder.BusyError:
-                done -= 1
                 waiting.append(job)
             else:
-                progress = True
+                done += 1
         left = waiting
     return left
+
+
+def _has_ended(run: Path) -> bool:
+    return (run / FAILED).exists() or (run / runfolder.RESULT).exists()
 
 
 def _is_done(job: _Job, experiment: Experiment) -> bool:
     """Whether there is nothing left to do."""
     if (job.folder / FAILED).exists():
         return True
-    return (job.folder / runfolder.RESULT).exists() and all(
+    return _has_ended(job.folder) and all(
         (job.folder / PROBED.format(probe)).exists() for probe in experiment.probes
     )
 
 
-def _run_one(
-    experiment: Experiment,
-    setting: Setting,
-    job: _Job,
-    splits: _Data,
-    tracker: MLflowTracker | None,
-    console: Console | None,
-    strategy: Any,
-) -> None:
-    """Trains an arm by a seed, unless that has been done, and probes it."""
-    loaded, recipe = splits.of(job)
-    if not (job.folder / runfolder.RESULT).exists():
-        track = (
-            MLflowTracker(tracker.experiment, console, parent=tracker)
-            if tracker
-            else None
-        )
-        try:
-            training.train(
-                recipe,
-                data=loaded,
-                model=_grown(job, recipe) if job.base else None,
-                folder=job.folder,
-                seed=job.seed,
-                tracker=track,
-                console=console,
-                strategy=strategy,
-                export=False,
-            )
-        except TrainingError as error:
-            _fail(job, str(error))
-            return
-    spec = recipe.model.replace(input_shape=loaded.image_shape, classes=loaded.classes)
-    for name in experiment.probes:
-        file = job.folder / PROBED.format(name)
-        if not file.exists():
-            probed = PROBES[name](job.folder, spec, loaded, job.seed)
-            runfolder.write_json(file, probed._asdict())
-
-
-def _grown(job: _Job, recipe: Recipe) -> Any:
-    """The trained network that an arm grows from, deepened."""
-    assert job.base is not None  # noqa: S101
-    old, _ = runfolder.load_best(job.base)
-    base = Recipe.from_json((job.base / runfolder.RECIPE).read_text()).model
-    return deepen(old, recipe.model.depths, spec=base)
+def _grown(base: Path, recipe: Recipe) -> Any:
+    """The trained network of a run, deepened to that of a recipe."""
+    old, _ = runfolder.load_best(base)
+    return deepen(old, recipe.model.depths, spec=Recipe.of_run(base).model)
 
 
 def _fail(job: _Job, reason: str) -> None:
     """A run that came to nothing: it would again, so it isn't repeated."""
     job.folder.mkdir(parents=True, exist_ok=True)
     runfolder.write_json(job.folder / FAILED, {"reason": reason})
-
-
-class _Data:
-    """Splits of one seed at a time: they are the same for all arms."""
-
-    def __init__(
-        self, experiment: Experiment, setting: Setting, loading: dict[str, Any]
-    ) -> None:
-        self.experiment = experiment
-        self.setting = setting
-        self.loading = loading
-        self.key: Any = None
-        self.splits: Splits | None = None
-
-    def of(self, job: _Job) -> tuple[Splits, Recipe]:
-        """Data and recipe of a job."""
-        recipe = recipe_of(self.experiment, job.arm, self.setting)
-        key = (job.seed, recipe.batch_size, recipe.augment, recipe.image_size)
-        if self.key != key or self.splits is None:
-            self.splits = data_module.load(
-                self.setting.data,
-                batch_size=recipe.batch_size,
-                augment=recipe.augment,
-                seed=job.seed,
-                image_size=recipe.image_size,
-                test_size=recipe.test_size,
-                train_images=self.setting.train_images,
-                **self.loading,
-            )
-            self.key = key
-        recipe = recipe_of(self.experiment, job.arm, self.setting, self.splits.steps)
-        return self.splits, recipe

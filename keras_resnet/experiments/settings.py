@@ -19,7 +19,7 @@ from keras_resnet.experiments.design import (
 )
 from keras_resnet.experiments.table import get_experiment
 from keras_resnet.spec import ResNetSpec
-from keras_resnet.training.recipe_table import ROWS, get_recipe
+from keras_resnet.training.recipe_table import RECIPES, get_recipe
 from keras_resnet.training.recipes import Recipe
 
 
@@ -163,10 +163,8 @@ def _spec(arm: Arm, setting: Setting) -> ResNetSpec:
 
 def _augment(setting: Setting) -> Augment:
     """Changes of the images as our own recipe for this data has them."""
-    for row in ROWS:
-        if row.data == setting.data and row.recipe.name == setting.data:
-            return row.recipe.augment
-    return Augment(pad=1, flip=True)
+    own = RECIPES.get(setting.data)
+    return own.augment if own else Augment(pad=1, flip=True)
 
 
 def run_name(experiment: Experiment, arm: Arm, setting: Setting, seed: int) -> str:
@@ -197,6 +195,6 @@ def parent_of(experiment: Experiment, arm: Arm) -> Arm | None:
     return named[arm.grown_from] if arm.grown_from else None
 
 
-def place_of(folder: Path, setting: Setting) -> Path:
-    """Folder of a setting's runs."""
-    return folder / setting.name
+def own_folder(folder: Path, setting: Setting, experiment: Experiment) -> Path:
+    """Folder of an experiment's report, beside the runs of its setting."""
+    return folder / setting.name / "experiments" / experiment.name

@@ -65,8 +65,11 @@ class Tracker(Protocol):
 
 
 @contextlib.contextmanager
-def closing(tracker: Tracker) -> Iterator[None]:
-    """Closes a run as what became of it."""
+def closing(tracker: Tracker | None) -> Iterator[None]:
+    """Closes a run, if there is one, as what became of it."""
+    if tracker is None:
+        yield
+        return
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
@@ -134,6 +137,10 @@ class MLflowTracker:
     def __deepcopy__(self, memo: Any) -> MLflowTracker:
         """KerasTuner copies callbacks; a copy tells of the same run."""
         return self
+
+    def child(self, folder: Path) -> MLflowTracker:
+        """A tracker of a run that is nested in the one of `folder`, this tracker's."""
+        return MLflowTracker(self.experiment, self.console, parent=folder)
 
     @property
     def run_id(self) -> str | None:

@@ -173,7 +173,7 @@ def spec_of_source(source: Path | str) -> ResNetSpec | None:
     if folder is None:
         return None
     runfolder.check_trained(folder)
-    return Recipe.from_json((folder / runfolder.RECIPE).read_text()).model
+    return Recipe.of_run(folder).model
 
 
 def follow(recipe: Recipe, source: Path | str) -> Recipe:

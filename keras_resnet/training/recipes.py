@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from keras_resnet import runfolder
 from keras_resnet.data.settings import Augment, is_number, one_of
 from keras_resnet.errors import UserError
 from keras_resnet.presets import get_spec
@@ -209,6 +210,11 @@ class Recipe:
         if "augment" in fields:
             fields["augment"] = Augment.from_dict(fields["augment"])
         return cls(**fields)
+
+    @classmethod
+    def of_run(cls, folder: Path) -> Recipe:
+        """How the run in a folder is trained."""
+        return cls.from_json((folder / runfolder.RECIPE).read_text())
 
     def compile_args(self, model: Any, steps: int) -> dict[str, Any]:
         """Arguments for `model.compile`: optimizer, loss on logits, metrics.
