@@ -29,6 +29,7 @@ EXPORT = "export"  # SavedModels, a folder for each version
 RESULT = "result.json"  # final metrics; there once the run has ended
 
 LOCK = ".lock"
+DPI = 120  # of pictures
 _TEMPORARY = ".part-"
 
 
@@ -49,7 +50,7 @@ def new_name(recipe: str) -> Path:
     )
 
 
-def prepare(folder: Path, recipe: str) -> bool:
+def open_run(folder: Path, recipe: str) -> bool:
     """Makes `folder` ready for a run; True if it holds this run, unfinished.
 
     Args:
@@ -162,6 +163,12 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file by renaming."""
     with replacing(path) as temporary:
         temporary.write_text(text)
+
+
+def write_figure(path: Path, figure: Any, **options: Any) -> None:
+    """Writes a matplotlib figure, of the kind that the name says, by renaming."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, **options)
 
 
 @contextmanager

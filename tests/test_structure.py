@@ -20,6 +20,7 @@ LAZY = {"mlflow", "keras_tuner", "matplotlib", "tensorflow_datasets"}
 RULES: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
+    "amounts": set(),
     "spec": {"errors"},
     "presets": {"spec"},
     "plan": {"spec"},
@@ -43,6 +44,7 @@ RULES: dict[str, set[str]] = {
     "serving": {"data", "errors", "folding", "network", "runfolder", "spec"},
     "prediction": {"data", "runfolder", "serving"},
     "analysis": {
+        "amounts",
         "cost",
         "data",
         "errors",
@@ -60,7 +62,16 @@ RULES: dict[str, set[str]] = {
     "experiments": {"*"},
     "cli": {"*"},
 }
-WITHOUT_TENSORFLOW = ("__init__", "errors", "spec", "presets", "plan", "cost", "cli")
+WITHOUT_TENSORFLOW = (
+    "__init__",
+    "errors",
+    "amounts",
+    "spec",
+    "presets",
+    "plan",
+    "cost",
+    "cli",
+)
 
 
 def room_of(path: Path) -> str:

@@ -23,7 +23,7 @@ from keras_resnet import data, runfolder, training
 from keras_resnet.cli import main
 from keras_resnet.training.recipes import Recipe
 from tuning.report import importance
-from tuning.retrain import compare, retrain
+from tuning.retrain import paired, retrain
 from tuning.rows import Row, best_of, pareto_front, read_rows
 from tuning.tuner import counting_deaths
 
@@ -330,7 +330,7 @@ def test_importance_finds_what_matters():
 
 def test_winner_and_default_are_paired_by_seed():
     def compared(best, default):
-        return compare("3", [*range(len(best))], best, default)
+        return paired("3", [*range(len(best))], best, default)
 
     shown = compared([0.91, 0.93, 0.92, 0.94], [0.90, 0.91, 0.91, 0.92])
     assert shown.p_value < 0.05 < shown.difference * 10

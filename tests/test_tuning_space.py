@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 import tuning
 from keras_resnet import PRESETS, SpecError, cifar_resnet, estimate_cost, get_spec
+from keras_resnet.amounts import amount_text
 from keras_resnet.training import get_recipe
-from tuning.budget import Budget, amount, at_cost, fitted, quick_cost, training_bytes
+from tuning.budget import Budget, at_cost, fitted, quick_cost, training_bytes
 from tuning.ready import SPACES
 from tuning.samples import declare, recipe_from_hp
 from tuning.space import PARAMETERS, Range, Space
@@ -203,7 +204,11 @@ def test_budgets_are_read_refuse_and_repair():
     for text in ("", "3x", "MAC", "-2h", "1GMAC,2MMAC", "0h"):
         with pytest.raises(tuning.BudgetError, match="budget"):
             Budget.parse(text)
-    assert [amount(v, "MAC") for v in (0, 999, 4.1e9)] == ["0MAC", "999MAC", "4.1GMAC"]
+    assert [amount_text(v, "MAC") for v in (0, 999, 4.1e9)] == [
+        "0MAC",
+        "999MAC",
+        "4.1GMAC",
+    ]
     spec = cifar_resnet(20)
     with pytest.raises(tuning.BudgetError, match="MAC are over 10MMAC"):
         fitted(spec, Budget(macs=10e6), 128, "refuse")

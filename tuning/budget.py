@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import re
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+from keras_resnet.amounts import amount_text, parse_amount
 from keras_resnet.cost import FLOAT32, cost_of, estimate_cost
 from keras_resnet.errors import UserError
 from keras_resnet.plan import make_plan
@@ -21,28 +21,6 @@ CLOSE = 0.01  # of them, at which no nearer widths are sought
 
 class BudgetError(UserError):
     """A budget that is none, or that nothing meets; the message is one line."""
-
-
-class Unit(NamedTuple):
-    """What an amount is of, and how many of it."""
-
-    field: str
-    factor: float
-
-
-_PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-_UNITS: dict[str, Unit] = {
-    **{f"{p}MAC": Unit("macs", f) for p, f in _PREFIXES.items()},
-    **{f"{p}param": Unit("params", f) for p, f in _PREFIXES.items()},
-    **{f"{p}B": Unit("memory", f) for p, f in _PREFIXES.items()},
-    **{f"{p}params": Unit("params", f) for p, f in _PREFIXES.items()},
-    "ms": Unit("latency", 1e-3),
-    "s": Unit("time", 1),
-    "min": Unit("time", 60),
-    "h": Unit("time", 3600),
-    "d": Unit("time", 86_400),
-}
-_AMOUNT = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]+)\s*")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,16 +52,16 @@ class Budget:
         """
         limits: dict[str, float] = {}
         for part in text.split(","):
-            match = _AMOUNT.fullmatch(part)
-            unit = _UNITS.get(match[2]) if match else None
-            if not match or unit is None or float(match[1]) <= 0:
+            amount = parse_amount(part)
+            if amount is None:
                 raise BudgetError(
                     f"budget: {part.strip()!r} is not an amount such as 4.1GMAC, "
                     "2Mparam, 500MB, 5ms or 2h"
                 )
-            if unit.field in limits:
-                raise BudgetError(f"budget: {text!r} has two limits of {unit.field}")
-            limits[unit.field] = float(match[1]) * unit.factor
+            field = "latency" if amount.unit == "ms" else amount.quantity
+            if field in limits:
+                raise BudgetError(f"budget: {text!r} has two limits of {field}")
+            limits[field] = amount.value
         return cls(**limits)
 
     def refusal(self, spec: ResNetSpec, batch_size: int) -> str | None:
@@ -97,14 +75,8 @@ class Budget:
             needed.append((training_bytes(spec, batch_size), self.memory, "B"))
         for value, limit, unit in needed:
             if limit and value > limit:
-                return f"{amount(value, unit)} are over {amount(limit, unit)}"
+                return f"{amount_text(value, unit)} are over {amount_text(limit, unit)}"
         return None
-
-
-def amount(value: float, unit: str) -> str:
-    """Such as 4.1GMAC."""
-    prefix = [p for p, factor in _PREFIXES.items() if value >= factor or not p][-1]
-    return f"{value / _PREFIXES[prefix]:.3g}{prefix}{unit}"
 
 
 class Size(NamedTuple):
@@ -185,10 +157,10 @@ def at_cost(spec: ResNetSpec, macs: float, keep_outer: bool = False) -> ResNetSp
     else:
         solved = _by_factor(spec.replace(widths=_rounded(spec, 1.0), k=1), macs)
     if not _equal(solved, macs):
-        found = amount(quick_cost(solved).macs, "MAC")
+        found = amount_text(quick_cost(solved).macs, "MAC")
         raise BudgetError(
             f"budget: {_shape(spec)} costs {found} at the nearest widths, "
-            f"not {amount(macs, 'MAC')}"
+            f"not {amount_text(macs, 'MAC')}"
         )
     return solved
 

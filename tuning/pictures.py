@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from keras_resnet import runfolder
+from keras_resnet.amounts import amount_text
 from keras_resnet.plan import make_plan
 from keras_resnet.spec import EXPANSION, ResNetSpec
-from tuning.budget import amount
 from tuning.progress import short, values_of
 from tuning.rows import Row, pareto_front
 
@@ -61,7 +61,7 @@ def draw_pareto(rows: Sequence[Row], path: Path) -> None:
         _tick(axes, [10.0**i * digit for i in range(-6, 9) for digit in (1, 2, 5)])
     axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=2)
-    _save(figure, path)
+    runfolder.write_figure(path, figure)
 
 
 def _cost_and_accuracy(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
@@ -114,7 +114,7 @@ def draw_parallel(rows: Sequence[Row], path: Path) -> None:
     axes.set(yticks=[], xlim=(-0.1, len(names) + 0.6), ylim=(OFF - 0.08, 1.08))
     axes.spines[:].set_visible(False)
     axes.grid(axis="x", alpha=0.5)
-    _save(figure, path)
+    runfolder.write_figure(path, figure)
 
 
 def draw_importance(shares: dict[str, float], path: Path) -> None:
@@ -125,7 +125,7 @@ def draw_importance(shares: dict[str, float], path: Path) -> None:
     axes = figure.subplots()
     axes.barh(list(shares)[::-1], [100 * s for s in shares.values()][::-1])
     axes.set(xlabel="variance of accuracy between its values (%)", xlim=(0, 100))
-    _save(figure, path)
+    runfolder.write_figure(path, figure)
 
 
 def draw_shapes(rows: Sequence[Row], base: ResNetSpec, path: Path) -> None:
@@ -136,8 +136,9 @@ def draw_shapes(rows: Sequence[Row], base: ResNetSpec, path: Path) -> None:
     accuracy = np.array([100 * row.metrics["val_accuracy"] for row in rows])
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     costs = [row.metrics["macs"] for row in rows]
+    low, high = (amount_text(cost, "MAC") for cost in (min(costs), max(costs)))
     figure.suptitle(
-        f"networks of {amount(min(costs), 'MAC')} to {amount(max(costs), 'MAC')}",
+        f"networks of {low} to {high}",
         fontsize=10,
     )
     labels = {
@@ -163,7 +164,7 @@ def draw_shapes(rows: Sequence[Row], base: ResNetSpec, path: Path) -> None:
         axes.grid(alpha=0.3)
     panels[0].set(ylabel="validation accuracy (%)")
     panels[0].legend()
-    _save(figure, path)
+    runfolder.write_figure(path, figure)
 
 
 def _groups(values: Any) -> list[Any]:
@@ -184,8 +185,3 @@ def _tick(axes: Any, values: Sequence[float]) -> None:
             shown.append(value)
     axes.set_xticks(shown, [f"{value:.3g}" for value in shown])
     axes.minorticks_off()
-
-
-def _save(figure: Any, path: Path) -> None:
-    with runfolder.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)

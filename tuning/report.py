@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from keras_resnet import runfolder
+from keras_resnet.amounts import amount_text
 from keras_resnet.training.recipes import Recipe
 from tuning import pictures
-from tuning.budget import amount
 from tuning.progress import is_refused_row, short, values_of
 from tuning.rows import (
     COMPARISON,
@@ -153,8 +153,8 @@ def _listing(
             *(short(values_of(row).get(name, "")) for name in names),
             "-".join(map(str, outer)),
             f"{row.metrics['val_accuracy']:.2%}",
-            amount(row.metrics["macs"], "MAC"),
-            amount(row.metrics["params"], ""),
+            amount_text(row.metrics["macs"], "MAC"),
+            amount_text(row.metrics["params"], ""),
             f"{row.metrics['seconds']:.0f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")

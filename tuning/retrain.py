@@ -59,7 +59,7 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def compare(
+def paired(
     trial: str, seeds: list[int], best: list[float], default: list[float]
 ) -> Comparison:
     """Paired by seed: both had the same splits."""
@@ -137,7 +137,7 @@ def retrain(
         for seed in seeds:
             best.append(accuracy(f"trial-{found.best.trial}", found.recipe, seed))
             others.append(accuracy("default", default, seed))
-        comparison = compare(found.best.trial, seeds, best, others)
+        comparison = paired(found.best.trial, seeds, best, others)
         runfolder.write_json(
             folder / COMPARISON,
             comparison._asdict() | {"verdict": comparison.verdict},

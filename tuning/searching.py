@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from rich.console import Console
 
 from keras_resnet import runfolder
+from keras_resnet.amounts import amount_text
 from keras_resnet.errors import UserError
 from keras_resnet.tracking import closing
 from keras_resnet.training.recipes import Recipe
 from tuning import cluster
-from tuning.budget import Budget, BudgetError, Mode, amount, quick_cost
+from tuning.budget import Budget, BudgetError, Mode, quick_cost
 from tuning.progress import Progress
 from tuning.report import write_report
 from tuning.rows import BEST, PROJECT, REPORT, SEARCH, Row, best_of, read_rows
@@ -230,7 +231,7 @@ def check_budget(hypermodel: ResidualHyperModel) -> None:
     macs, params = (min(size[i] for size in sizes) for i in (1, 0))
     raise BudgetError(
         f"budget: no network of the space {hypermodel.space.name} meets it; the "
-        f"cheapest cost {amount(macs, 'MAC')} and {amount(params, 'param')}"
+        f"cheapest cost {amount_text(macs, 'MAC')} and {amount_text(params, 'param')}"
         + (f" ({hypermodel.refusal(hp)})" if hypermodel.mode == "iso" else "")
     )
 

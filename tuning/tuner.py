@@ -103,7 +103,7 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
         if "tuner/trial_id" in hp.values:
             continue_from(self.run_folder(hp.values["tuner/trial_id"]), folder)
         until = int(hp.values.get("tuner/epochs", recipe.epochs))
-        runfolder.prepare(folder, recipe.to_json())
+        runfolder.open_run(folder, recipe.to_json())
         size = quick_cost(recipe.model)
         cost = {"macs": float(size.macs), "params": float(size.params)}
         told = {f"hp.{name}": value for name, value in hp.values.items()} | cost

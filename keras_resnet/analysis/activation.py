@@ -130,5 +130,4 @@ def draw_activation(model: keras.Model, image: np.ndarray, path: Path) -> None:
             axes.imshow(maps[:, :, channel], cmap="gray")
     for axes in (axes for grid in grids for axes in grid):
         axes.axis("off")
-    with runfolder.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+    runfolder.write_figure(path, figure)

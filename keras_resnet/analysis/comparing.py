@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keras_resnet import runfolder
-from keras_resnet.analysis.published import Budget, Published, lecture
+from keras_resnet.amounts import Amount, parse_amount
+from keras_resnet.analysis.published import PublishedResult, lecture
 from keras_resnet.errors import UserError, one_line
 from keras_resnet.tracking.address import store_address
 from keras_resnet.tracking.store import Store
@@ -61,8 +62,8 @@ class Comparison(NamedTuple):
     timings: list[Timing]
 
 
-def entries_of(rows: Iterable[Published]) -> list[Entry]:
-    """Published results that have a top-1 error."""
+def entries_of(rows: Iterable[PublishedResult]) -> list[Entry]:
+    """PublishedResult results that have a top-1 error."""
     return [
         Entry(
             row.network,
@@ -185,26 +186,41 @@ def write_csv(
         writer.writerows(rows)
 
 
+def parse_budget(text: str) -> Amount:
+    """Such as "4.1GMAC", "25Mparam", "500MB" or "30ms".
+
+    Raises:
+        UserError: it is none of them.
+    """
+    amount = parse_amount(text)
+    if amount is None:
+        raise UserError(
+            f"budget: {text!r} is not a number and a unit, such as 4.1GMAC, 25Mparam, "
+            "500MB or 30ms"
+        )
+    return amount
+
+
 def best_under(
-    budget: Budget, entries: Iterable[Entry], timings: Sequence[Timing]
+    budget: Amount, entries: Iterable[Entry], timings: Sequence[Timing]
 ) -> Entry | None:
     """The most accurate network within a budget, or None.
 
-    Memory and latency are those measured at batch 1.
+    Memory and the time of an image are those measured at batch 1.
 
     Raises:
         UserError: none of the networks was measured, and the budget needs it.
     """
     entries = list(entries)
     at_one = {timing.network: timing for timing in timings if timing.batch == 1}
-    measured = budget.quantity in ("memory", "latency")
+    measured = budget.quantity in ("memory", "time")
     if measured and not any(entry.network in at_one for entry in entries):
         raise UserError(
             f"budget: no network's {budget.quantity} was measured at batch 1; run "
             "compare with --measure first"
         )
 
-    def amount(entry: Entry) -> float:
+    def cost(entry: Entry) -> float:
         if not measured:
             return float(getattr(entry, budget.quantity))
         timing = at_one.get(entry.network)
@@ -214,5 +230,5 @@ def best_under(
             timing.peak_bytes if budget.quantity == "memory" else timing.seconds_median
         )
 
-    within = [entry for entry in entries if amount(entry) <= budget.limit]
+    within = [entry for entry in entries if cost(entry) <= budget.value]
     return max(within, key=lambda entry: entry.accuracy, default=None)

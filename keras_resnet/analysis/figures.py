@@ -78,7 +78,6 @@ def save(chart: Chart, stem: Path) -> list[Path]:
     # Equal numbers make equal files.
     with matplotlib.rc_context({"svg.hashsalt": stem.name, "svg.fonttype": "path"}):
         for path, metadata in zip(paths[:2], ({}, {"Date": None}), strict=True):
-            with runfolder.replacing(path) as temporary:
-                chart.figure.savefig(temporary, dpi=100, metadata=metadata)
+            runfolder.write_figure(path, chart.figure, metadata=metadata)
     write_csv(paths[2], chart.columns, chart.rows)
     return paths

@@ -8,7 +8,6 @@ library only.
 from __future__ import annotations
 
 import csv
-import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +19,7 @@ ONE_CROP = "1-crop"  # with the side of the crop after it
 TESTED_ON_MORE = "1-crop 320"  # a protocol of its own: images larger than trained on
 
 
-class Published(NamedTuple):
+class PublishedResult(NamedTuple):
     """One reported result. Errors are in per cent, None where not reported.
 
     Attributes:
@@ -46,9 +45,9 @@ class Published(NamedTuple):
     source: str
 
 
-def published(
+def published_results(
     test_set: str | None = None, protocol: str | None = None
-) -> list[Published]:
+) -> list[PublishedResult]:
     """All results, or those of a test set and a protocol.
 
     Args:
@@ -61,7 +60,7 @@ def published(
     """
     with TABLE.open(newline="") as file:
         rows = [
-            Published(
+            PublishedResult(
                 row["network"],
                 row["title"],
                 row["test_set"],
@@ -117,9 +116,9 @@ LECTURE_NOTE = (
 )
 
 
-def lecture() -> list[Published]:
+def lecture() -> list[PublishedResult]:
     """The networks of the lecture's comparison, a row each, under one protocol."""
-    rows = published(IMAGENET, ONE_CROP)
+    rows = published_results(IMAGENET, ONE_CROP)
     return [
         next(
             row._replace(title=row.title.split(" v1.5")[0].removesuffix(" B"))
@@ -160,46 +159,6 @@ WINNERS = (
     Winner(2014, "GoogLeNet", 6.7, 22, True, _ILSVRC),
     Winner(2015, "ResNet", 3.57, 152, True, "He 2015 (1512.03385) T5"),
 )
-
-
-class Budget(NamedTuple):
-    """A limit on what a network costs.
-
-    Attributes:
-        quantity: "macs", "params", "memory" (bytes) or "latency" (seconds).
-        limit: in the quantity's unit.
-    """
-
-    quantity: str
-    limit: float
-
-
-_PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
-_UNITS = {
-    **{f"{p}MAC{s}": ("macs", f) for p, f in _PREFIXES.items() for s in ("", "s")},
-    **{f"{p}params": ("params", f) for p, f in _PREFIXES.items()},
-    **{f"{p}B": ("memory", f) for p, f in _PREFIXES.items() if p},
-    "MiB": ("memory", 2.0**20),
-    "GiB": ("memory", 2.0**30),
-    "s": ("latency", 1.0),
-    "ms": ("latency", 1e-3),
-}
-
-
-def parse_budget(text: str) -> Budget:
-    """Such as "4.1GMAC", "25Mparams", "500MiB" or "30ms".
-
-    Raises:
-        UserError: not a number and one of the units.
-    """
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([A-Za-z]+)\s*", text)
-    if not match or match[2] not in _UNITS or float(match[1]) == 0:
-        raise UserError(
-            f"budget: {text!r} is not a number and a unit, such as 4.1GMAC, 25Mparams, "
-            "500MiB or 30ms"
-        )
-    quantity, factor = _UNITS[match[2]]
-    return Budget(quantity, float(match[1]) * factor)
 
 
 class ModuleCost(NamedTuple):

@@ -224,6 +224,7 @@ def train(
     from keras_resnet.tracking import MLflowTracker
     from keras_resnet.tracking.address import ui_command
     from keras_resnet.training import train as run_training
+    from keras_resnet.training.recipes import SMOKE_STEPS
 
     console = Console(highlight=False, markup=False)
     tracker = None
@@ -277,9 +278,6 @@ def _tags(pairs: tuple[str, ...]) -> dict[str, str]:
         if "=" not in pair.lstrip("="):
             raise UserError(f"tag: {pair!r} is not KEY=VALUE")
     return dict(pair.split("=", 1) for pair in pairs)
-
-
-SMOKE_STEPS = 50  # of an epoch
 
 
 def _verdict(metrics: dict[str, float]) -> str:

@@ -240,7 +240,7 @@ def train(
             history = fit(model, recipe, data, strategy=strategy)
             return RunResult(folder, None, {}, [history.history], None)
         described = _describe_data(data, seed) | {"weights": old and old.name}
-        if runfolder.prepare(folder, recipe.to_json()) and not resume:
+        if runfolder.open_run(folder, recipe.to_json()) and not resume:
             raise RunFolderError(
                 f"folder: {folder} holds an unfinished run; name a new folder, or let "
                 "it be resumed"

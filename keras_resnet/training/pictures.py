@@ -53,7 +53,7 @@ def draw_curves(history: Sequence[dict[str, Any]], path: Path) -> None:
     for axes in figure.axes:
         axes.grid(alpha=0.3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _save(figure, path)
+    runfolder.write_figure(path, figure)
 
 
 def _later_errors(history: Sequence[dict[str, Any]]) -> list[float]:
@@ -89,7 +89,7 @@ def draw_confusion(
         figure = Figure(figsize=(side + 1, side), layout="constrained")
         _draw_matrix(figure, counts, names)
     figure.suptitle(title)
-    _save(figure, path)
+    runfolder.write_figure(path, figure)
 
 
 def _draw_matrix(figure: Any, counts: np.ndarray, names: Sequence[str]) -> None:
@@ -184,7 +184,7 @@ def draw_mistakes(mistakes: Sequence[Mistake], path: Path) -> None:
             f"is {true}\ntaken for {predicted}\nat {mistake.confidence:.1%}", fontsize=8
         )
     figure.suptitle("most confident mistakes" if mistakes else "no mistakes")
-    _save(figure, path)
+    runfolder.write_figure(path, figure)
 
 
 def draw_calibration(bins: Sequence[Bin], error: float, path: Path) -> None:
@@ -216,15 +216,10 @@ def draw_calibration(bins: Sequence[Bin], error: float, path: Path) -> None:
     lower.set(xlabel="confidence", ylabel="images")
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
-    _save(figure, path)
+    runfolder.write_figure(path, figure)
 
 
 def _short(name: str, length: int) -> str:
     """At most `length` characters: what tells long names apart is often their end."""
     head = (length - 1) // 2
     return name if len(name) <= length else f"{name[:head]}…{name[head + 1 - length :]}"
-
-
-def _save(figure: Any, path: Path) -> None:
-    with runfolder.replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)

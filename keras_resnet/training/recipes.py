@@ -253,6 +253,7 @@ class Recipe:
         return callbacks.callbacks_of(self, place, data, checkpoint_minutes)
 
 
+SMOKE_STEPS = 50  # of an epoch, where only a trial is wanted
 _SMOKE_BATCH = 32
 _SMOKE_SIZE = 64
 

@@ -68,7 +68,7 @@ class RunState(keras.callbacks.Callback):
         minutes: float = MINUTES,
     ) -> None:
         super().__init__()
-        if runfolder.prepare(folder, recipe.to_json()):
+        if runfolder.open_run(folder, recipe.to_json()):
             runfolder.clear_leftovers(folder)
         self.folder = folder
         self.averages = averages

@@ -1,0 +1,52 @@
+"""Amounts with units, as budgets have them: "4.1GMAC", "2Mparam", "500MB", "5ms"."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NamedTuple
+
+Quantity = Literal["macs", "params", "memory", "time"]
+
+_PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_UNITS: dict[str, tuple[Quantity, float]] = {
+    **{f"{p}MAC": ("macs", f) for p, f in _PREFIXES.items()},
+    **{f"{p}param": ("params", f) for p, f in _PREFIXES.items()},
+    **{f"{p}B": ("memory", f) for p, f in _PREFIXES.items()},
+    "MiB": ("memory", 2.0**20),
+    "GiB": ("memory", 2.0**30),
+    "ms": ("time", 1e-3),
+    "s": ("time", 1),
+    "min": ("time", 60),
+    "h": ("time", 3600),
+    "d": ("time", 86_400),
+}
+_AMOUNT = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]+)\s*")
+
+
+class Amount(NamedTuple):
+    """So many multiply-adds, parameters, bytes or seconds, and the unit as written."""
+
+    quantity: Quantity
+    value: float
+    unit: str
+
+
+def parse_amount(text: str) -> Amount | None:
+    """What a text says, "GMACs" and "Mparams" too; None if it is no amount above 0."""
+    match = _AMOUNT.fullmatch(text)
+    if not match or not float(match[1]) > 0:
+        return None
+    written = match[2]
+    unit = (
+        written.removesuffix("s") if written.endswith(("MACs", "params")) else written
+    )
+    if unit not in _UNITS:
+        return None
+    quantity, factor = _UNITS[unit]
+    return Amount(quantity, float(match[1]) * factor, unit)
+
+
+def amount_text(value: float, unit: str) -> str:
+    """Such as 4.1GMAC, of MAC, param or B."""
+    prefix = [p for p, factor in _PREFIXES.items() if value >= factor or not p][-1]
+    return f"{value / _PREFIXES[prefix]:.3g}{prefix}{unit}"
