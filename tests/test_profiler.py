@@ -152,14 +152,15 @@ def test_writes_json_and_csv():
 @pytest.mark.slow
 def test_command_measures_and_agrees(workplace):
     small_unit_model().save("mine.keras")
-    arguments = ["profile", "mine.keras", "--measure", "--batch", "2", "--batch", "1"]
-    done = CliRunner().invoke(
-        main, [*arguments, "--repeats", "3", "--json", "--csv", "layers.csv"]
-    )
+    arguments = ["profile", "mine.keras", "--measure", "--training", "--repeats", "3"]
+    arguments += ["--batch", "2", "--batch", "1"]
+    done = CliRunner().invoke(main, [*arguments, "--json", "--csv", "layers.csv"])
     assert done.exit_code == 0, done.output
     told = json.loads(done.output)
-    assert [row["batch"] for row in told["measured"]] == [1, 2]
-    for row in told["measured"]:
+    measured = told["measured"]
+    rows = measured["inference"] + measured["training"]
+    assert [row["batch"] for row in rows] == [1, 2, 1, 2]
+    for row in rows:
         assert 0 < row["seconds_min"] <= row["seconds_median"]
         assert row["images_per_second"] == row["batch"] / row["seconds_min"]
         assert row["peak_bytes"] > 0

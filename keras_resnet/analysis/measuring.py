@@ -1,4 +1,4 @@
-"""Latency and memory of a model's inference, in a process of its own.
+"""Time and memory of a model's inference or training, in a process of its own.
 
 Another model's memory, threads or compiled functions can't get into the figures.
 """
@@ -24,15 +24,16 @@ _STATUS = Path("/proc/self/status")
 
 
 class Measurement(NamedTuple):
-    """Inference of one batch size.
+    """Calls or training steps of one batch size.
 
     Attributes:
-        batch: images of a call.
-        seconds_min: of the fastest call.
-        seconds_median: of a call.
-        images_per_second: in the fastest call.
+        batch: images of a call or step.
+        seconds_min: of the fastest.
+        seconds_median: of one.
+        images_per_second: in the fastest.
         peak_bytes: resident memory of the process at its peak, above what it had before
-            the model: weights, activations and work space.
+            the model: weights, activations and work space; of training gradients and
+            momentum too.
     """
 
     batch: int
@@ -43,15 +44,20 @@ class Measurement(NamedTuple):
 
 
 def measure(
-    model: Any, *, batches: Sequence[int] = (1,), repeats: int = 10
+    model: Any,
+    *,
+    batches: Sequence[int] = (1,),
+    repeats: int = 10,
+    training: bool = False,
 ) -> list[Measurement]:
-    """Measures a model's inference in float32 on random images.
+    """Measures a model in float32 on random images.
 
     Args:
         model: a Keras model, or what `models.load_model` takes. Its image size must be
             known.
         batches: sizes, each measured after two calls that don't count.
         repeats: calls that count.
+        training: measure steps of SGD with momentum instead of inference.
 
     Raises:
         UserError: no such model, or its process died (of memory, mostly).
@@ -65,6 +71,7 @@ def measure(
             "target": str(target),
             "batches": sorted(batches),
             "repeats": repeats,
+            "training": training,
         }
         done = subprocess.run(
             [sys.executable, "-m", __name__, json.dumps(request)],
@@ -95,7 +102,10 @@ def _serve(request: dict[str, Any]) -> list[Measurement]:
     shapes = [tensor.shape[1:] for tensor in model.inputs]
     if any(None in shape for shape in shapes):
         raise UserError(f"its image size is open: {shapes}")
-    call = tf.function(lambda images: model(images, training=False))
+    if request["training"]:
+        call = _step_of(model)
+    else:
+        call = tf.function(lambda images: model(images, training=False))
     rows = []
     for batch in request["batches"]:
         images = [
@@ -117,6 +127,26 @@ def _serve(request: dict[str, Any]) -> list[Measurement]:
     return rows
 
 
+def _step_of(model: Any) -> Any:
+    """A function of images that trains for a step, towards outputs of zero."""
+    import keras
+    import tensorflow as tf
+
+    optimizer = keras.optimizers.SGD(1e-6, momentum=0.9)
+    optimizer.build(model.trainable_variables)
+
+    @tf.function
+    def step(images: Any) -> Any:
+        with tf.GradientTape() as tape:
+            outputs = tf.nest.flatten(model(images, training=True))
+            loss = tf.add_n([tf.reduce_mean(tf.square(output)) for output in outputs])
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply(gradients, model.trainable_variables)
+        return loss
+
+    return step
+
+
 def _resident(field: str) -> int:
     """Bytes of resident memory: now (VmRSS) or at the peak (VmHWM)."""
     if _STATUS.is_file():
@@ -127,7 +157,7 @@ def _resident(field: str) -> int:
 
 
 def _forget_peak() -> None:
-    """Lets the peak start anew: loading took memory that inference doesn't."""
+    """Lets the peak start anew: loading took memory that calls don't."""
     clear = Path("/proc/self/clear_refs")
     if clear.exists():
         clear.write_text("5")

@@ -36,6 +36,7 @@ MIB = 2**20
     show_default=True,
     help="Batch size; may be given more than once.",
 )
+@click.option("--training", is_flag=True, help="Measure training steps too.")
 @click.option("--repeats", type=click.IntRange(1), default=10, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
@@ -46,6 +47,7 @@ def profile(
     image_size: int | None,
     measured: bool,
     batches: tuple[int, ...],
+    training: bool,
     repeats: int,
     as_json: bool,
     csv_file: Path | None,
@@ -65,7 +67,14 @@ def profile(
     model = load_model(network)
     shape = (image_size, image_size, model.input_shape[-1]) if image_size else None
     costs = analysis.profile(model, input_shape=shape)
-    rows = analysis.measure(model, batches=batches, repeats=repeats) if measured else []
+    kinds = {"inference": measured, "training": training}
+    found = {
+        kind: analysis.measure(
+            model, batches=batches, repeats=repeats, training=kind == "training"
+        )
+        for kind, wanted in kinds.items()
+        if wanted
+    }
     if csv_file:
         save_text(csv_file, costs.to_csv())
     if as_json:
@@ -79,7 +88,9 @@ def profile(
         fields = {
             **costs.to_dict(),
             "peak_bytes": memory,
-            "measured": [row._asdict() for row in rows],
+            "measured": {
+                kind: [row._asdict() for row in rows] for kind, rows in found.items()
+            },
         }
         click.echo(json.dumps(fields, indent=2))
         return
@@ -90,10 +101,10 @@ def profile(
             f"{costs.peak_inference(batch) / MIB:,.1f} MiB, training "
             f"{costs.peak_training(batch) / MIB:,.1f} MiB (float32, without work space)"
         )
-    if rows:
+    for kind, rows in found.items():
         table = table_of(
             "batch>", "fastest ms>", "median ms>", "images/s>", "peak MiB>",
-            title=f"inference measured here, {repeats} calls",
+            title=f"{kind} measured here, {repeats} calls",
         )  # fmt: skip
         for row in rows:
             table.add_row(
@@ -189,11 +200,7 @@ def compare(
     """
     from keras_resnet.analysis import comparing
 
-    limit = None
-    if budget:
-        from keras_resnet.analysis.published import parse_budget
-
-        limit = parse_budget(budget)
+    limit = comparing.parse_budget(budget) if budget else None
     own = comparing.own_runs(runs) if runs else []
     if measured:
         _measure(out, networks, batches, repeats)
@@ -261,10 +268,14 @@ def _print_best(
 ) -> None:
     """The best published network within a budget, and the best of the own runs."""
     from keras_resnet.analysis import comparing
-    from keras_resnet.analysis.published import IMAGENET, ONE_CROP, published
+    from keras_resnet.analysis.published import (
+        IMAGENET,
+        ONE_CROP,
+        published_results,
+    )
 
     protocol = ONE_CROP if test_set == IMAGENET else None
-    rows = comparing.entries_of(published(test_set, protocol))
+    rows = comparing.entries_of(published_results(test_set, protocol))
     best = {"published": comparing.best_under(budget, rows, timings)}
     for name in sorted({entry.test_set for entry in own}):
         mine = [entry for entry in own if entry.test_set == name]
