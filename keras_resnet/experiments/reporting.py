@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keras_resnet import runfolder
+from keras_resnet.analysis.comparing import write_csv
 from keras_resnet.analysis.figures import save
 from keras_resnet.experiments.design import BudgetName, Experiment, ExperimentError
 from keras_resnet.experiments.figures import FIGURES
@@ -23,6 +24,8 @@ from keras_resnet.experiments.results import (
 )
 from keras_resnet.experiments.settings import Setting, own_folder, resolve, setting_of
 
+VERDICTS = "verdicts.csv"
+
 
 class Report(NamedTuple):
     """What an experiment came to.
@@ -31,7 +34,7 @@ class Report(NamedTuple):
         rows: an arm each: means and spreads over the seeds.
         verdicts: a claim each.
         figures: PNG files; an SVG and the numbers as CSV lie beside each.
-        page: a Markdown page of all of it.
+        page: a Markdown page of all of it; the verdicts lie beside it as CSV.
     """
 
     rows: list[Row]
@@ -80,6 +83,14 @@ def report(
         chart = FIGURES[name](outcomes)
         if chart:
             figures.append(save(chart, out / name)[0])
+    write_csv(
+        out / VERDICTS,
+        ("claim", "source", "measure", "verdict", "because"),
+        [
+            (j.claim.text, j.claim.source, j.claim.measure, j.verdict, j.reason)
+            for j in verdicts
+        ],
+    )
     page = out / "README.md"
     runfolder.write_text(
         page, _page(experiment, setting, outcomes, rows, verdicts, figures)
