@@ -5,17 +5,22 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 from conftest import ROOT
 
 from keras_resnet import PRESETS, estimate_cost
+from keras_resnet.amounts import amount_text
 from keras_resnet.cost import Cost
+from keras_resnet.experiments import EXPERIMENTS
+from keras_resnet.experiments.reporting import VERDICTS
 from keras_resnet.presets import Preset
-from tuning.budget import amount
 
 # Presets that the README names together; a name is of the last family that it fits.
 FAMILIES = {
@@ -86,18 +91,40 @@ def _span(values: Sequence[float]) -> str:
 
 
 def _short(value: float) -> str:
-    return amount(value, "") if value >= 10_000 else str(value)
+    return amount_text(value, "") if value >= 10_000 else str(value)
+
+
+def measured(benchmark: str) -> dict[str, Any]:
+    """What a benchmark last wrote."""
+    file = ROOT / "benchmarks/results" / f"{benchmark}.json"
+    told: dict[str, Any] = json.loads(file.read_text())
+    return told
+
+
+def made_with(told: dict[str, Any], *packages: str) -> str:
+    """A line on when and where a benchmark ran."""
+    machine = told["machine"]
+    named = [f"{name} {machine['versions'][name]}" for name in packages]
+    return (
+        f"\n`{told['command']}`, {told['date'][:10]}, {machine['cores']} cores of "
+        f"{machine['cpu']}, {', '.join(named)}.\n"
+    )
+
+
+def by_peer(told: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Case -> peer -> record."""
+    cases: dict[str, dict[str, dict[str, Any]]] = {}
+    for record in told["records"]:
+        cases.setdefault(record["case"], {})[record["peer"]] = record
+    return cases
 
 
 def speed_table() -> str:
-    """What `benchmarks.training` last measured, a row a network."""
-    told = json.loads((ROOT / "benchmarks/results/training.json").read_text())
-    cases: dict[str, dict[str, dict]] = {}
-    for record in told["records"]:
-        cases.setdefault(record["case"], {})[record["peer"]] = record
+    """Training, a row a network."""
+    told = measured("training")
     peers = ("ours", "stock", "torch", "torch.compile")
     rows = []
-    for case, found in sorted(cases.items(), key=lambda item: _place(item[0])):
+    for case, found in sorted(by_peer(told).items(), key=lambda row: _place(row[0])):
         rates = {peer: found[peer]["images_per_second"] for peer in peers}
         best = max(rates["torch"], rates["torch.compile"])
         rows.append(
@@ -108,17 +135,131 @@ def speed_table() -> str:
                 f"{rates['ours'] / rates['stock']:.3g}",
             )
         )
-    versions = told["machine"]["versions"]
-    named = ", ".join(f"{p} {versions[p]}" for p in ("tensorflow", "keras", "torch"))
-    return (
-        table(
-            ("network, batch", "ours", "stock Keras", "torch", "torch.compile",
-             "ours / best of torch", "ours / stock"),
-            rows,
+    columns = ("network, batch", "ours", "stock Keras", "torch", "torch.compile",
+               "ours / best of torch", "ours / stock")  # fmt: skip
+    return table(columns, rows) + made_with(told, "tensorflow", "keras", "torch")
+
+
+def inference_table() -> str:
+    """Exports and their peers, a row a network and batch."""
+    told = measured("inference")
+    peers = {
+        "ours": "ours", "ours-unfolded": "not folded", "stock-export": "stock export",
+        "stock-predict": "stock predict", "torch": "torch",
+        "torch.compile": "torch.compile", "openvino": "OpenVINO on our export",
+    }  # fmt: skip
+    rows = []
+    for case, found in by_peer(told).items():
+        network, _, batch = case.partition(", batch ")
+        rates = {peer: found[peer]["images_per_second"] for peer in peers}
+        rows.append(
+            (
+                f"`{network}`, {batch}",
+                *(f"{rate:.3g}" for rate in rates.values()),
+                f"**{rates['ours'] / rates['stock-export']:.2f}**",
+                f"{rates['ours'] / rates['openvino']:.2f}",
+            )
         )
-        + f"\n`{told['command']}`, {told['date'][:10]}, {told['machine']['cores']} "
-        f"cores of {told['machine']['cpu']}, {named}.\n"
-    )  # fmt: skip
+    columns = ("network, batch", *peers.values(), "ours / stock export",
+               "ours / OpenVINO")  # fmt: skip
+    packages = ("tensorflow", "keras", "torch", "openvino")
+    return table(columns, rows) + made_with(told, *packages)
+
+
+def latency_table() -> str:
+    """An export by itself, and a server under load."""
+    told = measured("serving")
+    rows = [
+        (
+            "the C++ loader" if record["case"] == "C++ loader" else "a server",
+            record["batch"],
+            f"{record['rate']:g}" if "rate" in record else "",
+            *(f"{record[key]:,.0f}" for key in ("p50", "p90", "p99")),
+            f"{record['images_per_second']:.3g}",
+        )
+        for record in told["records"]
+    ]
+    columns = ("through", "images of a request", "requests a second", "p50 (ms)",
+               "p90 (ms)", "p99 (ms)", "images answered a second")  # fmt: skip
+    return table(columns, rows) + made_with(told, "tensorflow")
+
+
+def exports_table() -> str:
+    """An export of each family, and how far it is from its Keras model."""
+    told = measured("exports")
+    rows = [
+        (
+            f"`{record['case']}`",
+            record["signatures"],
+            f"{record['from_pixels']:.1e}",
+            f"{record['from_jpeg']:.1e}",
+            record["folded"],
+            f"{record['megabytes']:.1f}",
+        )
+        for record in told["records"]
+    ]
+    columns = ("network", "signatures", "from pixels and PNG", "from JPEG",
+               "batch norms folded", "MB")  # fmt: skip
+    return table(columns, rows) + made_with(told, "tensorflow", "keras")
+
+
+def accuracy_table() -> str:
+    """Test accuracy by recipe."""
+    told = measured("accuracy")
+    rows = [
+        (
+            f"`keras-resnet train --recipe {record['case']} --seed 0`, to "
+            f"{record['seeds'] - 1}",
+            f"**{record['mean']:.2%}**",
+            f"{record['deviation']:.2%}",
+            f"{record['least']:.2%} to {record['greatest']:.2%}",
+            f"{record['images']:,}",
+            f"{record['seconds']:,.0f} s",
+        )
+        for record in told["records"]
+    ]
+    columns = ("command", "test accuracy", "standard deviation", "from, to",
+               "test images", "training, the fastest")  # fmt: skip
+    return table(columns, rows) + made_with(told, "tensorflow", "keras")
+
+
+def verdicts() -> dict[str, list[dict[str, str]]]:
+    """Experiment -> what docs/results says of each of its claims."""
+    found = {}
+    for name in EXPERIMENTS:
+        file = ROOT / "docs/results" / name / VERDICTS
+        if file.is_file():
+            with file.open(newline="") as opened:
+                rows = list(csv.DictReader(opened))
+            found[name] = [row for row in rows if row["verdict"] != "not run"]
+    return found
+
+
+def experiments_table() -> str:
+    """What the experiments came to, a row each."""
+    rows = []
+    for name, claims in verdicts().items():
+        counts = Counter(claim["verdict"] for claim in claims)
+        rows.append(
+            (
+                f"[{name}](docs/results/{name}/README.md)",
+                EXPERIMENTS[name].title,
+                EXPERIMENTS[name].source,
+                ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common()),
+            )
+        )
+    return table(("experiment", "claim", "source", "of its claims here"), rows)
+
+
+def claims_table() -> str:
+    """What the experiments came to, a row a claim."""
+    rows = [
+        (f"[{name}]({name}/README.md)", row["claim"], row["source"],
+         f"**{row['verdict']}**", row["because"])
+        for name, claims in verdicts().items()
+        for row in claims
+    ]  # fmt: skip
+    return table(("experiment", "claim", "source", "here", "because"), rows)
 
 
 def _place(case: str) -> int:
@@ -129,8 +270,16 @@ def _place(case: str) -> int:
 
 # Page -> marker -> what makes it.
 GENERATED = {
-    "README.md": {"families": family_table, "speed": speed_table},
+    "README.md": {
+        "families": family_table,
+        "accuracy": accuracy_table,
+        "experiments": experiments_table,
+        "speed": speed_table,
+    },
     "docs/networks.md": {"networks": network_table},
+    "docs/results/README.md": {"claims": claims_table},
+    "docs/performance.md": {"inference": inference_table},
+    "docs/serving.md": {"exports": exports_table, "latency": latency_table},
 }
 
 
