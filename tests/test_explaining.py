@@ -28,9 +28,9 @@ def test_all_there_is_to_see_in_a_highway_network(tmp_path):
         np.testing.assert_array_equal(old, new)
     gradients = rows_of(tmp_path / "gradients.csv")
     states = {row["state"] for row in gradients}
-    assert states == {"at initialization", "as it is"}
+    assert states == {"at initialization", "trained"}
     last = [row for row in gradients if row["layer"] == "predictions"]
-    # The classifier's weights, all one, are as the model has them only "as it is".
+    # The classifier's weights, all one, are as the model has them only "trained".
     assert last[0]["relative"] != last[1]["relative"]
     assert [row["unit"] for row in rows_of(tmp_path / "gates.csv")] == [
         f"conv{stage}_block1_add" for stage in (2, 3, 4)

@@ -54,7 +54,7 @@ def gradients_chart(states: Mapping[str, Sequence[responses.GradientNorm]]) -> C
         norms = [row.norm for row in rows]
         axes.plot(range(1, len(norms) + 1), norms, marker=".", **series(i, name))
     axes.set_yscale("log")
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside upper center", ncols=len(states), fontsize=8)
     numbers = [(name, *row) for name, rows in states.items() for row in rows]
     return Chart(figure, ("state", *responses.GradientNorm._fields), numbers)
 
@@ -105,7 +105,7 @@ def explain(model: keras.Model, batches: Sequence[Any], folder: Path) -> list[Pa
         "gradients": gradients_chart(
             {
                 "at initialization": responses.gradient_norms(fresh, *batches[0]),
-                "as it is": responses.gradient_norms(model, *batches[0]),
+                "trained": responses.gradient_norms(model, *batches[0]),
             }
         ),
     }
