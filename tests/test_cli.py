@@ -152,6 +152,9 @@ def test_a_run_is_explained_exported_served_and_asked(workplace):
     explained = invoke("explain", "runs/mine", "--image", samples[0], "--batches", 1)
     assert explained.output.splitlines()[-1] == "runs/mine/explained/activation.png"
     assert Path("runs/mine/explained/lesions.csv").exists()
+    gradients = Path("runs/mine/explained/gradients.csv").read_text()
+    assert invoke("explain", "runs/mine", "--batches", 1).exit_code == 0
+    assert Path("runs/mine/explained/gradients.csv").read_text() == gradients
 
     exported = invoke("export", "runs/mine", "--to", "models/mine")
     assert exported.exit_code == 0, exported.output

@@ -318,6 +318,8 @@ def explain(run: Path, out: Path | None, image: Path | None, batches: int) -> No
 
     runfolder.check_trained(run)
     runtime.prepare()
+    import keras
+
     from keras_resnet import data
     from keras_resnet.analysis import activation, explaining
     from keras_resnet.data.files import CENTRAL, read_image
@@ -331,6 +333,8 @@ def explain(run: Path, out: Path | None, image: Path | None, batches: int) -> No
         raise UserError(f"run: {run} was trained on data that is not by name")
     with warnings_as_lines():
         splits = data.load(**described["arguments"])
+    # For the weights before training.
+    keras.utils.set_random_seed(described["arguments"]["seed"])
     test = list(splits.test.take(batches).as_numpy_iterator())
     try:
         paths = explaining.explain(model, test, out)
