@@ -20,6 +20,21 @@ from tuning import cluster
 from tuning.rows import read_rows
 from tuning.supervisor import supervise
 
+
+def failure_of(code: str) -> str:
+    """What a process says that has to end by a mistake."""
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert ended.returncode == 1
+    return ended.stderr
+
+
 # Stands for a search: a chief that ends when the work is done, and workers that do it.
 # What a worker does first is in `plan`; each start is noted in `starts`.
 STAND_IN = """
@@ -100,16 +115,7 @@ def test_a_worker_does_not_wait_for_ever(workplace):
         "import time; from tuning import cluster\n"
         f"with cluster.ending_with_chief({address!r}, seconds=0.5): time.sleep(60)"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert ended.returncode == 1
-    assert "has not answered" in ended.stderr
+    assert "has not answered" in failure_of(code)
 
 
 @pytest.mark.parametrize("text", ["", "here", "here:", "here:0", "here:70000", ":80"])
@@ -205,16 +211,7 @@ def test_a_chief_does_not_wait_for_ever(workplace):
         "with cluster.watching_workers(signs, lambda *_: [], print):\n"
         "    while True: time.sleep(1)"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    assert ended.returncode == 1
-    assert "no worker gave a sign for 0 s; the same command" in ended.stderr
+    assert "no worker gave a sign for 0 s; the same command" in failure_of(code)
 
 
 def test_a_sign_is_seen_once(workplace):

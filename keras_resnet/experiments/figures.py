@@ -9,7 +9,7 @@ from typing import Any
 
 from keras_resnet.analysis import labels
 from keras_resnet.analysis.explaining import responses_chart
-from keras_resnet.analysis.figures import COLORS, STYLES, Chart, new_figure
+from keras_resnet.analysis.figures import COLORS, Chart, new_figure, series
 from keras_resnet.analysis.responses import LayerResponse
 from keras_resnet.experiments.results import MEASURES, Outcome, Row, by_arm, summarize
 
@@ -33,7 +33,7 @@ def curves(outcomes: Sequence[Outcome]) -> Chart | None:
                 100 * mean(1 - history[epoch - 1][key] for history in histories)
                 for epoch in epochs
             ]
-            axes.plot(epochs, means, label=runs[0].arm.label, **_style(i))
+            axes.plot(epochs, means, **series(i, runs[0].arm.label))
             later += means[len(means) // 5 :]
             name = "training" if key == "accuracy" else "validation"
             rows += [
@@ -159,7 +159,7 @@ def gradients(outcomes: Sequence[Outcome]) -> Chart | None:
     figure, axes = new_figure(7.5, 4)
     for i, (label, rows) in enumerate(found.items()):
         places = [place / max(len(rows) - 1, 1) for place in range(len(rows))]
-        axes.plot(places, [value for _, value in rows], label=label, **_style(i))
+        axes.plot(places, [value for _, value in rows], **series(i, label))
     axes.set_yscale("log")
     axes.set(
         xlabel="place in the network (0: first convolution, 1: last)",
@@ -205,9 +205,3 @@ def _probed(outcomes: Sequence[Outcome], probe: str) -> dict[str, Any]:
         for runs in by_arm(outcomes)
         if runs[0].probes.get(probe, {}).get("rows")
     }
-
-
-def _style(i: int) -> dict[str, Any]:
-    """Told apart by color and by stroke."""
-    strokes = len(COLORS)
-    return {"color": COLORS[i % strokes], "linestyle": STYLES[i // strokes % 4]}
