@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test check lint bench test-parity figures pages api package clean
 
@@ -10,10 +11,10 @@ demo: $(VENV)/installed  ## train, track and export a small network, then ask it
 	  $(BIN)/keras-resnet predict $$run/export/1 $$run/samples/*.png
 
 test: lint  ## everything, the notebooks too
-	$(BIN)/pytest --nbmake --nbmake-timeout=600 tests notebooks
+	$(PYTEST) --nbmake --nbmake-timeout=600 tests notebooks
 
 check: lint  ## the quick part of `make test`
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

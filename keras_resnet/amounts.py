@@ -46,7 +46,7 @@ def parse_amount(text: str) -> Amount | None:
     return Amount(quantity, float(match[1]) * factor, unit)
 
 
-def amount_text(value: float, unit: str) -> str:
+def in_units(value: float, unit: str) -> str:
     """Such as 4.1GMAC, of MAC, param or B."""
     prefix = [p for p, factor in _PREFIXES.items() if value >= factor or not p][-1]
     return f"{value / _PREFIXES[prefix]:.3g}{prefix}{unit}"

@@ -16,7 +16,7 @@ from typing import Any
 from conftest import ROOT
 
 from keras_resnet import PRESETS, estimate_cost
-from keras_resnet.amounts import amount_text
+from keras_resnet.amounts import in_units
 from keras_resnet.cost import Cost
 from keras_resnet.experiments import EXPERIMENTS
 from keras_resnet.experiments.reporting import VERDICTS
@@ -91,7 +91,7 @@ def _span(values: Sequence[float]) -> str:
 
 
 def _short(value: float) -> str:
-    return amount_text(value, "") if value >= 10_000 else str(value)
+    return in_units(value, "") if value >= 10_000 else str(value)
 
 
 def measured(benchmark: str) -> dict[str, Any]:
@@ -208,8 +208,8 @@ def accuracy_table() -> str:
     told = measured("accuracy")
     rows = [
         (
-            f"`keras-resnet train --recipe {record['case']} --seed 0`, to "
-            f"{record['seeds'] - 1}",
+            f"`keras-resnet train --recipe {record['case']} --seed N`",
+            f"0 to {record['seeds'] - 1}",
             f"**{record['mean']:.2%}**",
             f"{record['deviation']:.2%}",
             f"{record['least']:.2%} to {record['greatest']:.2%}",
@@ -218,8 +218,8 @@ def accuracy_table() -> str:
         )
         for record in told["records"]
     ]
-    columns = ("command", "test accuracy", "standard deviation", "from, to",
-               "test images", "training, the fastest")  # fmt: skip
+    columns = ("command", "seeds", "test accuracy", "standard deviation",
+               "least to greatest", "test images", "training, the fastest")  # fmt: skip
     return table(columns, rows) + made_with(told, "tensorflow", "keras")
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import tuning
 from keras_resnet import PRESETS, SpecError, cifar_resnet, estimate_cost, get_spec
-from keras_resnet.amounts import amount_text
+from keras_resnet.amounts import in_units
 from keras_resnet.training import get_recipe
 from tuning.budget import Budget, at_cost, fitted, quick_cost, training_bytes
 from tuning.ready import SPACES
@@ -204,7 +204,7 @@ def test_budgets_are_read_refuse_and_repair():
     for text in ("", "3x", "MAC", "-2h", "1GMAC,2MMAC", "0h"):
         with pytest.raises(tuning.BudgetError, match="budget"):
             Budget.parse(text)
-    assert [amount_text(v, "MAC") for v in (0, 999, 4.1e9)] == [
+    assert [in_units(v, "MAC") for v in (0, 999, 4.1e9)] == [
         "0MAC",
         "999MAC",
         "4.1GMAC",

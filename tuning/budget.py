@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from keras_resnet.amounts import amount_text, parse_amount
+from keras_resnet.amounts import in_units, parse_amount
 from keras_resnet.cost import FLOAT32, cost_of, estimate_cost
 from keras_resnet.errors import UserError
 from keras_resnet.plan import make_plan
@@ -75,7 +75,7 @@ class Budget:
             needed.append((training_bytes(spec, batch_size), self.memory, "B"))
         for value, limit, unit in needed:
             if limit and value > limit:
-                return f"{amount_text(value, unit)} are over {amount_text(limit, unit)}"
+                return f"{in_units(value, unit)} are over {in_units(limit, unit)}"
         return None
 
 
@@ -157,10 +157,10 @@ def at_cost(spec: ResNetSpec, macs: float, keep_outer: bool = False) -> ResNetSp
     else:
         solved = _by_factor(spec.replace(widths=_rounded(spec, 1.0), k=1), macs)
     if not _equal(solved, macs):
-        found = amount_text(quick_cost(solved).macs, "MAC")
+        found = in_units(quick_cost(solved).macs, "MAC")
         raise BudgetError(
             f"budget: {_shape(spec)} costs {found} at the nearest widths, "
-            f"not {amount_text(macs, 'MAC')}"
+            f"not {in_units(macs, 'MAC')}"
         )
     return solved
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_resnet import runfolder
-from keras_resnet.amounts import amount_text
+from keras_resnet.amounts import in_units
 from keras_resnet.plan import make_plan
 from keras_resnet.spec import EXPANSION, ResNetSpec
 from tuning.progress import short, values_of
@@ -136,7 +136,7 @@ def draw_shapes(rows: Sequence[Row], base: ResNetSpec, path: Path) -> None:
     accuracy = np.array([100 * row.metrics["val_accuracy"] for row in rows])
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     costs = [row.metrics["macs"] for row in rows]
-    low, high = (amount_text(cost, "MAC") for cost in (min(costs), max(costs)))
+    low, high = (in_units(cost, "MAC") for cost in (min(costs), max(costs)))
     figure.suptitle(
         f"networks of {low} to {high}",
         fontsize=10,

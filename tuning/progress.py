@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from keras_resnet.amounts import amount_text
+from keras_resnet.amounts import in_units
 from tuning.rows import Row, completed, read_rows
 
 SHOWN = 12  # trials in the table: the last ones
@@ -131,6 +131,6 @@ def short(value: Any) -> str:
 
 def _outcome(row: Row) -> str:
     if row.status == "COMPLETED":
-        macs, seconds = amount_text(row.metrics["macs"], "MAC"), row.metrics["seconds"]
+        macs, seconds = in_units(row.metrics["macs"], "MAC"), row.metrics["seconds"]
         return f"{row.metrics['val_accuracy']:.2%}  {macs}  {seconds:.0f} s"
     return row.reason if row.status == "FAILED" else row.status.lower()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_resnet import runfolder
-from keras_resnet.amounts import amount_text
+from keras_resnet.amounts import in_units
 from keras_resnet.training.recipes import Recipe
 from tuning import pictures
 from tuning.progress import is_refused_row, short, values_of
@@ -153,15 +153,15 @@ def _listing(
             *(short(values_of(row).get(name, "")) for name in names),
             "-".join(map(str, outer)),
             f"{row.metrics['val_accuracy']:.2%}",
-            amount_text(row.metrics["macs"], "MAC"),
-            amount_text(row.metrics["params"], ""),
+            in_units(row.metrics["macs"], "MAC"),
+            in_units(row.metrics["params"], ""),
             f"{row.metrics['seconds']:.0f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     parted = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     return [
-        f"The best is trial {best.trial}. \\* none is better for fewer multiply-adds; "
-        "`trials.csv` has all.",
+        f"The best is trial {best.trial}. \\*: no other is as good for fewer "
+        "multiply-adds; `trials.csv` has all.",
         "",
         *lines,
         "",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from rich.console import Console
 
 from keras_resnet import runfolder
-from keras_resnet.amounts import amount_text
+from keras_resnet.amounts import in_units
 from keras_resnet.errors import UserError
 from keras_resnet.tracking import closing
 from keras_resnet.training.recipes import Recipe
@@ -231,7 +231,7 @@ def check_budget(hypermodel: ResidualHyperModel) -> None:
     macs, params = (min(size[i] for size in sizes) for i in (1, 0))
     raise BudgetError(
         f"budget: no network of the space {hypermodel.space.name} meets it; the "
-        f"cheapest cost {amount_text(macs, 'MAC')} and {amount_text(params, 'param')}"
+        f"cheapest cost {in_units(macs, 'MAC')} and {in_units(params, 'param')}"
         + (f" ({hypermodel.refusal(hp)})" if hypermodel.mode == "iso" else "")
     )
 

@@ -150,7 +150,8 @@ def _page(
 _TEST = (
     "A claim is confirmed or contradicted where a two-sided Welch t-test over the "
     "seeds tells the two networks apart at the 5 % level (each claim by itself), and "
-    "else undecided at this budget. In parentheses: 95 % interval of the difference."
+    "else undecided at this budget. Differences are counted as the claim has them: + "
+    "is for it, - against it. In parentheses: their 95 % interval."
 )
 _COLUMNS = (
     "Means over the seeds ± standard deviation. Training and validation errors are the "
@@ -226,6 +227,7 @@ def _made_with(outcomes: Sequence[Outcome]) -> str:
     )
     hours = sum(row["seconds"] for outcome in done for row in outcome.history) / 3600
     return (
-        f"{versions}; {environment['processor']}, {environment['threads']} threads; "
+        f"{versions}; {environment['processor']}, {environment['threads']} "
+        f"thread{'s' * (environment['threads'] > 1)} a run; "
         f"{hours:.1f} hours of epochs for {len(done)} runs."
     )
