@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from servers import served
 
-from keras_resnet import PRESETS, ResNetSpec, cifar_resnet, get_spec
+from keras_resnet import PRESETS, ResNetSpec, cifar_resnet, data, get_spec
 from keras_resnet.cli import main
 
 
@@ -110,6 +112,8 @@ MISTAKES = [
     (["train", "--folder", "notes.txt"], "notes.txt is a file"),
     (["train", "--folder", "notes.txt/run"], "can't write to notes.txt/run"),
     (["doctor", "resnet51"], "no preset is named 'resnet51'"),
+    (["train", "--no-track", "--register", "x"], "register: with --no-track"),
+    (["train", "--no-track", "--tag", "a=b"], "tag: with --no-track"),
     (["train", "--epochs", "0"], "0 is not in the range"),
     (["train", "--seed", "-1"], "-1 is not in the range"),
     (["evaluate", "folder"], "folder is not a run folder"),
@@ -155,6 +159,15 @@ def test_a_run_is_explained_exported_served_and_asked(workplace):
     gradients = Path("runs/mine/explained/gradients.csv").read_text()
     assert invoke("explain", "runs/mine", "--batches", 1).exit_code == 0
     assert Path("runs/mine/explained/gradients.csv").read_text() == gradients
+
+    # What is converted takes the same pixels.
+    assert invoke("convert", "runs/mine", "mine.keras").exit_code == 0
+    images = data.load("digits").test.take(1)
+    answers = [
+        keras.models.load_model(path).predict(images, verbose=0)
+        for path in ("mine.keras", "runs/mine/best.keras")
+    ]
+    np.testing.assert_allclose(*answers, rtol=1e-5, atol=1e-5)
 
     exported = invoke("export", "runs/mine", "--to", "models/mine")
     assert exported.exit_code == 0, exported.output

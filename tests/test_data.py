@@ -2,16 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import time
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from conftest import ROOT
 from images import arrays, labels, noise
 
-from keras_resnet import build, data
+from keras_resnet import data
 from keras_resnet.data import Augment, DataError, DataWarning
 
 SAMPLE = Path(__file__).parent / "golden" / "fashion_mnist"
@@ -137,6 +135,8 @@ def test_learning_from_less_leaves_validation_and_test_whole(digits):
     assert data.load("digits", train_images=10**6).counts["train"] == 1293
     with pytest.raises(DataError, match="train_images: 9 are fewer than the 10"):
         data.load("digits", train_images=9)
+    with pytest.raises(DataError, match="train_images: 1290 of 1293 leave out too few"):
+        data.load("digits", train_images=1290)
 
 
 def test_the_remainder_can_be_dropped():
@@ -187,23 +187,10 @@ def test_everything_at_once(crop):
         np.testing.assert_array_equal(one, other)
 
 
-def test_epochs_of_fit_dont_wait_for_the_tuner(tiny_spec):
-    """Endless data sets now and then did, for seconds."""
+def test_an_epoch_has_an_end():
+    """Of endless data sets `fit` now and then waited for seconds."""
     splits = data.load("digits", batch_size=256, augment=Augment(pad=1, flip=True))
-    model = build(tiny_spec, pixel_stats=splits.pixel_stats)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("sgd", loss)
-    seconds = []
-
-    class Clock(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            self.started = time.perf_counter()
-
-        def on_epoch_end(self, epoch, logs=None):
-            seconds.append(time.perf_counter() - self.started)
-
-    model.fit(splits.train, epochs=20, verbose=0, shuffle=False, callbacks=[Clock()])
-    assert max(seconds[1:]) < 2.5
+    assert splits.train.cardinality().numpy() == splits.steps == 6
 
 
 def test_the_page_about_data_runs():

@@ -24,8 +24,10 @@ def small(spec: ResNetSpec) -> dict[str, object]:
     }
 
 
-def small_unit_model() -> keras.Model:
-    image = keras.Input((8, 8, 3))
+def small_unit_model(
+    shape: tuple[int | None, ...] = (8, 8, 3),
+) -> keras.Model:
+    image = keras.Input(shape)
     x = keras.layers.Conv2D(4, 3, padding="same", use_bias=False, name="first")(image)
     y = keras.layers.ReLU()(keras.layers.BatchNormalization()(x))
     y = keras.layers.Conv2D(4, 3, padding="same", groups=2, name="grouped")(y)
@@ -136,6 +138,8 @@ def test_open_sizes():
     assert analysis.profile(model, input_shape=(32, 32, 3))[1:9] == known[1:9]
     with pytest.raises(ProfileError, match="is open; give the size"):
         analysis.profile(model)
+    with pytest.raises(ProfileError, match=r"takes \(32, 32, 3\), not \(64, 64, 3\)"):
+        analysis.profile(build("cifar_resnet20"), input_shape=(64, 64, 3))
     with pytest.raises(ProfileError, match="str is not a Keras model"):
         analysis.profile("cifar_resnet20")
 
@@ -151,9 +155,9 @@ def test_writes_json_and_csv():
 
 @pytest.mark.slow
 def test_command_measures_and_agrees(workplace):
-    small_unit_model().save("mine.keras")
+    small_unit_model((None, None, 3)).save("mine.keras")
     arguments = ["profile", "mine.keras", "--measure", "--training", "--repeats", "3"]
-    arguments += ["--batch", "2", "--batch", "1"]
+    arguments += ["--batch", "2", "--batch", "1", "--image-size", "8"]
     done = CliRunner().invoke(main, [*arguments, "--json", "--csv", "layers.csv"])
     assert done.exit_code == 0, done.output
     told = json.loads(done.output)
@@ -166,6 +170,13 @@ def test_command_measures_and_agrees(workplace):
         assert row["peak_bytes"] > 0
     lines = (workplace / "layers.csv").read_text().splitlines()
     assert len(lines) == 1 + len(told["layers"])
+
+
+def test_command_takes_another_size():
+    arguments = ["profile", "cifar_resnet20", "--image-size", "64", "--json"]
+    done = CliRunner().invoke(main, arguments)
+    spec = get_spec("cifar_resnet20", input_shape=(64, 64, 3))
+    assert json.loads(done.output)["macs"] == estimate_cost(spec).macs
 
 
 def test_command_prints_a_table():

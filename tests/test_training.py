@@ -121,6 +121,17 @@ def test_evaluate_agrees_with_the_run(run):
 
 
 @pytest.mark.slow
+def test_a_run_is_not_judged_on_changed_data(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    described = json.loads((folder / "data.json").read_text())
+    described["fingerprint"] = "0" * 32
+    (folder / "data.json").write_text(json.dumps(described))
+    with pytest.raises(RunFolderError, match="run: digits has changed since"):
+        training.evaluate(folder)
+
+
+@pytest.mark.slow
 def test_mlflow_has_it_all(run):
     import mlflow
 

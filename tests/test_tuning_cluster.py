@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -85,6 +86,30 @@ def test_workers_that_die_are_started_again_under_their_names(workplace):
     assert "worker-0 died (signal 9)" in "\n".join(said)
 
 
+def test_sigterm_ends_chief_and_workers_too(workplace):
+    member = (
+        "import os, pathlib, time; "
+        "pathlib.Path('member').write_text(str(os.getpid())); time.sleep(60)"
+    )
+    code = (
+        "import sys; from tuning.supervisor import supervise; "
+        f"supervise([sys.executable, '-c', {member!r}], 1, ('127.0.0.1', 1), print)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    try:
+        while not Path("member").exists() or not Path("member").read_text():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(Path("member").read_text()), 0)
+
+
 def test_a_worker_that_dies_at_every_start_ends_the_search(workplace):
     code, said = supervised("worker-0 99\n", workers=1)
     assert code == 1
@@ -133,6 +158,7 @@ def test_a_wrong_address_is_one_line(text):
         (["--worker", "chief2", "--chief", "a:1", "--folder", "f"], "without 'chief'"),
         (["--worker", "a/b", "--chief", "a:1", "--folder", "f"], "is no name"),
         (["--chief", "nowhere", "--folder", "f"], "HOST:PORT"),
+        (["--chief", "a:1"], "need --folder"),
     ],
 )
 def test_conflicting_flags_are_one_line(arguments, message, workplace):

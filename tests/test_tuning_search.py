@@ -294,6 +294,7 @@ def test_a_budget_that_nothing_meets_says_what_the_cheapest_costs(
         (["--retrain-epochs", "3"], "without --retrain"),
         (["--space", "missing.json"], "can't read"),
         (["--recipe", "nothing"], "recipe"),
+        (["--recipe", "folder"], "is for no data by itself"),
         (["--recipe", "folder", "--data", "nothing"], "nothing"),
     ],
 )

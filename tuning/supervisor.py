@@ -6,7 +6,9 @@ A dead worker is started under its own name. No TensorFlow.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -42,10 +44,12 @@ def supervise(
         deaths: of all processes together, after which it gives up.
 
     Returns:
-        the chief's exit code; 1 if it gave up.
+        the chief's exit code; 1 if it gave up. Stopped by SIGTERM it stops them all.
     """
     family = _Family(command, address, workers)
     died = 0
+    # By itself a SIGTERM would leave chief and workers running.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         while True:
             family.start("chief")
@@ -64,6 +68,7 @@ def supervise(
             family.stop()
     finally:
         family.stop()
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Family:

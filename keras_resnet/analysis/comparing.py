@@ -98,10 +98,10 @@ def own_runs(experiment: str) -> list[Entry]:
         raise UserError(
             f"runs: there is no {database}; train here, or set MLFLOW_TRACKING_URI"
         )
-    client = Store(address).client
     import mlflow
 
     try:
+        client = Store(address).client
         found = client.get_experiment_by_name(experiment)
         if found is None:
             names = sorted(known.name for known in client.search_experiments())

@@ -49,15 +49,16 @@ def measure(
     batches: Sequence[int] = (1,),
     repeats: int = 10,
     training: bool = False,
+    image_size: int | None = None,
 ) -> list[Measurement]:
     """Measures a model in float32 on random images.
 
     Args:
-        model: a Keras model, or what `models.load_model` takes. Its image size must be
-            known.
+        model: a Keras model, or what `models.load_model` takes.
         batches: sizes, each measured after two calls that don't count.
         repeats: calls that count.
         training: measure steps of SGD with momentum instead of inference.
+        image_size: side in pixels, where the model leaves it open.
 
     Raises:
         UserError: no such model, or its process died (of memory, mostly).
@@ -72,6 +73,7 @@ def measure(
             "batches": sorted(batches),
             "repeats": repeats,
             "training": training,
+            "image_size": image_size,
         }
         done = subprocess.run(
             [sys.executable, "-m", __name__, json.dumps(request)],
@@ -98,8 +100,12 @@ def _serve(request: dict[str, Any]) -> list[Measurement]:
 
     tf.constant(0.0)
     before = _resident("VmRSS")
-    model = load_model(request["target"])
-    shapes = [tensor.shape[1:] for tensor in model.inputs]
+    size = request["image_size"]
+    model = load_model(request["target"], size)
+    shapes = [
+        tuple(size if side is None else side for side in tensor.shape[1:])
+        for tensor in model.inputs
+    ]
     if any(None in shape for shape in shapes):
         raise UserError(f"its image size is open: {shapes}")
     if request["training"]:

@@ -10,14 +10,16 @@ from keras_resnet import runfolder
 from keras_resnet.analysis.reference import REFERENCES, build_reference
 from keras_resnet.errors import UserError, one_line
 from keras_resnet.network import build
+from keras_resnet.presets import get_spec
 
 
-def load_model(target: str | Path) -> keras.Model:
+def load_model(target: str | Path, image_size: int | None = None) -> keras.Model:
     """A model by its name, of a run folder, or of a `.keras` file.
 
     Args:
         target: a preset or one of `reference.REFERENCES`, with random weights; or the
             path of a run (its best model) or of a model file.
+        image_size: side in pixels of a preset's images; others have their own.
 
     Raises:
         UserError: none of these, or damaged.
@@ -33,4 +35,7 @@ def load_model(target: str | Path) -> keras.Model:
         except (ValueError, OSError, KeyError, TypeError) as error:
             reason = one_line(error)
             raise UserError(f"model: can't load {path}: {reason}") from None
-    return build(str(target))
+    spec = get_spec(str(target))
+    height, width, channels = spec.input_shape
+    shape = (image_size or height, image_size or width, channels)
+    return build(spec, input_shape=shape)

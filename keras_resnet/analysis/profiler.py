@@ -172,8 +172,8 @@ def profile(model: keras.Model, *, input_shape: Sequence[int] | None = None) -> 
         input_shape: of one image, where the model leaves it open.
 
     Raises:
-        ProfileError: not a Keras model, no single size of an image, or layers that
-            can't be followed.
+        ProfileError: not a Keras model, no single size of an image, another than the
+            model's, or layers that can't be followed.
     """
     if not isinstance(model, keras.Model):
         raise ProfileError(f"model: {type(model).__name__} is not a Keras model")
@@ -184,6 +184,12 @@ def profile(model: keras.Model, *, input_shape: Sequence[int] | None = None) -> 
         shapes = [tuple(input_shape)]
     if len(shapes) != len(graph.inputs):
         raise ProfileError(f"input_shape: {model.name} has {len(graph.inputs)} inputs")
+    for tensor, shape in zip(graph.inputs, shapes, strict=True):
+        own = tensor.shape[1:]
+        if len(own) != len(shape) or any(
+            side not in (None, given) for side, given in zip(own, shape, strict=True)
+        ):
+            raise ProfileError(f"input_shape: {model.name} takes {own}, not {shape}")
     inputs = [_Tensor(shape, kept=True) for shape in shapes]
     calls: list[_Call] = []
     outputs = _follow(graph, inputs, calls, "")

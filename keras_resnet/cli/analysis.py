@@ -25,7 +25,11 @@ MIB = 2**20
 
 @main.command()
 @click.argument("network")
-@click.option("--image-size", type=click.IntRange(1), help="Where the model's is open.")
+@click.option(
+    "--image-size",
+    type=click.IntRange(1),
+    help="Side in pixels: of a preset, or where a model's is open.",
+)
 @click.option("--measure", "measured", is_flag=True, help="Time it here, too.")
 @click.option(
     "--batch",
@@ -64,13 +68,17 @@ def profile(
     from keras_resnet import analysis
     from keras_resnet.analysis.models import load_model
 
-    model = load_model(network)
+    model = load_model(network, image_size)
     shape = (image_size, image_size, model.input_shape[-1]) if image_size else None
     costs = analysis.profile(model, input_shape=shape)
     kinds = {"inference": measured, "training": training}
     found = {
         kind: analysis.measure(
-            model, batches=batches, repeats=repeats, training=kind == "training"
+            model,
+            batches=batches,
+            repeats=repeats,
+            training=kind == "training",
+            image_size=image_size,
         )
         for kind, wanted in kinds.items()
         if wanted
@@ -320,19 +328,17 @@ def explain(run: Path, out: Path | None, image: Path | None, batches: int) -> No
     runtime.prepare()
     import keras
 
-    from keras_resnet import data
     from keras_resnet.analysis import activation, explaining
     from keras_resnet.data.files import CENTRAL, read_image
+    from keras_resnet.training.loop import data_of_run
 
     model, described = runfolder.load_best(run)
     out = out or run / "explained"
     pixels = None
     if image:
         pixels = read_image(image, tuple(described["image_shape"]), CENTRAL)
-    if described["arguments"] is None:
-        raise UserError(f"run: {run} was trained on data that is not by name")
     with warnings_as_lines():
-        splits = data.load(**described["arguments"])
+        splits = data_of_run(run, described)
     # For the weights before training.
     keras.utils.set_random_seed(described["arguments"]["seed"])
     test = list(splits.test.take(batches).as_numpy_iterator())

@@ -68,10 +68,13 @@ def convert(
     from keras_resnet.weights.files import KERAS, TORCH
 
     path = Path(source)
+    stats = None
     if spec is None and runfolder.is_run(path):
-        from keras_resnet.training.finetuning import spec_of_source
+        from keras_resnet.training.finetuning import adapted, spec_of_source
 
         spec = spec_of_source(path)
+        stats = runfolder.read_json(path / runfolder.DATA)["pixel_stats"]
+        stats = adapted(stats, channels) if channels else stats
     if path.suffix in (*KERAS, *TORCH) and not path.exists():
         raise UserError(f"source: file {source} doesn't exist")
     if spec is None and not path.exists():
@@ -89,7 +92,11 @@ def convert(
         height, width, held = spec.input_shape
         size = (image_size, image_size) if image_size else (height, width)
         network = build(
-            spec, input_shape=(*size, channels or held), classes=classes, **changes
+            spec,
+            input_shape=(*size, channels or held),
+            classes=classes,
+            pixel_stats=stats,
+            **changes,
         )
         weights.load(
             network,

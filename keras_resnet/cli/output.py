@@ -6,12 +6,16 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from keras_resnet.errors import UserError
 from keras_resnet.presets import get_spec
 from keras_resnet.spec import ResNetSpec, SpecError
+
+if TYPE_CHECKING:
+    from keras_resnet.training.recipes import Recipe
 
 
 def spec_from(name: str | None, file: Path | None) -> ResNetSpec | None:
@@ -21,6 +25,26 @@ def spec_from(name: str | None, file: Path | None) -> ResNetSpec | None:
     if file:
         return ResNetSpec.from_json(read_text(file))
     return get_spec(name) if name else None
+
+
+def recipe_and_data(name: str, data: str | None) -> tuple[Recipe, str]:
+    """The recipe of a name or JSON file, and the data that it is for, if none is given.
+
+    Raises:
+        UserError: no such recipe, or it is for no data by itself.
+    """
+    from keras_resnet.training.recipe_table import ROWS, get_recipe
+    from keras_resnet.training.recipes import Recipe
+
+    recipe = (
+        Recipe.from_json(read_text(Path(name)))
+        if name.endswith(".json")
+        else get_recipe(name)
+    )
+    data = data or {row.recipe.name: row.data for row in ROWS}.get(recipe.name)
+    if data in (None, "folder:PATH"):
+        raise UserError(f"data: {name} is for no data by itself; name some by --data")
+    return recipe, data
 
 
 def read_text(path: Path) -> str:

@@ -13,7 +13,7 @@ from keras_resnet import runtime
 from keras_resnet.cli.group import main
 from keras_resnet.cli.output import (
     print_table,
-    read_text,
+    recipe_and_data,
     spec_from,
     table_of,
     warnings_as_lines,
@@ -183,18 +183,11 @@ def train(
     Example: keras-resnet train --recipe finetune --weights runs/demo --freeze conv3
     --data folder:photos
     """
-    from keras_resnet.training.recipe_table import ROWS, get_recipe
-    from keras_resnet.training.recipes import Recipe
-
-    chosen = (
-        Recipe.from_json(read_text(Path(recipe)))
-        if recipe.endswith(".json")
-        else get_recipe(recipe)
-    )
     labels = _tags(tags)
-    data = data or {row.recipe.name: row.data for row in ROWS}.get(chosen.name)
-    if data in (None, "folder:PATH"):
-        raise UserError(f"data: {recipe} is for no data by itself; name some by --data")
+    if not track and (register or tags):
+        option = "register" if register else "tag"
+        raise UserError(f"{option}: with --no-track there is no MLflow; leave one out")
+    chosen, data = recipe_and_data(recipe, data)
     spec = spec_from(model, spec_file)
     chosen = chosen.over(epochs or chosen.epochs)
     changes = {

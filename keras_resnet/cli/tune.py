@@ -13,7 +13,12 @@ import click
 
 from keras_resnet import runtime
 from keras_resnet.cli.group import main
-from keras_resnet.cli.output import read_text, spec_from, warnings_as_lines
+from keras_resnet.cli.output import (
+    read_text,
+    recipe_and_data,
+    spec_from,
+    warnings_as_lines,
+)
 from keras_resnet.errors import UserError
 
 
@@ -140,8 +145,6 @@ def tune(
 
     Example: keras-resnet tune --space wide --budget 40MMAC --folder runs/search
     """
-    from keras_resnet.training.recipe_table import ROWS, get_recipe
-    from keras_resnet.training.recipes import Recipe
     from tuning import cluster
     from tuning.space import Space
     from tuning.supervisor import supervise
@@ -155,7 +158,7 @@ def tune(
         raise UserError("register: with --no-track there is no registry; leave one out")
     if retrain_epochs and not seeds:
         raise UserError("retrain-epochs: says nothing without --retrain")
-    if (workers or worker) and not folder:
+    if (workers or worker or chief) and not folder:
         raise UserError(
             "folder: several processes need --folder, which all of them see"
         )
@@ -168,14 +171,7 @@ def tune(
             f"worker: {worker!r} is no name of letters, digits and _ . -, without "
             "'chief', that is its own"
         )
-    base = (
-        Recipe.from_json(read_text(Path(recipe)))
-        if recipe.endswith(".json")
-        else get_recipe(recipe)
-    )
-    data = data or {row.recipe.name: row.data for row in ROWS}.get(base.name)
-    if data is None:
-        raise UserError(f"data: {recipe} is for no data by itself; name some by --data")
+    base, data = recipe_and_data(recipe, data)
     base = base.over(epochs or base.epochs)
     changes = {"model": spec_from(model, spec_file), "image_size": image_size}
     base = base.replace(**{k: v for k, v in changes.items() if v is not None})
@@ -189,12 +185,16 @@ def tune(
             cluster.wait_for_chief(address)
     supervised = bool(workers and cluster.own_address())
     if workers and not supervised:
-        code = supervise(
-            [sys.executable, "-m", "keras_resnet.cli", *sys.argv[1:]],
-            workers,
-            cluster.free_address(),
-            lambda line: click.echo(line, err=True),
-        )
+        try:
+            code = supervise(
+                [sys.executable, "-m", "keras_resnet.cli", *sys.argv[1:]],
+                workers,
+                cluster.free_address(),
+                lambda line: click.echo(line, err=True),
+            )
+        except KeyboardInterrupt:
+            click.echo("\nstopped; the same command goes on")
+            raise SystemExit(130) from None
         if code:
             raise SystemExit(code)
     runtime.prepare()

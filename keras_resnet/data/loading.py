@@ -153,7 +153,9 @@ def load(
     test_shape = (*_size("test_size", test_size or size, found), found.channels)
     _check_augment(augment, shape)
     parts = split(found, seed, train_images)
-    digested = digests(parts, memory)
+    digested = digests(parts)
+    # Whatever is decoded at once: a run's normalization must not hang on free memory.
+    encoded = isinstance(parts["train"], Stream) or parts["train"].encoded
     unreadable = found.unreadable
     for name, to in (("train", shape), ("val", test_shape), ("test", test_shape)):
         images = parts[name]
@@ -169,7 +171,7 @@ def load(
             unreadable += failed
     duplicates = count_duplicates(digested)
     _warn(duplicates, unreadable)
-    mean, std = pixel_stats(parts["train"], shape, seed)
+    mean, std = pixel_stats(parts["train"], shape, seed, sample=encoded)
     classes = len(found.class_names)
     arguments = {
         "source": _absolute(source),

@@ -15,6 +15,7 @@ TEST_SHARE = 0.2  # 360 of the digits
 VAL_SHARE = 0.1  # of the rest: 144 of the digits; CIFAR's 5,000 of the papers
 VAL_MOST = 10_000
 ENDS = 4096  # bytes of a large file that tell it from others of its length
+WHOLE = 2**32  # bytes of all files, over which their lengths and ends tell them apart
 
 
 def split(
@@ -49,7 +50,13 @@ def split(
                     f"train_images: {train_images} are fewer than the "
                     f"{len(found.class_names)} classes"
                 )
-            _, train = _stratified(train, train_images, seed)
+            try:
+                _, train = _stratified(train, train_images, seed)
+            except ValueError:  # scikit-learn's, of what would be left out
+                raise DataError(
+                    f"train_images: {train_images} of {train.count} leave out too few "
+                    "to take each class in its share; name fewer, or all"
+                ) from None
     else:
         # A stream is cut at a seeded place, and taken as if its ends were joined.
         start = int(np.random.default_rng(seed).integers(train.count))
@@ -98,20 +105,18 @@ def _check_counts(labels: np.ndarray, names: Sequence[str], wanted: int) -> None
         )
 
 
-def digests(
-    parts: Mapping[str, Images | Stream], memory: int
-) -> dict[str, list[bytes]]:
+def digests(parts: Mapping[str, Images | Stream]) -> dict[str, list[bytes]]:
     """What tells each image from the others, by split: equal for equal images.
 
     Of encoded images the encoded bytes count; of files that together are larger than
-    `memory`, their length and ends. A stream has none.
+    `WHOLE`, their length and ends. A stream has none.
     """
     total = 0
     for images in parts.values():
         if isinstance(images, Images):
             total += sum(map(_size, images.pixels)) if images.encoded else 0
     return {
-        name: [_digest(image, total <= memory) for image in images.pixels]
+        name: [_digest(image, total <= WHOLE) for image in images.pixels]
         if isinstance(images, Images)
         else []
         for name, images in parts.items()

@@ -30,12 +30,16 @@ def resize_all(images: Images, shape: Shape) -> Images:
 
 
 def pixel_stats(
-    images: Images | Stream, shape: Shape, seed: int
+    images: Images | Stream, shape: Shape, seed: int, *, sample: bool
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel; of encoded images over a sample."""
+    """Mean and standard deviation of each channel, of all images or a sample."""
+    if sample and isinstance(images, Images):
+        order = np.random.default_rng(seed).permutation(images.count)
+        images = images.take(order[:SAMPLE])
     pixels = images.pixels if isinstance(images, Images) else None
     if not isinstance(pixels, np.ndarray):
-        pixels, _ = decode_batch(*_sample(images, seed), shape, Augment(), np.zeros(2))
+        taken = _examples(images, seed)
+        pixels, _ = decode_batch(*taken, shape, Augment(), np.zeros(2))
     channels = pixels.shape[-1]
     counts = np.zeros((channels, 256))  # exact, and small beside the images
     for start in range(0, len(pixels), CHUNK):
@@ -48,13 +52,11 @@ def pixel_stats(
     return tuple(mean.tolist()), tuple(np.maximum(deviation, 1.0).tolist())
 
 
-def _sample(
+def _examples(
     images: Images | Stream, seed: int
 ) -> tuple[list[str] | list[bytes], np.ndarray]:
-    if isinstance(images, Stream):
-        examples = images.examples(seed).take(SAMPLE).as_numpy_iterator()
-        sources, labels = zip(*examples, strict=True)
-        return list(sources), np.array(labels)
-    random = np.random.default_rng(seed)
-    chosen = images.take(random.permutation(images.count)[:SAMPLE])
-    return list(chosen.pixels), chosen.labels
+    if isinstance(images, Images):
+        return list(images.pixels), images.labels
+    examples = images.examples(seed).take(SAMPLE).as_numpy_iterator()
+    sources, labels = zip(*examples, strict=True)
+    return list(sources), np.array(labels)

@@ -56,14 +56,14 @@ def _from_registry(
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    client = mlflow.MlflowClient(tracking_uri, tracking_uri)
     try:
+        client = mlflow.MlflowClient(tracking_uri, tracking_uri)
         found: Any = client.get_model_version_by_alias(registered, alias)
     except MlflowException as error:
         reason = one_line(error)
         raise ServerError(
             f"alias: can't find {registered}@{alias} in MLflow at "
-            f"{client.tracking_uri}: {reason}"
+            f"{tracking_uri or mlflow.get_tracking_uri()}: {reason}"
         ) from None
     version = int(found.version)
     if version in server.versions(path):

@@ -159,10 +159,15 @@ class Source(NamedTuple):
     def pixel_stats(self, channels: int) -> PixelStats | None:
         """Its normalization of pixels, for images of so many channels."""
         stats = pixel_stats_of(self.model)
-        if stats is None or len(stats[0]) == channels:
-            return stats
-        mean, std = ([float(np.mean(numbers))] * channels for numbers in stats)
-        return mean, std
+        return stats and adapted(stats, channels)
+
+
+def adapted(stats: PixelStats, channels: int) -> PixelStats:
+    """A normalization of pixels for another number of channels: all get the mean."""
+    if len(stats[0]) == channels:
+        return stats
+    mean, std = ([float(np.mean(numbers))] * channels for numbers in stats)
+    return mean, std
 
 
 def spec_of_source(source: Path | str) -> ResNetSpec | None:

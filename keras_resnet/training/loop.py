@@ -6,7 +6,7 @@ import contextlib
 import re
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -273,15 +273,34 @@ def evaluate(folder: Path | str) -> dict[str, float]:
     """Metrics of a run's best model on the test images of its data.
 
     Raises:
-        RunFolderError: not a run, one without a model, or one on data that was given
-            as arrays.
+        RunFolderError: not a run, one without a model, or `data_of_run`'s.
     """
     folder = Path(folder)
     model, described = runfolder.load_best(folder)
+    return _judge(model, data_of_run(folder, described)).metrics
+
+
+def data_of_run(folder: Path, described: Mapping[str, Any]) -> Splits:
+    """The splits that a run was trained on.
+
+    Args:
+        folder: the run's.
+        described: its `data.json`.
+
+    Raises:
+        RunFolderError: its data was given as arrays, or has changed since: then images
+            that it learnt from may be among those of the test.
+        DataError: its data is not there.
+    """
     if described["arguments"] is None:
         raise RunFolderError(f"run: {folder} was trained on data that is not by name")
     data = data_module.load(**described["arguments"])
-    return _judge(model, data).metrics
+    if data.fingerprint != described.get("fingerprint", data.fingerprint):
+        raise RunFolderError(
+            f"run: {described['arguments']['source']} has changed since {folder} was "
+            "trained, which may have learnt from what are test images now"
+        )
+    return data
 
 
 def _run(
