@@ -3,9 +3,10 @@
     python -m benchmarks.exports [--case NAME]
 
 Weights are initial, but batch norms have statistics, factors and offsets as training
-may leave them. Each export is checked as `serving.export` does, through TensorFlow's
-C++ loader in a process without Keras: every signature, from pixels, PNG and a JPEG of
-another size.
+may leave them, and the classifier's are scaled so that no class is certain:
+probabilities that are 0 and 1 would be equal whatever else differed. Each export is
+checked as `serving.export` does, through TensorFlow's C++ loader in a process without
+Keras: every signature, from pixels, PNG and a JPEG of another size.
 """
 
 from __future__ import annotations
@@ -39,6 +40,19 @@ def norms(model, keras):
     return sum(isinstance(layer, kind) for layer in model.layers)
 
 
+def unsure(model, keras):
+    """Scales the classifier: logits of random images have a deviation of one."""
+    import numpy as np
+
+    shape = (8, *model.input_shape[1:])
+    images = np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
+    deviation = float(np.std(model.predict_on_batch(images)))
+    dense = [x for x in model.layers if isinstance(x, keras.layers.Dense)][-1]
+    for weight in dense.trainable_weights:
+        weight.assign(weight / deviation)
+    return model
+
+
 @click.command()
 @click.option("--case", "cases", multiple=True, default=CASES)
 @report.out_option
@@ -56,6 +70,7 @@ def main(cases, out):
     for case in cases:
         click.echo(case, err=True)
         model = trained(build(case, pixel_stats=([120.0] * 3, [60.0] * 3)))
+        model = unsure(model, keras)
         before = norms(model, keras)
         left = norms(surgery.fold_batch_norm(model), keras)
         with tempfile.TemporaryDirectory() as folder:
