@@ -208,7 +208,7 @@ def accuracy_table() -> str:
     told = measured("accuracy")
     rows = [
         (
-            f"`keras-resnet train --recipe {record['case']} --seed N`",
+            f"`keras-resnet train --recipe {record['case']}`",
             f"0 to {record['seeds'] - 1}",
             f"**{record['mean']:.2%}**",
             f"{record['deviation']:.2%}",
