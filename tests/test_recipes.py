@@ -139,7 +139,7 @@ def test_json_may_name_a_preset():
         ({"optimizer": "adam"}, "'adam' is not one of 'sgd', 'lamb', 'adamw'"),
         ({"optimizer": "lamb"}, "l2: 0.001 with optimizer 'lamb', which takes weight_"),
         ({"momentum": 1}, "recipe: momentum: 1 "),
-        ({"ema": 1.0}, "recipe: ema: 1.0 is not a number from 0 to 1"),
+        ({"ema": 1.0}, "recipe: ema: 1.0 is not a number from 0 to below 1"),
         ({"label_smoothing": -0.1}, "recipe: label_smoothing: -0.1"),
         ({"clip_norm": None}, "recipe: clip_norm: None is not a number"),
         ({"loss": "mse"}, "recipe: loss: 'mse' is not one of"),

@@ -278,7 +278,10 @@ def _integer(value: Any) -> bool:
 _POSITIVE = (_integer, "a positive integer")
 _SIZE = (lambda value: value is None or _integer(value), "a number of pixels")
 _NUMBER = (is_number, "a number, not negative")
-_SHARE = (lambda value: is_number(value) and value < 1, "a number from 0 to 1")
+_BELOW_ONE = (
+    lambda value: is_number(value) and value < 1,
+    "a number from 0 to below 1",
+)
 _FLAG = (lambda value: type(value) is bool, "true or false")
 
 _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
@@ -307,19 +310,19 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "drop": _NUMBER,
     "patience": _POSITIVE,
     "warmup_epochs": _NUMBER,
-    "warmup_start": _SHARE,
+    "warmup_start": _BELOW_ONE,
     "warmup": one_of(WarmUpKind),
     "optimizer": one_of(OptimizerName),
-    "momentum": _SHARE,
+    "momentum": _BELOW_ONE,
     "rate_in_velocity": _FLAG,
     "nesterov": _FLAG,
     "l2": _NUMBER,
     "weight_decay": _NUMBER,
     "l2_on_vectors": _FLAG,
     "clip_norm": _NUMBER,
-    "ema": _SHARE,
+    "ema": _BELOW_ONE,
     "loss": one_of(LossName),
-    "label_smoothing": _SHARE,
+    "label_smoothing": _BELOW_ONE,
     "freeze": (
         lambda value: (
             value is None
