@@ -63,7 +63,7 @@ class Comparison(NamedTuple):
 
 
 def entries_of(rows: Iterable[PublishedResult]) -> list[Entry]:
-    """PublishedResult results that have a top-1 error."""
+    """Published results that have a top-1 error."""
     return [
         Entry(
             row.network,
