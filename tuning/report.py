@@ -14,7 +14,7 @@ from keras_resnet import runfolder
 from keras_resnet.amounts import in_units
 from keras_resnet.training.recipes import Recipe
 from tuning import pictures
-from tuning.progress import is_refused_row, short, values_of
+from tuning.progress import short, values_of
 from tuning.rows import (
     COMPARISON,
     KEY,
@@ -23,6 +23,7 @@ from tuning.rows import (
     Row,
     best_of,
     completed,
+    is_refused,
     pareto_front,
     read_rows,
 )
@@ -117,7 +118,8 @@ def _write_table(rows: Sequence[Row], path: Path) -> None:
 
 def _summary(rows: Sequence[Row]) -> list[str]:
     """What became of the trials."""
-    done, refused = completed(rows), [row for row in rows if is_refused_row(row)]
+    done = completed(rows)
+    refused = [row for row in rows if is_refused(row.status, row.reason)]
     failed = len([row for row in rows if row.status == "FAILED"]) - len(refused)
     reasons = dict.fromkeys(row.reason for row in rows if row.reason)
     return [
