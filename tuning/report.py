@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -104,16 +103,17 @@ def _share(rows: Sequence[Row], name: str) -> float:
 def _write_table(rows: Sequence[Row], path: Path) -> None:
     names = list(dict.fromkeys(name for row in rows for name in values_of(row)))
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
-    with (
-        runfolder.replacing(path) as temporary,
-        temporary.open("w", newline="") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["trial", "status", *names, *metrics, "reason"])
-        for row in rows:
-            values = [values_of(row).get(name, "") for name in names]
-            measured = [row.metrics.get(name, "") for name in metrics]
-            writer.writerow([row.trial, row.status, *values, *measured, row.reason])
+    cells = [
+        (
+            row.trial,
+            row.status,
+            *(values_of(row).get(name, "") for name in names),
+            *(row.metrics.get(name, "") for name in metrics),
+            row.reason,
+        )
+        for row in rows
+    ]
+    runfolder.write_csv(path, ["trial", "status", *names, *metrics, "reason"], cells)
 
 
 def _summary(rows: Sequence[Row]) -> list[str]:
