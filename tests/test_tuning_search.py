@@ -25,7 +25,7 @@ from keras_resnet.training.recipes import Recipe
 from tuning.report import importance, write_report
 from tuning.retrain import paired, retrain
 from tuning.rows import Row, best_of, pareto_front, read_rows
-from tuning.tuner import counting_deaths
+from tuning.tuner import counting_deaths, seconds_after
 
 
 @pytest.fixture
@@ -172,6 +172,12 @@ def test_hyperband_carries_trainings_from_rung_to_rung(recipe, splits, workplace
     for row in promoted:
         parent = histories[row.values["tuner/trial_id"]]
         assert histories[row.trial][: len(parent)] == parent
+        assert row.values["tuner/initial_epoch"] == len(parent)
+
+
+def test_the_time_of_a_rung_is_without_that_of_the_rung_before():
+    history = [{"epoch": i, "seconds": 10.0 * i} for i in (1, 2, 3)]
+    assert [seconds_after(epochs, history) for epochs in (0, 2)] == [60, 30]
 
 
 @pytest.mark.slow
