@@ -21,6 +21,7 @@ from keras_resnet import (
 )
 from keras_resnet.data import Augment
 from keras_resnet.errors import UserError
+from keras_resnet.runfolder import RunFolderError
 from keras_resnet.training import RECIPES, Recipe, RecipeError, get_recipe
 from keras_resnet.training.compiling import compile_args, learning_rates
 from keras_resnet.training.recipe_table import ROWS
@@ -184,6 +185,16 @@ def test_wrong_fields_are_named(changes, message):
 def test_wrong_json(text, kind, message):
     with pytest.raises(kind, match=message):
         Recipe.from_json(text)
+
+
+def test_a_run_without_its_recipe_is_a_line(tmp_path):
+    (tmp_path / "recipe.json").write_text(DIGITS.to_json())
+    assert Recipe.of_run(tmp_path) == DIGITS
+    (tmp_path / "recipe.json").write_bytes(b"\xff")
+    for folder in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(RunFolderError, match="run: can't read") as error:
+            Recipe.of_run(folder)
+        assert "\n" not in str(error.value)
 
 
 def test_unknown_recipe():
