@@ -48,5 +48,6 @@ def parse_amount(text: str) -> Amount | None:
 
 def in_units(value: float, unit: str) -> str:
     """Such as 4.1GMAC, of MAC, param or B."""
-    prefix = [p for p, factor in _PREFIXES.items() if value >= factor or not p][-1]
-    return f"{value / _PREFIXES[prefix]:.3g}{prefix}{unit}"
+    rounded = float(f"{value:.3g}")  # 999.7M is 1G
+    prefix = [p for p, factor in _PREFIXES.items() if rounded >= factor or not p][-1]
+    return f"{rounded / _PREFIXES[prefix]:.3g}{prefix}{unit}"

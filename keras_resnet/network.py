@@ -52,7 +52,10 @@ def build(
         **changes: other fields of the spec.
 
     Returns:
-        A model from (batch, *input_shape) to float32 (batch, classes).
+        A model from (batch, *input_shape) to float32 (batch, classes). Without the
+        classifier, to the last feature map (batch, height, width, channels), or where
+        it is pooled or the network is dense, to (batch, channels), in the dtype that
+        the policy computes in.
 
     Raises:
         SpecError: no such preset, or a wrong field or size.

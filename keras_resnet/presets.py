@@ -296,13 +296,21 @@ def get_spec(name: str, **changes: Any) -> ResNetSpec:
     raise SpecError(_unknown(name))
 
 
+# What a CIFAR network of a family differs in from He 2015's.
+_FAMILY_CHANGES: dict[str, dict[str, Any]] = {
+    "resnet": {},
+    "plain": _PLAIN,
+    "highway": _HIGHWAY,
+}
+
+
 def _unknown(name: str) -> str:
     """Why there is no such preset, and what is near."""
     message = f"network: no preset is named {name!r}"
-    if match := re.fullmatch(
-        r"cifar_(?:resnet|plain|highway)([0-9]{1,6})(?:_v2)?", name
-    ):
-        depth = int(match[1])
+    if match := re.fullmatch(r"cifar_(resnet|plain|highway)([0-9]{1,6})(_v2)?", name):
+        depth = int(match[2])
+        changes = _FAMILY_CHANGES[match[1]] | (_PRE if match[3] else {})
+        given = "".join(f", {field}={value!r}" for field, value in changes.items())
         blocks = [
             f"{block!r} ({n}n+2)"
             for block, n in (("basic", 6), ("bottleneck", 9))
@@ -313,7 +321,7 @@ def _unknown(name: str) -> str:
                 "(bottleneck units)"
             )
         return (
-            f"{message}; make it by cifar_resnet({depth}, block) with block "
+            f"{message}; make it by cifar_resnet({depth}, block{given}) with block "
             + " or ".join(blocks)
         )
     close = difflib.get_close_matches(name, PRESETS, n=4, cutoff=0.5)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import json
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -204,6 +205,16 @@ def _reason(error: OSError) -> str:
 def write_lines(path: Path, rows: Iterable[Any]) -> None:
     """Writes a JSON line for each row, by renaming."""
     write_text(path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
+
+
+def write_csv(
+    path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]
+) -> None:
+    """Writes a table, by renaming."""
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -91,6 +91,18 @@ def onednn_is_on() -> bool:
     return bool(_pywrap_util_port.IsMklEnabled())
 
 
+def _threads() -> int:
+    """Threads that TensorFlow computes with: as set, or one a core of the machine."""
+    import tensorflow as tf
+
+    return (
+        tf.config.threading.get_intra_op_parallelism_threads()
+        or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0))
+        or os.cpu_count()
+        or 1
+    )
+
+
 def remedies() -> list[str]:
     """What to change here to train faster, a sentence each."""
     found = []
@@ -100,15 +112,11 @@ def remedies() -> list[str]:
             f"oneDNN is off, whose kernels are up to several times faster on CPU: set "
             f"{ONEDNN}=1 in the environment before TensorFlow is imported"
         )
-    import tensorflow as tf
-
-    threads = tf.config.threading.get_intra_op_parallelism_threads()
-    threads = threads or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0))
-    cores = usable_cores()
-    if (threads or os.cpu_count() or cores) > cores:
+    threads, cores = _threads(), usable_cores()
+    if threads > cores:
         found.append(
-            f"TensorFlow takes {threads or os.cpu_count()} threads on {cores} usable "
-            f"cores: set TF_NUM_INTRAOP_THREADS={cores} in the environment"
+            f"TensorFlow takes {threads} threads on {cores} usable cores: set "
+            f"TF_NUM_INTRAOP_THREADS={cores} in the environment"
         )
     return found
 
@@ -158,9 +166,7 @@ def describe() -> dict[str, Any]:
         "instruction_sets": sets,
         "cores": os.cpu_count(),
         "usable_cores": usable_cores(),
-        "threads": tf.config.threading.get_intra_op_parallelism_threads()
-        or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0))
-        or os.cpu_count(),
+        "threads": _threads(),
         "onednn": onednn_is_on(),
         "precision": keras.mixed_precision.global_policy().name,
         "backend": keras.backend.backend(),

@@ -187,7 +187,11 @@ class ResNetSpec:
         return 1 - unit / sum(self.depths) * (1 - self.survival)
 
     def replace(self, **changes: Any) -> ResNetSpec:
-        """A copy with some fields changed."""
+        """A copy with some fields changed.
+
+        Raises:
+            SpecError: a field that there isn't, or a value that it can't have.
+        """
         _check_keys(changes)
         return dataclasses.replace(self, **changes)
 
@@ -205,7 +209,12 @@ class ResNetSpec:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ResNetSpec:
-        """The inverse of `to_dict`; fields left out take their defaults."""
+        """The inverse of `to_dict`; fields left out take their defaults.
+
+        Raises:
+            SpecError: another schema, a field that there isn't, or a value that it
+                can't have.
+        """
         if not isinstance(fields, Mapping):
             raise SpecError(f"spec: {fields!r} is not a JSON object of fields")
         schema = fields.get("schema", SCHEMA)
@@ -217,7 +226,11 @@ class ResNetSpec:
 
     @classmethod
     def from_json(cls, text: str) -> ResNetSpec:
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`.
+
+        Raises:
+            SpecError: no JSON, or what `from_dict` refuses.
+        """
         try:
             fields = json.loads(text)
         except (ValueError, RecursionError) as error:

@@ -43,6 +43,9 @@ def to_stock(model: keras.Model) -> keras.Model:
 
     def clone(layer: Any) -> Any:
         kind = type(layer)
+        if kind is keras.Sequential and not layer.weights:
+            # What pads the features of a dense network.
+            return keras.models.clone_model(layer, clone_function=clone)
         if isinstance(layer, keras.Model):
             raise SurgeryError(
                 f"model: {model.name} holds another model, {layer.name}; convert that"

@@ -4,6 +4,8 @@ import hashlib
 import http.server
 import inspect
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -191,7 +193,25 @@ def test_download_is_checked_and_cached(server, tmp_path):
     for _ in range(2):
         assert weights.fetch(f"{url}/file", MD5, path).read_bytes() == CONTENT
     assert requests == ["/file 0"]
-    assert [p.name for p in path.parent.iterdir()] == ["file.h5"]
+    assert {p.name for p in path.parent.iterdir()} == {"file.h5", "file.h5.lock"}
+
+
+def test_a_file_wanted_by_several_is_downloaded_once(server, tmp_path):
+    url, requests = server
+    path = tmp_path / "file.h5"
+    with ThreadPoolExecutor(8) as pool:
+        wanted = [pool.submit(weights.fetch, f"{url}/file", MD5, path) for _ in "12345"]
+    assert [want.result() for want in wanted] == [path] * 5
+    assert path.read_bytes() == CONTENT
+    assert requests == ["/file 0"]
+
+
+def test_a_file_that_vanishes_while_it_is_checked_is_a_line(tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "is_file", lambda path: True)
+        with pytest.raises(WeightsError, match="No such file") as error:
+            weights.fetch("http://127.0.0.1:9/file", MD5, tmp_path / "file.h5")
+    assert "\n" not in str(error.value)
 
 
 def test_a_truncated_download_is_continued(server, tmp_path):
@@ -211,7 +231,7 @@ def test_a_wrong_file_is_not_kept(server, tmp_path):
     path = tmp_path / "file.h5"
     with pytest.raises(WeightsError, match="is not the file expected"):
         weights.fetch(f"{url}/wrong", MD5, path)
-    assert list(tmp_path.iterdir()) == []
+    assert [p.name for p in tmp_path.iterdir()] == ["file.h5.lock"]
     path.write_bytes(b"something else")
     with pytest.raises(WeightsError, match="delete it to download it again"):
         weights.fetch(f"{url}/file", MD5, path)

@@ -179,6 +179,15 @@ def test_charts_and_their_numbers(tmp_path):
     assert not list(tmp_path.glob(".part*"))
 
 
+def test_runs_of_equal_names_have_a_bar_each():
+    entries = [OWN, OWN._replace(accuracy=97.0)]
+    (axes,) = charts.accuracy(Comparison(entries, [])).figure.axes
+    (bars,) = axes.containers
+    assert [bar.get_width() for bar in bars] == [97.0, 98.0]
+    assert len({bar.get_y() for bar in bars}) == 2
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["mine", "mine"]
+
+
 def test_labels_do_not_overlap():
     figure, axes = figures.new_figure()
     points = [(0, 0), (0.05, 0.02), (0.1, 0), (1, 1), (1.02, 1)]

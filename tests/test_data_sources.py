@@ -8,6 +8,8 @@ from images import arrays, labels, noise
 
 from keras_resnet import data
 from keras_resnet.data import DataError
+from keras_resnet.data.arrays import read_npz
+from keras_resnet.data.images import Options
 from keras_resnet.data.sources import FASHION_MNIST
 
 SAMPLE = Path(__file__).parent / "golden" / "fashion_mnist"
@@ -154,6 +156,27 @@ def test_unreadable_npz_files(tmp_path):
     (tmp_path / "a.npz").write_text("no arrays")
     with pytest.raises(DataError, match=r"can't read .*a\.npz"):
         data.load(str(tmp_path / "a.npz"))
+    np.save(tmp_path / "a.npy", noise(9))
+    (tmp_path / "a.npy").replace(tmp_path / "a.npz")
+    with pytest.raises(DataError, match=r"can't read .*a\.npz"):
+        data.load(str(tmp_path / "a.npz"))
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_wrong_byte_of_an_npz_file_is_a_line(tmp_path, save):
+    file = tmp_path / "a.npz"
+    save(file, images=noise(9), labels=labels(9))
+    whole = file.read_bytes()
+    options = Options(None, download=False, strict=False, memory=0)
+    messages = []
+    for place in range(0, len(whole), 2):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            read_npz(str(file), options)
+        except DataError as error:
+            messages.append(str(error))
+    assert len(messages) > len(whole) / 4
+    assert "\n" not in "".join(messages)
 
 
 @pytest.mark.parametrize("source", ["digits:8", "folder", "tfds:", "", "npz", "x.npy"])

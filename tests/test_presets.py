@@ -44,7 +44,19 @@ def test_patterns():
         (lambda: get_spec("cifar_resnet21"), "21 layers are neither 6n"),
         (
             lambda: get_spec("cifar_resnet38"),
-            r"block 'basic' \(6n\+2\) or 'bottleneck'",
+            r"cifar_resnet\(38, block\) with block 'basic' \(6n\+2\) or 'bottleneck'",
+        ),
+        (
+            lambda: get_spec("cifar_plain38"),
+            r"cifar_resnet\(38, block, merge='none'\) with block 'basic'",
+        ),
+        (
+            lambda: get_spec("cifar_highway44"),
+            r"\(44, block, merge='exclusive_gate', gate_bias=-3\.0\) with block 'bas",
+        ),
+        (
+            lambda: get_spec("cifar_resnet56_v2"),
+            r"\(56, block, order='pre', project_norm=False\) with block 'basic'",
         ),
         (lambda: get_spec("zzz"), "see `keras-resnet list`"),
         (lambda: get_spec(50), "50 is not the name of a preset"),

@@ -21,6 +21,7 @@ from keras_resnet import (
 )
 from keras_resnet.data import Augment
 from keras_resnet.errors import UserError
+from keras_resnet.runfolder import RunFolderError
 from keras_resnet.training import RECIPES, Recipe, RecipeError, get_recipe
 from keras_resnet.training.compiling import compile_args, learning_rates
 from keras_resnet.training.recipe_table import ROWS
@@ -139,7 +140,7 @@ def test_json_may_name_a_preset():
         ({"optimizer": "adam"}, "'adam' is not one of 'sgd', 'lamb', 'adamw'"),
         ({"optimizer": "lamb"}, "l2: 0.001 with optimizer 'lamb', which takes weight_"),
         ({"momentum": 1}, "recipe: momentum: 1 "),
-        ({"ema": 1.0}, "recipe: ema: 1.0 is not a number from 0 to 1"),
+        ({"ema": 1.0}, "recipe: ema: 1.0 is not a number from 0 to below 1"),
         ({"label_smoothing": -0.1}, "recipe: label_smoothing: -0.1"),
         ({"clip_norm": None}, "recipe: clip_norm: None is not a number"),
         ({"loss": "mse"}, "recipe: loss: 'mse' is not one of"),
@@ -184,6 +185,16 @@ def test_wrong_fields_are_named(changes, message):
 def test_wrong_json(text, kind, message):
     with pytest.raises(kind, match=message):
         Recipe.from_json(text)
+
+
+def test_a_run_without_its_recipe_is_a_line(tmp_path):
+    (tmp_path / "recipe.json").write_text(DIGITS.to_json())
+    assert Recipe.of_run(tmp_path) == DIGITS
+    (tmp_path / "recipe.json").write_bytes(b"\xff")
+    for folder in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(RunFolderError, match="run: can't read") as error:
+            Recipe.of_run(folder)
+        assert "\n" not in str(error.value)
 
 
 def test_unknown_recipe():

@@ -19,7 +19,7 @@ from images import labels, noise, write_folder
 from keras_resnet import build, cifar_resnet, data, runfolder, training
 from keras_resnet.data import Augment
 from keras_resnet.runfolder import RunFolderError
-from keras_resnet.training import checkpoints, get_recipe, stopping
+from keras_resnet.training import checkpoints, get_recipe, stopping, telling
 from keras_resnet.training.checkpoints import CheckpointWarning
 from keras_resnet.training.runstate import TrainingError
 
@@ -109,6 +109,39 @@ def test_it_ends_as_if_it_had_not_been_stopped(tmp_path, case):
         fit(tmp_path / "parts", found=found(), stop=stop, **options)
     fit(tmp_path / "parts", found=found(), **options)
     assert kills.differences(tmp_path / "whole", tmp_path / "parts") == []
+
+
+class Told:
+    """A tracker that keeps what it is told of each epoch."""
+
+    def __init__(self):
+        self.rows = {}
+
+    def log_metrics(self, metrics, step):
+        self.rows[step] = metrics
+
+
+def test_the_speed_of_an_epoch_that_is_gone_on_with_is_of_its_own_steps(
+    tmp_path, monkeypatch
+):
+    made = []
+
+    class Kept(telling.Tracking):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr(telling, "Tracking", Kept)
+    recipe = TINY.replace(epochs=1, warmup_epochs=0)
+    fit(tmp_path, recipe, stop=4)
+    told = Told()
+    fit(tmp_path, recipe, tracker=told)
+    (tracking,) = made
+    row, (kept,) = told.rows[1], runfolder.read_lines(tmp_path / runfolder.HISTORY)
+    assert tracking.before == 4
+    took = tracking.trained - tracking.started
+    assert row["images_per_second"] == (STEPS - 4) * 8 / took
+    assert row["seconds"] == kept["seconds"] > took
 
 
 @pytest.fixture(scope="module")

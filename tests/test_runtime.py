@@ -66,7 +66,9 @@ def test_xla_is_not_chosen_on_cpu(tiny_spec):
 def test_too_many_threads_are_named(monkeypatch):
     monkeypatch.setattr(runtime, "usable_cores", lambda: 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
     assert any("64 threads on 1 usable" in remedy for remedy in runtime.remedies())
+    assert runtime.describe()["threads"] == 64
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         runtime.warn_once.__wrapped__()

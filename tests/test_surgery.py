@@ -50,6 +50,7 @@ STOCK = [
     cifar_resnext(11, 4, 4, widths=(16, 32, 32)),
     wide(10, 2, dropout=0.3),
     get_spec("dense_resnet8", merge="exclusive_gate"),
+    get_spec("dense_resnet8", depths=(1, 1), widths=(64, 96), shortcut="pad"),
 ]
 
 

@@ -22,10 +22,10 @@ import tuning
 from keras_resnet import data, runfolder, training
 from keras_resnet.cli import main
 from keras_resnet.training.recipes import Recipe
-from tuning.report import importance
+from tuning.report import importance, write_report
 from tuning.retrain import paired, retrain
 from tuning.rows import Row, best_of, pareto_front, read_rows
-from tuning.tuner import counting_deaths
+from tuning.tuner import counting_deaths, seconds_after
 
 
 @pytest.fixture
@@ -172,6 +172,12 @@ def test_hyperband_carries_trainings_from_rung_to_rung(recipe, splits, workplace
     for row in promoted:
         parent = histories[row.values["tuner/trial_id"]]
         assert histories[row.trial][: len(parent)] == parent
+        assert row.values["tuner/initial_epoch"] == len(parent)
+
+
+def test_the_time_of_a_rung_is_without_that_of_the_rung_before():
+    history = [{"epoch": i, "seconds": 10.0 * i} for i in (1, 2, 3)]
+    assert [seconds_after(epochs, history) for epochs in (0, 2)] == [60, 30]
 
 
 @pytest.mark.slow
@@ -315,6 +321,33 @@ def test_the_front_and_the_best_are_not_beaten_for_less():
     assert [r.trial for r in pareto_front(rows)] == ["0", "3"]
     assert best_of(rows, "accuracy") == rows[3]
     assert best_of([], "accuracy") is None
+
+
+def test_a_report_tells_refused_trials_from_failed_ones(recipe, tmp_path):
+    described = {"recipe": recipe.to_dict(), "objective": "accuracy"}
+    runfolder.write_json(tmp_path / "search.json", described)
+    for i, reason in enumerate(("budget: 3MMAC are over 2MMAC", "it diverged", None)):
+        place = tmp_path / f"tuner/trial_{i}"
+        place.mkdir(parents=True)
+        runfolder.write_json(
+            place / "trial.json",
+            {
+                "trial_id": str(i),
+                "status": "FAILED" if reason else "RUNNING",
+                "message": reason,
+                "hyperparameters": {"values": {"units": i}},
+                "metrics": {"metrics": {}},
+            },
+        )
+    report = write_report(tmp_path)
+    text = (report / "README.md").read_text()
+    assert "0 trials came to an end, 1 failed, 1 were over the budget" in text
+    assert (report / "trials.csv").read_text().splitlines() == [
+        "trial,status,units,reason",
+        "0,FAILED,0,budget: 3MMAC are over 2MMAC",
+        "1,FAILED,1,it diverged",
+        "2,RUNNING,2,",
+    ]
 
 
 def test_importance_finds_what_matters():

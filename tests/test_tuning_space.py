@@ -204,9 +204,13 @@ def test_budgets_are_read_refuse_and_repair():
     for text in ("", "3x", "MAC", "-2h", "1GMAC,2MMAC", "0h"):
         with pytest.raises(tuning.BudgetError, match="budget"):
             Budget.parse(text)
-    assert [in_units(v, "MAC") for v in (0, 999, 4.1e9)] == [
+    amounts = (0, 999, 999.6, 999_400_000, 999_700_000, 4.1e9)
+    assert [in_units(v, "MAC") for v in amounts] == [
         "0MAC",
         "999MAC",
+        "1kMAC",
+        "999MMAC",
+        "1GMAC",
         "4.1GMAC",
     ]
     spec = cifar_resnet(20)

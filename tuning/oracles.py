@@ -19,7 +19,7 @@ from keras_tuner.src.engine import stateful  # the base whose `save` is wrapped
 
 from keras_resnet import runfolder
 from tuning.hypermodel import ResidualHyperModel
-from tuning.rows import KEY
+from tuning.rows import KEY, is_refused
 
 REFUSALS = 10_000  # in a row, after which there is nothing left to find
 
@@ -170,7 +170,8 @@ class GridOracle(_Oracle, keras_tuner.oracles.GridSearchOracle):  # type: ignore
         self._populate_next = sorted(values, key=cmp_to_key(order))
         for trial_id in self._populate_next:
             self._ordered_ids.insert(trial_id)
-        refused = [t for t in self.trials.values() if is_refused(t)]
+        trials = self.trials.values()
+        refused = [t for t in trials if is_refused(t.status, t.message or "")]
         self._count_refused(len(refused))
 
 
@@ -180,11 +181,6 @@ ORACLES: dict[str, Any] = {
     "hyperband": HyperbandOracle,
     "grid": GridOracle,
 }
-
-
-def is_refused(trial: Any) -> bool:
-    """Whether a trial of KerasTuner's was too expensive, and not trained."""
-    return trial.status == "FAILED" and (trial.message or "").startswith("budget:")
 
 
 def spent(trials: Any) -> float:

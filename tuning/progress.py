@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_resnet.amounts import in_units
-from tuning.rows import Row, completed, read_rows
+from tuning.rows import Row, completed, is_refused, read_rows
 
 SHOWN = 12  # trials in the table: the last ones
 
@@ -91,7 +91,8 @@ class Progress:
         seconds = []
         if self.ended and self.trials:
             each = (time.monotonic() - self.began) / self.ended
-            trained = len([row for row in rows if not is_refused_row(row)])
+            refused = [row for row in rows if is_refused(row.status, row.reason)]
+            trained = len(rows) - len(refused)
             seconds.append(each * max(self.trials - trained, 0))
         if self.seconds:
             took = sum(row.metrics.get("seconds", 0) for row in rows)
@@ -109,11 +110,6 @@ class Progress:
             # A reason may hold brackets, which are no markup.
             table.add_row(row.trial, *values, Text(_outcome(row)))
         return table
-
-
-def is_refused_row(row: Row) -> bool:
-    """Whether a trial was too expensive, and not trained."""
-    return row.status == "FAILED" and row.reason.startswith("budget:")
 
 
 def values_of(row: Row) -> dict[str, Any]:

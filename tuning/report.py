@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from keras_resnet import runfolder
 from keras_resnet.amounts import in_units
 from keras_resnet.training.recipes import Recipe
 from tuning import pictures
-from tuning.progress import is_refused_row, short, values_of
+from tuning.progress import short, values_of
 from tuning.rows import (
     COMPARISON,
     KEY,
@@ -23,6 +22,7 @@ from tuning.rows import (
     Row,
     best_of,
     completed,
+    is_refused,
     pareto_front,
     read_rows,
 )
@@ -103,21 +103,23 @@ def _share(rows: Sequence[Row], name: str) -> float:
 def _write_table(rows: Sequence[Row], path: Path) -> None:
     names = list(dict.fromkeys(name for row in rows for name in values_of(row)))
     metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
-    with (
-        runfolder.replacing(path) as temporary,
-        temporary.open("w", newline="") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["trial", "status", *names, *metrics, "reason"])
-        for row in rows:
-            values = [values_of(row).get(name, "") for name in names]
-            measured = [row.metrics.get(name, "") for name in metrics]
-            writer.writerow([row.trial, row.status, *values, *measured, row.reason])
+    cells = [
+        (
+            row.trial,
+            row.status,
+            *(values_of(row).get(name, "") for name in names),
+            *(row.metrics.get(name, "") for name in metrics),
+            row.reason,
+        )
+        for row in rows
+    ]
+    runfolder.write_csv(path, ["trial", "status", *names, *metrics, "reason"], cells)
 
 
 def _summary(rows: Sequence[Row]) -> list[str]:
     """What became of the trials."""
-    done, refused = completed(rows), [row for row in rows if is_refused_row(row)]
+    done = completed(rows)
+    refused = [row for row in rows if is_refused(row.status, row.reason)]
     failed = len([row for row in rows if row.status == "FAILED"]) - len(refused)
     reasons = dict.fromkeys(row.reason for row in rows if row.reason)
     return [

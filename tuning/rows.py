@@ -70,6 +70,11 @@ def completed(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.status == "COMPLETED"]
 
 
+def is_refused(status: str, reason: str) -> bool:
+    """Whether a trial was too expensive, and not trained."""
+    return status == "FAILED" and reason.startswith("budget:")
+
+
 def best_of(rows: Sequence[Row], objective: str) -> Row | None:
     """The best trial; of equal ones the cheapest, then the first."""
     key = KEY[objective]

@@ -137,7 +137,11 @@ class Space:
         return tuple(f for f in PARAMETERS if getattr(self, f) is not None)
 
     def replace(self, **changes: Any) -> Space:
-        """A copy with some fields changed."""
+        """A copy with some fields changed.
+
+        Raises:
+            SpaceError: a field that there isn't, or a value that it can't have.
+        """
         _check_keys(changes)
         return dataclasses.replace(self, **changes)
 
@@ -188,7 +192,12 @@ class Space:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Space:
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`.
+
+        Raises:
+            SpaceError: another schema, a field that there isn't, or a value that it
+                can't have.
+        """
         if not isinstance(fields, Mapping):
             raise SpaceError(f"space: {fields!r} is not a JSON object of fields")
         schema = fields.get("schema", SCHEMA)
@@ -200,7 +209,11 @@ class Space:
 
     @classmethod
     def from_json(cls, text: str) -> Space:
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`.
+
+        Raises:
+            SpaceError: no JSON, or what `from_dict` refuses.
+        """
         try:
             fields = json.loads(text)
         except (ValueError, RecursionError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +121,8 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
                 )
             self.hypermodel.fit(hp, model, epochs=until, folder=folder, tracker=tracker)
             history = runfolder.read_lines(folder / runfolder.HISTORY)
-            seconds = max(
-                sum(row["seconds"] for row in history), time.perf_counter() - began
-            )
+            carried = int(hp.values.get("tuner/initial_epoch", 0))
+            seconds = max(seconds_after(carried, history), time.perf_counter() - began)
             best = max(history, key=lambda row: -row["val_loss"])
             metrics = {k: v for k, v in best.items() if k not in ("epoch", "seconds")}
             metrics |= cost | {"best_epoch": best["epoch"], "seconds": seconds}
@@ -196,6 +195,11 @@ def continue_from(parent: Path, folder: Path) -> None:
     with runfolder.replacing(folder) as temporary:
         skipped = shutil.ignore_patterns("tracking", runfolder.LOCK)
         shutil.copytree(parent, temporary, ignore=skipped)
+
+
+def seconds_after(epochs: int, history: Sequence[Mapping[str, float]]) -> float:
+    """Seconds of the epochs after so many, which a rung before has counted."""
+    return sum(row["seconds"] for row in history if row["epoch"] > epochs)
 
 
 def checked_latency(model: Any, splits: Splits, limit: float) -> float:

@@ -43,13 +43,15 @@ def _bars(
     """Horizontal bars, the largest on top."""
     entries = sorted(entries, key=value)
     figure, axes = new_figure(7.5, 0.27 * len(entries) + 1.6)
+    places = range(len(entries))  # not the titles: runs may have equal ones
     bars = axes.barh(
-        [entry.title for entry in entries],
+        places,
         [value(entry) for entry in entries],
         color=[_family(entry).color for entry in entries],
         edgecolor="black",
         linewidth=0.6,
     )
+    axes.set_yticks(places, [entry.title for entry in entries])
     axes.bar_label(
         bars, [form.format(value(e)) for e in entries], padding=3, fontsize=8
     )

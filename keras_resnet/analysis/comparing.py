@@ -63,7 +63,7 @@ class Comparison(NamedTuple):
 
 
 def entries_of(rows: Iterable[PublishedResult]) -> list[Entry]:
-    """PublishedResult results that have a top-1 error."""
+    """Published results that have a top-1 error."""
     return [
         Entry(
             row.network,
@@ -170,20 +170,7 @@ def read_timings(folder: Path) -> list[Timing]:
 
 def write_timings(folder: Path, timings: Sequence[Timing]) -> None:
     """All timings, by renaming."""
-    write_csv(folder / MEASURED, Timing._fields, timings)
-
-
-def write_csv(
-    path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]
-) -> None:
-    """A table, by renaming."""
-    with (
-        runfolder.replacing(path) as temporary,
-        temporary.open("w", newline="") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
+    runfolder.write_csv(folder / MEASURED, Timing._fields, timings)
 
 
 def parse_budget(text: str) -> Amount:

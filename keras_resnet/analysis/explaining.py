@@ -95,6 +95,14 @@ def explain(model: keras.Model, batches: Sequence[Any], folder: Path) -> list[Pa
         model: a classifier that our training built.
         batches: of (images, labels), read several times.
         folder: where the figures go.
+
+    Returns:
+        the files.
+
+    Raises:
+        ResponseError: no 3x3 or hidden dense layers, or no images in the batches.
+        UserError: the model is no classifier, or a file can't be written.
+        OSError: the folder can't be made.
     """
     # With new weights; not the class of a network that computes activations again.
     fresh = keras.models.clone_model(keras.Model(model.input, model.output))

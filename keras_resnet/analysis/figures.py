@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_resnet import runfolder
-from keras_resnet.analysis.comparing import write_csv
 
 # Series that are not families.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00")
@@ -79,5 +78,5 @@ def save(chart: Chart, stem: Path) -> list[Path]:
     with matplotlib.rc_context({"svg.hashsalt": stem.name, "svg.fonttype": "path"}):
         for path, metadata in zip(paths[:2], ({}, {"Date": None}), strict=True):
             runfolder.write_figure(path, chart.figure, metadata=metadata)
-    write_csv(paths[2], chart.columns, chart.rows)
+    runfolder.write_csv(paths[2], chart.columns, chart.rows)
     return paths

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 # Directions in the order of preference: right, up right, down right, up, down, left ...
 _ANGLES = (0, 35, -35, 90, -90, 145, -145, 180, 60, -60, 120, -120)
 _STEPS = (2, 8, 16, 28, 42)  # pixels from the point's edge, at 100 dpi
+_FONT_SIZE = 8  # typographic points
 
 
 class Point(NamedTuple):
@@ -32,7 +33,7 @@ class _Box(NamedTuple):
         return width * height if width > 0 and height > 0 else 0.0
 
 
-def place(axes: Any, points: Sequence[Point], *, fontsize: float = 8) -> None:
+def place(axes: Any, points: Sequence[Point]) -> None:
     """Writes the labels, each where it overlaps points and labels the least.
 
     Call it last: it needs the axes' final limits and size.
@@ -52,7 +53,7 @@ def place(axes: Any, points: Sequence[Point], *, fontsize: float = 8) -> None:
     inside = _Box(frame.x0 + 2, frame.y0 + 2, frame.x1 - 2, frame.y1 - 2)
     for i in sorted(range(len(points)), key=lambda i: -centers[i][1]):
         (x, y), point = centers[i], points[i]
-        text = axes.text(point.x, point.y, point.text, fontsize=fontsize, zorder=6)
+        text = axes.text(point.x, point.y, point.text, fontsize=_FONT_SIZE, zorder=6)
         extent = text.get_window_extent(renderer)
         width, height = extent.width, extent.height
         best = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,22 @@ from typing import Any
 import numpy as np
 
 from keras_resnet.data.images import DataError, Found, Images, Options
+from keras_resnet.errors import one_line
 
 SPLITS = ("train", "val", "test")
 _FORMS = "(images, labels) or {'train': (images, labels), 'test': ...}"
+# What numpy and zipfile raise at a file that is no archive of arrays, or has a byte
+# that is wrong.
+_DAMAGES = (
+    OSError,
+    ValueError,
+    EOFError,
+    TypeError,
+    IndexError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def read_given(source: Any) -> Found:
@@ -77,10 +91,11 @@ def read_npz(path: str, options: Options) -> Found:
     """
     file = Path(path).expanduser()
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        # numpy leaves a file open that is no archive.
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             content = dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    except _DAMAGES as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
         raise DataError(f"data: can't read {file}: {reason}") from None
     if "images" in content and "labels" in content:
         content = {"x_train": content.pop("images"), "y_train": content.pop("labels")}

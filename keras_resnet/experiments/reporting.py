@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keras_resnet import runfolder
-from keras_resnet.analysis.comparing import write_csv
 from keras_resnet.analysis.figures import save
 from keras_resnet.experiments.design import BudgetName, Experiment, ExperimentError
 from keras_resnet.experiments.figures import FIGURES
@@ -83,7 +82,7 @@ def report(
         chart = FIGURES[name](outcomes)
         if chart:
             figures.append(save(chart, out / name)[0])
-    write_csv(
+    runfolder.write_csv(
         out / VERDICTS,
         ("claim", "source", "measure", "verdict", "because"),
         [

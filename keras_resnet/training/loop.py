@@ -187,6 +187,11 @@ def train(
 
     Raises:
         UserError: recipe, data or folder don't fit; nothing is written then.
+        DistributionError: Keras can't train so under this strategy, or another worker
+            failed or was lost.
+        TrainingError: it diverged; the folder keeps what was written before.
+        Stopped: by Ctrl-C or SIGTERM; the folder holds a checkpoint, from which the
+            same call goes on. A `KeyboardInterrupt`.
     """
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     if precision not in (None, *PRECISIONS):

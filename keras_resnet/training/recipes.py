@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from keras_resnet import runfolder
 from keras_resnet.data.settings import Augment, is_number, one_of
-from keras_resnet.errors import UserError
+from keras_resnet.errors import UserError, one_line
 from keras_resnet.presets import get_spec
 from keras_resnet.spec import ResNetSpec
 
@@ -141,7 +141,11 @@ class Recipe:
         return self.freeze is not None or self.batch_norm == "frozen"
 
     def replace(self, **changes: Any) -> Recipe:
-        """A copy with some fields changed."""
+        """A copy with some fields changed.
+
+        Raises:
+            UserError: a field that there isn't, or a value that it can't have.
+        """
         _check_keys(changes)
         return dataclasses.replace(self, **changes)
 
@@ -189,7 +193,12 @@ class Recipe:
 
     @classmethod
     def from_json(cls, text: str) -> Recipe:
-        """The inverse of `to_json`; "model" may also be the name of a preset."""
+        """The inverse of `to_json`; "model" may also be the name of a preset.
+
+        Raises:
+            UserError: no JSON, another schema, a field that there isn't or is missing,
+                or a value that it can't have.
+        """
         try:
             fields = json.loads(text)
         except (ValueError, RecursionError) as error:
@@ -213,8 +222,20 @@ class Recipe:
 
     @classmethod
     def of_run(cls, folder: Path) -> Recipe:
-        """How the run in a folder is trained."""
-        return cls.from_json((folder / runfolder.RECIPE).read_text())
+        """How the run in a folder is trained.
+
+        Raises:
+            RunFolderError: the folder's recipe is missing or can't be read.
+            UserError: it is no recipe of this version.
+        """
+        path = folder / runfolder.RECIPE
+        try:
+            text = path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise runfolder.RunFolderError(
+                f"run: can't read {path}: {one_line(error)}"
+            ) from None
+        return cls.from_json(text)
 
     def compile_args(self, model: Any, steps: int) -> dict[str, Any]:
         """Arguments for `model.compile`: optimizer, loss on logits, metrics.
@@ -278,7 +299,10 @@ def _integer(value: Any) -> bool:
 _POSITIVE = (_integer, "a positive integer")
 _SIZE = (lambda value: value is None or _integer(value), "a number of pixels")
 _NUMBER = (is_number, "a number, not negative")
-_SHARE = (lambda value: is_number(value) and value < 1, "a number from 0 to 1")
+_BELOW_ONE = (
+    lambda value: is_number(value) and value < 1,
+    "a number from 0 to below 1",
+)
 _FLAG = (lambda value: type(value) is bool, "true or false")
 
 _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
@@ -307,19 +331,19 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "drop": _NUMBER,
     "patience": _POSITIVE,
     "warmup_epochs": _NUMBER,
-    "warmup_start": _SHARE,
+    "warmup_start": _BELOW_ONE,
     "warmup": one_of(WarmUpKind),
     "optimizer": one_of(OptimizerName),
-    "momentum": _SHARE,
+    "momentum": _BELOW_ONE,
     "rate_in_velocity": _FLAG,
     "nesterov": _FLAG,
     "l2": _NUMBER,
     "weight_decay": _NUMBER,
     "l2_on_vectors": _FLAG,
     "clip_norm": _NUMBER,
-    "ema": _SHARE,
+    "ema": _BELOW_ONE,
     "loss": one_of(LossName),
-    "label_smoothing": _SHARE,
+    "label_smoothing": _BELOW_ONE,
     "freeze": (
         lambda value: (
             value is None

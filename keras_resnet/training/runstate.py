@@ -123,6 +123,8 @@ class RunState(keras.callbacks.Callback):
         self.started -= begun.seconds
         self.rate = begun.rate
         self.data.start(epoch, begun.step)
+        if logs is not None:
+            logs["steps_done"] = begun.step  # for the callbacks after this one
         if self.averages:
             self.averages.seen = begun.step
         if len(self.model.metrics_variables) != len(begun.metrics):
@@ -147,8 +149,8 @@ class RunState(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Saves history, a checkpoint, and the model if it is the best."""
         row = {"epoch": epoch + 1, "seconds": time.perf_counter() - self.started}
-        if logs is not None:
-            logs["learning_rate"] = self.rate  # for the callbacks after this one too
+        if logs is not None:  # for the callbacks after this one too
+            logs |= {"learning_rate": self.rate, "seconds": row["seconds"]}
         row |= {name: float(value) for name, value in (logs or {}).items()}
         odd = [name for name, value in row.items() if not math.isfinite(value)]
         if odd:

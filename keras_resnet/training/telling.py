@@ -17,6 +17,7 @@ from keras_resnet.plan import make_plan
 from keras_resnet.surgery import to_stock
 from keras_resnet.tracking import Tracker, closing
 from keras_resnet.training import report
+from keras_resnet.training.averaging import steps_done
 from keras_resnet.training.recipes import Recipe
 
 # Of a run folder: what is there at the start, and at the end.
@@ -122,6 +123,7 @@ class Tracking(keras.callbacks.Callback):
         self.recipe = recipe
         self.folder = folder
         self.started = self.trained = 0.0
+        self.before = 0  # steps of the epoch that were done before it was gone on with
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Tells what a kill kept from being told."""
@@ -134,17 +136,21 @@ class Tracking(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the clock."""
         self.started = self.trained = time.perf_counter()
+        self.before = (logs or {}).get("steps_done", 0)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Notes when the last step ended, before validation."""
         self.trained = time.perf_counter()
+        if steps_done(batch, self.params) <= self.before:
+            self.started = self.trained  # only passed over
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Tells the epoch's."""
         metrics = {name: float(value) for name, value in (logs or {}).items()}
-        metrics["seconds"] = time.perf_counter() - self.started
+        # Of a run in a folder they are the whole epoch's, as in its history.
+        metrics.setdefault("seconds", time.perf_counter() - self.started)
         if self.params["steps"] and self.trained > self.started:
-            images = self.params["steps"] * self.recipe.batch_size
+            images = (self.params["steps"] - self.before) * self.recipe.batch_size
             metrics["images_per_second"] = images / (self.trained - self.started)
         self.tracker.log_metrics(metrics, epoch + 1)
 

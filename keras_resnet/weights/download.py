@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
@@ -26,27 +29,27 @@ def cache_folder() -> Path:
 def fetch(url: str, digest: str, path: Path) -> Path:
     """Downloads a file unless it is there, and checks its hash.
 
-    What an interrupted download left is continued by the next call.
+    What an interrupted download left is continued by the next call. Of several
+    processes that want a file, one downloads it and the others wait.
 
     Args:
         url: where it is.
         digest: its MD5, or how its SHA-256 begins, in hexadecimal.
         path: where it is put.
 
+    Returns:
+        the path.
+
     Raises:
         WeightsError: no connection, the server refuses, or another file than expected.
     """
-    if path.is_file():
-        if _is(path, digest):
-            return path
-        raise WeightsError(
-            f"weights: {path} is not the file of {url} ({_other(digest)}); delete it "
-            "to download it again"
-        )
-    part = path.with_name(f"{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _download(url, part)
+        if not path.is_file():  # a folder of files that are there may be read-only
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(path):
+                if not path.is_file():  # nor did another process bring it
+                    return _download_whole(url, digest, path)
+        fits = _is(path, digest)
     except (OSError, HTTPException) as error:  # of the network or the disk
         reason: object
         if isinstance(error, HTTPError):
@@ -58,6 +61,26 @@ def fetch(url: str, digest: str, path: Path) -> Path:
             f"weights: can't download {url}: {reason}; try again, or fetch it "
             f"elsewhere and put it at {path}"
         ) from None
+    if not fits:
+        raise WeightsError(
+            f"weights: {path} is not the file of {url} ({_other(digest)}); delete it "
+            "to download it again"
+        )
+    return path
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Waits until no other process downloads the file; a kill unlocks it."""
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _download_whole(url: str, digest: str, path: Path) -> Path:
+    """Downloads a file beside its place, and moves it there if it is the right one."""
+    part = path.with_name(f"{path.name}.part")
+    _download(url, part)
     if not _is(part, digest):
         part.unlink()
         raise WeightsError(
