@@ -201,7 +201,8 @@ def worker(mode, folder):
             epochs=RECIPE.epochs,
             callbacks=[*RECIPE.callbacks(folder if chief else None), *extra],
         )
-        history.pop("learning_rate", None)  # of the chief, which keeps the history
+        for name in ("learning_rate", "seconds"):  # of the chief, which keeps them
+            history.pop(name, None)
         metrics = model.evaluate(dataset(33, strategy, False), verbose=0)
         weight = float(np.abs(model.get_weights()[0]).sum())
         rank = os.environ.get("LOCAL_RANK", "0")

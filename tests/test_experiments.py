@@ -66,10 +66,10 @@ def test_networks_that_are_compared_at_equal_cost_have_equal_cost():
         for name in ("width", "cardinality")
         for arm in EXPERIMENTS[name].arms_at("short")
     }
-    thin = costs["wrn40_1"]
+    thin = costs["wrn46_1"]
     for wide in ("wrn16_2", "wrn10_3"):
-        assert costs[wide].params == pytest.approx(thin.params, rel=0.03)
-        assert costs[wide].macs == pytest.approx(thin.macs, rel=0.03)
+        assert costs[wide].params == pytest.approx(thin.params, rel=0.05)
+        assert costs[wide].macs == pytest.approx(thin.macs, rel=0.05)
     for name in ("c2", "c4", "c8", "c32"):
         assert costs[name].macs == pytest.approx(costs["c1"].macs, rel=0.05)
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 from PIL import Image
 from sklearn.metrics import classification_report, log_loss
 
+from keras_resnet import runfolder
 from keras_resnet.training import pictures, report
 
 
@@ -142,11 +143,11 @@ def drawn(monkeypatch):
     """Figures as they are saved, drawn."""
     figures = []
 
-    def save(figure, path):
+    def write(path, figure):
         figure.canvas.draw()
         figures.append(figure)
 
-    monkeypatch.setattr(pictures, "_save", save)
+    monkeypatch.setattr(runfolder, "write_figure", write)
     return figures
 
 
