@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import keras
@@ -58,7 +59,8 @@ def build(
         the policy computes in.
 
     Raises:
-        SpecError: no such preset, or a wrong field or size.
+        SpecError: no such preset, a wrong field or size, or Keras is set to
+            channels-first images.
     """
     if input_tensor is not None:
         input_shape = _shape_of(input_tensor, input_shape)
@@ -100,7 +102,16 @@ def build(
 def stem_input(
     spec: ResNetSpec, pixel_stats: PixelStats | None, tensor: Any = None
 ) -> tuple[Any, Any]:
-    """The model's inputs, and what goes into its stem."""
+    """The model's inputs, and what goes into its stem.
+
+    Raises:
+        SpecError: Keras is set to channels-first images.
+    """
+    if keras.config.image_data_format() != "channels_last":
+        raise SpecError(
+            "image_data_format: networks are built on channels-last images; call "
+            "keras.config.set_image_data_format('channels_last')"
+        )
     if tensor is None:
         inputs = x = keras.Input(spec.input_shape, name="image")
     else:
@@ -139,6 +150,18 @@ def _shape_of(
             f"input_shape: {list(input_shape)} is not the input_tensor's {list(shape)}"
         )
     return shape
+
+
+@contextlib.contextmanager
+def under_policy(policy: Any) -> Iterator[None]:
+    """Keras' policy of dtypes, for a while; None leaves it as it is."""
+    before = keras.config.dtype_policy()
+    if policy is not None:
+        keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def ends_in_softmax(model: keras.Model) -> bool:

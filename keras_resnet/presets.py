@@ -89,6 +89,8 @@ def cifar_resnext(
         SpecError: the depth does not divide.
     """
     units = _units(depth, 9, 2, "a CIFAR ResNeXt")
+    if "block" in changes:
+        raise SpecError("block: a ResNeXt has bottleneck units")
     fields: dict[str, Any] = {
         "name": f"cifar_resnext{depth}_{cardinality}x{width}d",
         "stem_width": 64,
@@ -278,7 +280,7 @@ def list_networks(pattern: str = "*") -> list[str]:
     return [name for name in PRESETS if fnmatch.fnmatch(name, pattern)]
 
 
-def get_spec(name: str, **changes: Any) -> ResNetSpec:
+def get_spec(name: str, /, **changes: Any) -> ResNetSpec:
     """The spec of a preset, with some fields changed.
 
     `wrn_<depth>_<k>` and `cifar_resnext<depth>_<C>x<d>d` take any number.

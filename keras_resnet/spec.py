@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
@@ -149,10 +150,8 @@ class ResNetSpec:
 
     def __post_init__(self) -> None:
         for field, (check, allowed) in _CHECKS.items():
-            value = getattr(self, field)
-            if type(value) is list:
-                value = tuple(value)
-                object.__setattr__(self, field, value)
+            value = _plain(getattr(self, field))
+            object.__setattr__(self, field, value)
             if not check(value):
                 shown = list(value) if isinstance(value, tuple) else value
                 raise SpecError(f"{field}: {shown!r} is not {allowed}")
@@ -236,6 +235,17 @@ class ResNetSpec:
         except (ValueError, RecursionError) as error:
             raise SpecError(f"spec: not JSON: {error}") from None
         return cls.from_dict(fields)
+
+
+def _plain(value: Any) -> Any:
+    """A tuple for a list, Python's number for numpy's: equal after a trip by JSON."""
+    if type(value) in (list, tuple):
+        return tuple(map(_plain, value))
+    if type(value) is bool:
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else value
 
 
 _KERNELS: dict[str, tuple[int, ...]] = {
@@ -400,12 +410,14 @@ def _check_combinations(spec: ResNetSpec) -> None:
     if spec.kernels:
         _check_kernels(spec, spec.kernels)
     if spec.zero_gamma and (
-        spec.norm == "none" or spec.order not in ("post", "relu_only_pre")
+        spec.norm == "none"
+        or spec.order not in ("post", "relu_only_pre")
+        or spec.merge == "none"
     ):
         raise SpecError(
-            "zero_gamma: true needs residual branches that end in a batch norm: norm "
-            "'batch' and order 'post' or 'relu_only_pre'; elsewhere the ReLU or "
-            "convolution after it would never learn"
+            "zero_gamma: true needs shortcuts, and residual branches that end in a "
+            "batch norm (norm 'batch' and order 'post' or 'relu_only_pre'); elsewhere "
+            "the ReLU or convolution after it would never learn"
         )
     if spec.survival < 1 and spec.merge not in ("add", "scale"):
         raise SpecError(

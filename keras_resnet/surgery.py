@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -10,11 +9,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_resnet import layers
+from keras_resnet import blocks, layers
 from keras_resnet.errors import UserError
 from keras_resnet.folding import fold_batch_norm
-from keras_resnet.network import build, pixel_stats_of
+from keras_resnet.network import build, pixel_stats_of, under_policy
 from keras_resnet.plan import Conv, Dense, Norm, Unit, make_plan
+from keras_resnet.recompute import Recomputing
 from keras_resnet.spec import ResNetSpec
 
 __all__ = [
@@ -58,13 +58,16 @@ def to_stock(model: keras.Model) -> keras.Model:
     for layer in model.layers:
         stock.get_layer(layer.name).set_weights(layer.get_weights())
     # The clone has the model's class and, of a compiled model, our optimizer.
-    return keras.Model(stock.inputs, stock.outputs, name=model.name)
+    return keras.Model(stock.input, stock.output, name=model.name)
 
 
 def _merged(layer: Any, merge: Any) -> keras.Model:
     """A model of stock layers that stands where a merge stood, under its name."""
-    inputs = [keras.Input(tensor.shape[1:]) for tensor in layer.input]
-    return keras.Model(inputs, merge(*inputs), name=layer.name)
+    with under_policy(layer.dtype_policy):
+        inputs = [
+            keras.Input(tensor.shape[1:], dtype=tensor.dtype) for tensor in layer.input
+        ]
+        return keras.Model(inputs, merge(*inputs), name=layer.name)
 
 
 def _stock_add(layer: layers.MergeAdd) -> keras.layers.Layer:
@@ -72,7 +75,7 @@ def _stock_add(layer: layers.MergeAdd) -> keras.layers.Layer:
     if layer.mode == "batch":
         factor *= layer.survival
     if (layer.shortcut_scale, factor) == (1.0, 1.0):
-        return keras.layers.Add(name=layer.name)
+        return keras.layers.Add(name=layer.name, dtype=layer.dtype_policy)
     return _merged(
         layer,
         lambda shortcut, residual: keras.layers.Add()(
@@ -114,7 +117,9 @@ _STOCK = {
     layers.BatchNormalization: lambda old: keras.layers.BatchNormalization.from_config(
         old.get_config()
     ),
-    layers.Skip: lambda old: keras.layers.Identity(name=old.name),
+    layers.Skip: lambda old: keras.layers.Identity(
+        name=old.name, dtype=old.dtype_policy.name
+    ),
     layers.MergeAdd: _stock_add,
     layers.MergeGate: _stock_gate,
     layers.MergeDropout: _stock_dropout,
@@ -149,15 +154,21 @@ def deepen(
             f"depths: {list(depths)} is not stage by stage {list(spec.depths)} or more"
         )
     _check_identities(spec)
-    deeper = build(
-        wanted,
-        classifier_activation=model.layers[-1].activation,
-        pixel_stats=pixel_stats_of(model),
-    )
     old = {layer.name: layer for layer in model.layers}
+    first = make_plan(spec).units[0].name
+    with under_policy(
+        next(old[name].dtype_policy for name in old if name.startswith(first))
+    ):
+        deeper = build(
+            wanted,
+            classifier_activation=model.layers[-1].activation,
+            pixel_stats=pixel_stats_of(model),
+            recompute=isinstance(model, Recomputing),
+        )
     for layer in deeper.layers:
         if layer.name in old:
             layer.set_weights(old[layer.name].get_weights())
+            layer.trainable = old[layer.name].trainable
     for unit in make_plan(deeper.spec).units:
         index = int(unit.name.rsplit("block", 1)[1])
         if index > spec.depths[unit.stage - 1]:
@@ -208,6 +219,10 @@ def _make_identity(model: keras.Model, unit: Unit) -> None:
         layer.kernel.assign(kernel)
 
 
+# Layers whose strides add up along the trunk: the stem's, and residual branches'.
+_STRIDING = re.compile(r"conv1_(\d_)?conv|pool1_pool|conv\d+_block\d+_[1-9]_conv")
+
+
 def features(model: keras.Model, strides: Sequence[int] | None = None) -> keras.Model:
     """A model of feature maps, for detection and segmentation heads.
 
@@ -222,26 +237,19 @@ def features(model: keras.Model, strides: Sequence[int] | None = None) -> keras.
     Raises:
         SurgeryError: no unit has one of the strides.
     """
-    units: dict[str, Any] = {}
+    units: dict[str, tuple[int, Any]] = {}  # total stride, and the last layer's output
+    total = 1
     for layer in model.layers:
+        if _STRIDING.fullmatch(layer.name):
+            total *= getattr(layer, "strides", (1,))[0]  # a dense layer has none
         if match := re.match(r"conv\d+_block\d+_", layer.name):
-            units[match[0]] = layer.output  # the last layer of each unit
-    outputs = list(units.values())
-    last = [layer for layer in model.layers if layer.name == "post_relu"]
-    if last and outputs:
-        outputs[-1] = last[0].output  # a pre-activation network's last sum, activated
-    if not outputs or len(outputs[0].shape) != 4:
+            units[match[0]] = total, layer.output
+        elif layer.name == "post_relu" and units:
+            # A pre-activation network's last sum, activated.
+            units[next(reversed(units))] = total, layer.output
+    by_stride = dict(units.values())
+    if not units or len(by_stride[total].shape) != 4:
         raise SurgeryError(f"model: {model.name} has no units with feature maps")
-    _, *size, channels = model.input_shape
-    height, width = (side or 1024 for side in size)
-    shapes = keras.Model(model.inputs, {"all": outputs}).compute_output_shape(
-        (1, height, width, channels)
-    )["all"]
-    by_stride = {
-        # Every stride is a power of two; an odd side halves to its upper half.
-        2 ** round(math.log2(height / shape[1])): output
-        for shape, output in zip(shapes, outputs, strict=True)
-    }
     strides = sorted(by_stride) if strides is None else strides
     if not isinstance(strides, Sequence) or not strides:
         raise SurgeryError(f"strides: {strides!r} is not a list of total strides")
@@ -284,4 +292,28 @@ def spec_of(model: keras.Model, spec: ResNetSpec | None) -> ResNetSpec:
             f"model: {model.name} is not the whole network of its spec, with its "
             f"classifier and nothing before it: they differ in {', '.join(names[:3])}"
         )
+    for op in make_plan(found).ops:
+        held, wanted = model.get_layer(op.name), blocks.layer(op, found)
+        if isinstance(held, keras.Model):
+            continue  # stock layers in place of a merge
+        has, needs = (
+            {"class": type(layer).__name__, **layer.get_config()}
+            for layer in (held, wanted)
+        )
+        if isinstance(wanted, type(held)):  # ours for Keras' own
+            has["class"] = needs["class"]
+        for key in sorted(_DECIDING & has.keys() & needs.keys()):
+            if has[key] != needs[key]:
+                raise SurgeryError(
+                    f"spec: {op.name} of {found.name} has {key} {needs[key]}, and that "
+                    f"of the model {has[key]}"
+                )
     return found
+
+
+# Of a layer's configuration, what its outputs hang on beside its weights.
+_DECIDING = {
+    "class", "kernel_size", "strides", "padding", "dilation_rate", "groups", "epsilon",
+    "pool_size", "rate", "inverted", "exclusive", "shortcut_scale", "residual_scale",
+    "survival", "mode",
+}  # fmt: skip

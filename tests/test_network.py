@@ -328,3 +328,12 @@ def test_every_layer_of_the_plan_is_built_under_its_name(tiny_spec):
         planned = {op.name: op.shape for op in make_plan(spec).ops}
         built = {la.name: la.output.shape[1:] for la in build(spec).layers[1:]}
         assert built == planned
+
+
+def test_images_are_channels_last():
+    keras.config.set_image_data_format("channels_first")
+    try:
+        with pytest.raises(SpecError, match="image_data_format: networks are built on"):
+            build("cifar_resnet20")
+    finally:
+        keras.config.set_image_data_format("channels_last")

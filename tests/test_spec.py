@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from typing import get_args
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,7 +72,9 @@ def specs(draw) -> ResNetSpec:
         dropout=draw(st.floats(0, 0.9)),
         zero_gamma=(
             draw(st.booleans())
-            if norm == "batch" and order in ("post", "relu_only_pre")
+            if norm == "batch"
+            and order in ("post", "relu_only_pre")
+            and merge != "none"
             else False
         ),
         init=draw(choices(module.Init)),
@@ -159,6 +162,7 @@ def test_wrong_values_name_the_field(field, value):
         ({"input_shape": [224, 224]}, "input_shape: "),
         ({"input_shape": [224, 10**9, 3]}, "input_shape: "),
         ({"zero_gamma": True, "order": "pre"}, "zero_gamma: true needs"),
+        ({"zero_gamma": True, "merge": "none"}, "zero_gamma: true needs"),
         ({"survival": 0.5, "merge": "none"}, "survival: 0.5 needs merge"),
         ({"survival": 0}, "survival: 0 is not a number above 0 to 1"),
         ({"order": "bn_after_add", "norm": "none"}, "order: 'bn_after_add' needs"),
@@ -184,6 +188,16 @@ def test_impossible_specs_say_why(changes, message):
 def test_wrong_json_says_why(text, message):
     with pytest.raises(SpecError, match=f"^{message}"):
         ResNetSpec.from_json(text)
+
+
+def test_numbers_of_numpy_are_numbers():
+    spec = ResNetSpec(
+        classes=np.int64(10), k=np.float32(2), input_shape=[np.int32(8), None, 3]
+    )
+    assert spec == ResNetSpec(classes=10, k=2.0, input_shape=(8, None, 3))
+    assert ResNetSpec.from_json(spec.to_json()) == spec
+    with pytest.raises(SpecError, match="classes: "):
+        ResNetSpec(classes=np.float64(10))
 
 
 def test_spec_is_frozen_and_hashable():

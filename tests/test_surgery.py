@@ -6,6 +6,8 @@ import pytest
 
 from keras_resnet import build, cifar_resnet, cifar_resnext, features, get_spec
 from keras_resnet import wide_resnet as wide
+from keras_resnet.network import under_policy
+from keras_resnet.recompute import Recomputing
 from keras_resnet.resnext import to_form
 from keras_resnet.spec import SpecError
 from keras_resnet.surgery import SurgeryError, deepen, to_stock
@@ -129,7 +131,28 @@ def test_a_loaded_model_needs_its_spec(tmp_path):
     ):
         with pytest.raises(SurgeryError, match="is not the whole network of its spec"):
             deepen(loaded, (3, 3, 3), spec=other)
+    for near, key in (
+        ({"bn_epsilon": 1e-2}, "epsilon"),
+        ({"kernels": (3, 1)}, "kernel_size"),
+        ({"merge": "scale", "merge_scales": (0.5, 1)}, "class"),
+    ):
+        with pytest.raises(SurgeryError, match=rf"^spec: .*resnet8 has {key}"):
+            deepen(loaded, (2, 1, 1), spec=cifar_resnet(8, **near))
     assert_same_outputs(model, deepen(loaded, (2, 1, 1), spec=model.spec), X)
+
+
+def test_a_deepened_network_keeps_precision_recomputation_and_what_is_frozen():
+    with under_policy("mixed_bfloat16"):
+        model = build(cifar_resnet(8), recompute=True)
+    model.get_layer("conv1_conv").trainable = False
+    deeper = deepen(model, (2, 1, 1))
+    for layer in deeper.layers:
+        if layer.name in {old.name for old in model.layers}:
+            assert layer.dtype_policy == model.get_layer(layer.name).dtype_policy
+    assert deeper.get_layer("conv2_block2_1_conv").compute_dtype == "bfloat16"
+    assert isinstance(deeper, Recomputing)
+    assert not deeper.get_layer("conv1_conv").trainable
+    assert deeper.get_layer("conv1_bn").trainable
 
 
 @pytest.mark.parametrize(
@@ -218,6 +241,14 @@ def test_features(name, channels):
     maps = pyramid.predict(x, verbose=0)
     # The last map is what the classifier would see.
     np.testing.assert_array_equal(maps["stride_32"], model.predict(x, verbose=0))
+
+
+@pytest.mark.parametrize("side", [33, 40, 67])
+def test_features_have_the_strides_of_the_layers(side):
+    pyramid = features(build("resnet18", input_shape=(side, side, 3)))
+    assert list(pyramid.output) == [f"stride_{n}" for n in (4, 8, 16, 32)]
+    small = features(build(cifar_resnet(8), input_shape=(5, 5, 3)))
+    assert list(small.output) == ["stride_1", "stride_2", "stride_4"]
 
 
 def test_features_of_odd_open_and_dilated_sizes():

@@ -210,6 +210,45 @@ def test_all_that_is_wrong_is_said_at_once_and_nothing_is_loaded(tiny_spec, tmp_
         np.testing.assert_array_equal(a, b)
 
 
+def test_without_a_classifier_the_dialect_must_be_said(tmp_path):
+    """Names are the same, and option A's channels in another order."""
+    trunk = {"depths": (1, 1, 1), "include_top": False, "pooling": "avg"}
+    old = randomize(build("cifar_resnet20", **trunk))
+    new = build("cifar_resnet20", **trunk)
+    path = tmp_path / "trunk.safetensors"
+    weights.save(old, path, dialect="torch's CIFAR")
+    with pytest.raises(WeightsError, match="no classifier, by whose name"):
+        weights.load(new, path)
+    weights.load(new, path, dialect="torch's CIFAR")
+    assert equal(old, new)
+
+
+def test_factors_of_sums_are_compared(tiny_spec, tmp_path):
+    """Stochastic depth by batches scales residuals in inference, by images not."""
+    tiny_spec = tiny_spec.replace(shortcut="project")
+    plain = randomize(build(tiny_spec))
+    dropping = build(tiny_spec, survival=0.5)
+    by_image = build(tiny_spec, survival=0.5, survival_mode="sample")
+    plain.save(tmp_path / "plain.keras")
+    weights.save(plain, tmp_path / "plain.safetensors")
+    for name, message in (
+        ("plain.keras", r"block1_add factors \(1.0, 1.0\) for \(1.0, 0\."),
+        ("plain.safetensors", "survival 1.0, and .* has 0.5: outputs would differ"),
+    ):
+        with pytest.raises(WeightsError, match=message):
+            weights.load(dropping, tmp_path / name)
+        weights.load(by_image, tmp_path / name)
+    with pytest.raises(WeightsError, match=r"has 0\.5: outputs would"):
+        weights.save(dropping, tmp_path / "dropping.safetensors")
+    surgery.to_stock(dropping).save(tmp_path / "stock.keras")
+    weights.load(dropping, tmp_path / "stock.keras")
+
+
+def test_other_widths_are_refused_by_their_shapes(cifar20):
+    with pytest.raises(WeightsError, match="conv1_conv/kernel 3x3x3x16 for 3x3x3x32"):
+        weights.load(build("cifar_resnet20", k=2, stem_width=32), cifar20)
+
+
 def test_the_spec_that_fits_is_named(cifar20):
     with pytest.raises(WeightsError, match=r"it fits cifar_resnet20$"):
         weights.load(build("cifar_resnet32"), cifar20)
@@ -317,6 +356,10 @@ def test_a_pickle_runs_nothing(tmp_path):
         weights.load(build("cifar_resnet20"), path)
     assert "\n" not in str(error.value)
     assert not victim.exists()
+    page = tmp_path / "page.pth"
+    page.write_bytes(b"<html>404</html>")
+    with pytest.raises(WeightsError, match=r"not a whole file of torch|install torch"):
+        weights.load(build("cifar_resnet20"), page)
 
 
 def test_published_rows_are_whole():

@@ -90,6 +90,8 @@ def show(
     spec = spec_from(name, spec_file)
     if spec is None:
         raise SpecError("network: name a preset or give --spec FILE")
+    if diagram and diagram.suffix != ".svg":
+        raise SpecError(f"diagram: {diagram} is no .svg file")
     plan = make_plan(spec)
     cost = estimate_cost(plan)
     if save_spec:
@@ -97,8 +99,6 @@ def show(
     if diagram:
         from keras_resnet.analysis.diagrams import draw_plan
 
-        if diagram.suffix != ".svg":
-            raise SpecError(f"diagram: {diagram} is no .svg file")
         save_text(diagram, draw_plan(plan))
     if as_json:
         fields = {

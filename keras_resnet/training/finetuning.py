@@ -216,7 +216,8 @@ def read_source(source: Path | str, spec: ResNetSpec) -> Source:
             reason = one_line(error)
             raise FinetuningError(f"weights: can't load {file}: {reason}") from None
     else:
-        model = build(spec)
+        # No file of others' has stochastic depth; the network to be trained may.
+        model = build(spec, survival=1.0)
         weights.load(model, file, head=False)
     with file.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()

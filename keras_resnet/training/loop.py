@@ -6,7 +6,7 @@ import contextlib
 import re
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from rich.console import Console
 from keras_resnet import data as data_module
 from keras_resnet import runfolder, serving
 from keras_resnet.data import Splits
-from keras_resnet.network import build
+from keras_resnet.network import build, under_policy
 from keras_resnet.runfolder import RunFolderError
 from keras_resnet.tracking import Tracker
 from keras_resnet.training import (
@@ -223,7 +223,7 @@ def train(
         channels = data.image_shape[-1]
         if old and (stats := old.pixel_stats(channels)):
             data = data._replace(pixel_stats=stats)
-        with _policy(precision), distribution.scope(strategy):
+        with under_policy(precision), distribution.scope(strategy):
             model = model or build(
                 recipe.model,
                 input_shape=(None, None, channels) if recipe.test_size else None,
@@ -344,18 +344,6 @@ def _run(
     # Last: a folder with a result is a finished run.
     runfolder.write_json(folder / runfolder.RESULT, result)
     return RunResult(folder, exported, judged.metrics, history, None)
-
-
-@contextlib.contextmanager
-def _policy(precision: str | None) -> Iterator[None]:
-    """Keras' policy of dtypes, for a while."""
-    before = keras.config.dtype_policy()
-    if precision:
-        keras.config.set_dtype_policy(precision)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 # What makes an unfinished run another one, if it changes: test images would come into

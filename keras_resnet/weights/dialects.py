@@ -13,6 +13,7 @@ from keras_resnet.spec import ResNetSpec
 from keras_resnet.weights.files import WeightsError
 
 HEAD = "predictions"
+CIFAR = "torch's CIFAR"
 Arrays = dict[str, list[np.ndarray]]  # by layer, in Keras' order and layout
 
 
@@ -53,6 +54,7 @@ _POST = {
     "merge": "add",
     "conv_bias": "none",
     "stride_at": "first",
+    "survival": 1.0,
 }
 
 DIALECTS: tuple[Dialect, ...] = (
@@ -85,6 +87,7 @@ DIALECTS: tuple[Dialect, ...] = (
             "order": "pre",
             "bn_epsilon": 1e-5,
             "merge": "add",
+            "survival": 1.0,
             "conv_bias": "keras_v2",
             "stride_on": "3x3",
             "stride_at": "first",
@@ -93,7 +96,7 @@ DIALECTS: tuple[Dialect, ...] = (
         },
     ),
     Dialect(
-        title="torch's CIFAR networks with option A",
+        title=f"{CIFAR} networks with option A",
         sign="linear.weight",
         names={**_STEM, HEAD: "linear"},
         unit="layer{stage}.{unit}.",
@@ -125,15 +128,24 @@ DIALECTS: tuple[Dialect, ...] = (
 _NORM = ("weight", "bias", "running_mean", "running_var")
 
 
-def dialect_of(tensors: Mapping[str, Any], source: object) -> Dialect:
+def dialect_of(tensors: Mapping[str, Any], spec: ResNetSpec, source: object) -> Dialect:
     """The first dialect whose sign is there.
 
     Raises:
-        WeightsError: none.
+        WeightsError: none; or two, as only their classifiers have other names.
     """
     for dialect in DIALECTS:
-        if dialect.sign in tensors:
-            return dialect
+        if dialect.sign not in tensors:
+            continue
+        cifar = by_title(CIFAR)
+        if f"{dialect.names[HEAD]}.weight" not in tensors and not wrong_facts(
+            spec, cifar
+        ):
+            raise WeightsError(
+                f"weights: {source} has no classifier, by whose name {cifar.title} are "
+                f"told from {dialect.title}; give the dialect to weights.load"
+            )
+        return dialect
     some = ", ".join(list(tensors)[:3])
     raise WeightsError(
         f"weights: {source} holds {some}, ...: none of {_titles()} names tensors so"
@@ -245,11 +257,16 @@ def _same_shapes(first: ResNetSpec, second: ResNetSpec) -> bool:
 
 def _idle(spec: ResNetSpec, field: str) -> bool:
     """Whether a field makes no difference to this network."""
+    if field == "survival":
+        return spec.survival_mode == "sample"  # inference is the plain sum
     return field == "stride_on" and spec.block != "bottleneck"
 
 
 def from_torch(
-    tensors: Mapping[str, np.ndarray], spec: ResNetSpec, source: object
+    tensors: Mapping[str, np.ndarray],
+    spec: ResNetSpec,
+    dialect: Dialect,
+    source: object,
 ) -> tuple[Arrays, list[str]]:
     """A state dict in Keras' layout, by our layers; also the tensors left over.
 
@@ -258,7 +275,6 @@ def from_torch(
     Raises:
         WeightsError: a dialect that the spec doesn't speak.
     """
-    dialect = dialect_of(tensors, source)
     check_facts(spec, dialect, source)
     plan = make_plan(spec)
     names = names_of(plan, dialect)
@@ -345,7 +361,7 @@ def _permute(arrays: Arrays, plan: Plan, orders: Sequence[np.ndarray]) -> None:
     def take(layer: str, axis: int, order: np.ndarray) -> None:
         if layer in arrays:
             arrays[layer] = [
-                np.take(value, order, axis=axis if value.ndim > 1 else 0)
+                _taken(value, order, axis if value.ndim > 1 else 0)
                 for value in arrays[layer]
             ]
 
@@ -359,4 +375,9 @@ def _permute(arrays: Arrays, plan: Plan, orders: Sequence[np.ndarray]) -> None:
         take(norms[-1].name, -1, orders[unit.stage])
     if HEAD in arrays:
         kernel, bias = arrays[HEAD]
-        arrays[HEAD] = [kernel[orders[-1]], bias]
+        arrays[HEAD] = [_taken(kernel, orders[-1], 0), bias]
+
+
+def _taken(value: np.ndarray, order: np.ndarray, axis: int) -> np.ndarray:
+    """Another network's stay as they are, and are refused for their shape."""
+    return value.take(order, axis) if value.shape[axis] == len(order) else value

@@ -166,11 +166,13 @@ def _pickled(path: Path) -> dict[str, np.ndarray]:
         ) from None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise WeightsError(
-            f"weights: {path} holds more than tensors, which could run code when it is "
-            "loaded: refused; save its state_dict alone"
-        ) from None
+    except pickle.UnpicklingError as error:
+        if "GLOBAL" in str(error):
+            raise WeightsError(
+                f"weights: {path} holds more than tensors, which could run code when "
+                "it is loaded: refused; save its state_dict alone"
+            ) from None
+        raise WeightsError(f"weights: {path} is not a whole file of torch") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise WeightsError(
             f"weights: {path} is not a whole file of torch: {one_line(error)}"

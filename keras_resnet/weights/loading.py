@@ -13,7 +13,7 @@ from keras_resnet.plan import make_plan
 from keras_resnet.presets import PRESETS
 from keras_resnet.spec import ResNetSpec
 from keras_resnet.weights import dialects
-from keras_resnet.weights.dialects import HEAD, Arrays
+from keras_resnet.weights.dialects import HEAD, Arrays, Dialect
 from keras_resnet.weights.files import (
     KERAS,
     TORCH,
@@ -32,6 +32,7 @@ def load(
     *,
     head: bool = True,
     adapt_channels: bool = False,
+    dialect: str | None = None,
     spec: ResNetSpec | None = None,
 ) -> None:
     """Loads a file's weights into a model: every one by its name, or none at all.
@@ -47,14 +48,16 @@ def load(
             channels is made from the file's: for gray images the sum over its
             channels, for more of them its channels in turn, scaled to the same sum
             (timm's rule).
+        dialect: how the title of one of `dialects.DIALECTS` begins: whose names a state
+            dict has, if that can't be seen in it.
         spec: the model's, if it was loaded and not built in this process; only state
             dicts need it.
 
     Raises:
         WeightsError: the file is missing, damaged or of another network. It lists
             what is missing, too much, of another shape or (where the file tells) of
-            other strides or epsilon, and names the preset that would fit, and leaves
-            the model as it was.
+            other strides, epsilon or factors of a sum, and names the preset that would
+            fit, and leaves the model as it was.
     """
     path = Path(source)
     if runfolder.is_run(path):
@@ -69,9 +72,14 @@ def load(
                 f"weights: {model.name} was not built in this process; give its spec"
             )
         tensors = read_torch(path)
-        arrays, left = dialects.from_torch(tensors, spec, path)
+        names = (
+            dialects.by_title(dialect)
+            if dialect
+            else dialects.dialect_of(tensors, spec, path)
+        )
+        arrays, left = dialects.from_torch(tensors, spec, names, path)
     elif path.suffix in KERAS:
-        tensors, left = {}, []
+        tensors, names, left = {}, None, []
         found = read_keras(path)
         arrays, configs = _by_name(found, model), found.configs
     else:
@@ -86,8 +94,8 @@ def load(
         _adapt_channels(arrays, own)
     problems = [*_differences(own, arrays), *_some("too much", left)]
     # Shapes say nothing of which preset has a file's strides.
-    fitting = _fitting(arrays, tensors, path) if problems else ""
-    problems += _some("of another setting", list(_settings(own, configs)))
+    fitting = _fitting(arrays, tensors, names, path) if problems else ""
+    problems += _some("of another setting", list(_settings(model, configs)))
     if problems:
         raise WeightsError(
             f"weights: {path} doesn't fit {model.name}: {'; '.join(problems)}"
@@ -192,14 +200,12 @@ def _differences(own: Mapping[str, Any], arrays: Arrays) -> Iterator[str]:
     yield from _some("of another shape", misshapen)
 
 
-def _settings(
-    own: Mapping[str, Any], configs: Mapping[str, Mapping[str, Any]]
-) -> Iterator[str]:
+def _settings(model: Any, configs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Layers of the file's shapes that would compute something else.
 
     Strides aren't compared with a network that dilates instead (`output_stride`).
     """
-    ours = {name: layer.get_config() for name, layer in own.items()}
+    ours = {layer.name: layer.get_config() for layer in model.layers}
     dilated = any(
         config.get("dilation_rate", 1) not in (1, (1, 1), [1, 1])
         for config in (*ours.values(), *configs.values())
@@ -211,6 +217,23 @@ def _settings(
                 held = tuple(held)
             if wanted is not None and held is not None and held != wanted:
                 yield f"{name} {key} {held} for {wanted}"
+        wanted, held = _factors(ours[name]), _factors(configs[name])
+        if None not in (wanted, held) and held != wanted:
+            yield f"{name} factors {held} for {wanted}"
+
+
+def _factors(config: Mapping[str, Any]) -> tuple[float, float] | None:
+    """What a merge multiplies shortcut and residual by in inference.
+
+    (1, 1) of other layers; None of stock layers that stand for a merge.
+    """
+    if "layers" in config:
+        return None
+    shortcut = config.get("shortcut_scale", 1.0)
+    if not config.get("inverted", True):
+        shortcut = 1 - config["rate"]
+    survival = config["survival"] if config.get("mode") == "batch" else 1.0
+    return shortcut, config.get("residual_scale", 1.0) * survival
 
 
 def _some(what: str, names: list[str]) -> list[str]:
@@ -224,16 +247,20 @@ def _text(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def _fitting(arrays: Arrays, tensors: Mapping[str, np.ndarray], source: Path) -> str:
+def _fitting(
+    arrays: Arrays,
+    tensors: Mapping[str, np.ndarray],
+    dialect: Dialect | None,
+    source: Path,
+) -> str:
     """The presets that a file is of, whatever their classes and input channels."""
     found = []
-    dialect = dialects.dialect_of(tensors, source) if tensors else None
     for name, preset in PRESETS.items():
         spec = preset.spec
         if dialect:
             if dialects.wrong_facts(spec, dialect):
                 continue
-            arrays, left = dialects.from_torch(tensors, spec, source)
+            arrays, left = dialects.from_torch(tensors, spec, dialect, source)
             if left:
                 continue
         shapes = {
