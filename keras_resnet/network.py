@@ -145,7 +145,13 @@ def _shape_of(
             "keras.Input makes"
         )
     shape = tuple(tensor.shape[1:])
-    if input_shape is not None and tuple(input_shape) != shape:
+    if input_shape is not None and (
+        len(input_shape) != len(shape)
+        or any(
+            None not in (given, own) and given != own
+            for given, own in zip(input_shape, shape, strict=True)
+        )
+    ):
         raise SpecError(
             f"input_shape: {list(input_shape)} is not the input_tensor's {list(shape)}"
         )

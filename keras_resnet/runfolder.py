@@ -9,6 +9,8 @@ import os
 import secrets
 import shutil
 import time
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +34,18 @@ RESULT = "result.json"  # final metrics; there once the run has ended
 LOCK = ".lock"
 DPI = 120  # of pictures
 _TEMPORARY = ".part-"
+
+# What Keras raises at a model file that is none, or has a byte that is wrong.
+DAMAGES = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class RunFolderError(UserError):
@@ -242,6 +256,6 @@ def load_best(folder: Path) -> tuple[Any, dict[str, Any]]:
         raise RunFolderError(f"run: {folder / DATA} lacks {', '.join(sorted(keys))}")
     try:
         return keras.models.load_model(folder / BEST), described
-    except (ValueError, OSError, KeyError, TypeError) as error:
+    except DAMAGES as error:
         reason = one_line(error)
         raise RunFolderError(f"run: can't load {folder / BEST}: {reason}") from None

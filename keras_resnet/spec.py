@@ -194,6 +194,24 @@ class ResNetSpec:
         _check_keys(changes)
         return dataclasses.replace(self, **changes)
 
+    def image_shape(
+        self, side: int | None = None, channels: int | None = None
+    ) -> tuple[int | None, ...]:
+        """The input shape, with another side or number of channels.
+
+        Raises:
+            SpecError: either is given, and the network takes no images.
+        """
+        if side is None and channels is None:
+            return self.input_shape
+        if len(self.input_shape) == 1:
+            raise SpecError(
+                f"input_shape: {self.name} takes {self.input_shape[0]} features, not "
+                "images of some size and channels"
+            )
+        height, width, own = self.input_shape
+        return side or height, side or width, channels or own
+
     def to_dict(self) -> dict[str, Any]:
         """All fields and the schema, as JSON types."""
         fields = {

@@ -32,6 +32,33 @@ def test_class_activation_is_where_the_class_is():
     np.testing.assert_array_equal(maps, image)
 
 
+@pytest.mark.parametrize("ending", ["dense", "activation", "softmax"])
+def test_a_sure_softmax_is_seen_by_its_logits(ending):
+    model = corner_model()
+    model.get_layer("last").kernel.assign([[-1e6, 1e6]])
+    if ending == "dense":
+        model.get_layer("last").activation = keras.activations.softmax
+    else:
+        kinds = {
+            "activation": keras.layers.Activation("softmax"),
+            "softmax": keras.layers.Softmax(),
+        }
+        model = keras.Model([model.input], [kinds[ending](model.output)])
+    image = np.zeros((8, 8, 1), "float32")
+    image[1, 2] = 4
+    for label, total in ((None, 1), (0, 0)):
+        heat = analysis.class_activation(model, image, label=label, layer="conv1")
+        assert heat.sum() == total
+
+
+def test_lists_of_one_input_and_output():
+    inner, image = corner_model(), np.ones((8, 8, 1), "float32")
+    model = keras.Model([inner.input], [inner.output])
+    heat = analysis.class_activation(model, image, label=1)
+    np.testing.assert_array_equal(heat, np.ones((8, 8)))
+    np.testing.assert_array_equal(analysis.feature_maps(model, image, "conv1"), image)
+
+
 def test_picture_of_a_network(tmp_path):
     spec = cifar_resnet(8, input_shape=(8, 8, 1), stem_width=4, widths=(4, 8, 8))
     model = build(spec, classifier_activation="softmax", classes=3)

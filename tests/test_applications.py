@@ -3,6 +3,8 @@ from __future__ import annotations
 import hashlib
 import http.server
 import inspect
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,6 +47,21 @@ def test_one_import_changes():
         for name in ours.__all__:
             assert hasattr(theirs, name)
         assert ours.preprocess_input is theirs.preprocess_input
+
+
+def test_modules_are_attributes():
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from keras_resnet import applications as a; a.resnet_v2.preprocess_input; "
+            "a.resnet50.ResNet50; a.resnet.ResNet50; print(hasattr(a, 'vgg16'))",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"
 
 
 @pytest.fixture(scope="module", params=["ResNet50", "ResNet50V2"])
@@ -105,6 +122,11 @@ def test_arguments_as_keras_takes_them():
     )
     assert model.input.name == "mine"
     assert model.output_shape == (None, 512)
+    opened = keras.Input((None, None, 3))
+    model = applications.ResNet18(
+        weights=None, input_tensor=opened, input_shape=(64, 64, 3)
+    )
+    assert model.input_shape == (None, None, None, 3)
     assert applications.ResNet18(include_top=False, weights=None).output_shape == (
         None, None, None, 512,
     )  # fmt: skip
@@ -137,6 +159,13 @@ def test_arguments_as_keras_takes_them():
             lambda: applications.ResNet50(weights=None, input_shape=(16, 16, 3)),
             SpecError,
             "too small",
+        ),
+        (
+            lambda: applications.ResNet18(
+                input_tensor=keras.Input((None, 32, 3)), input_shape=(64, 64, 3)
+            ),
+            SpecError,
+            r"input_shape: \[64, 64, 3\] is not the input_tensor's \[None, 32, 3\]",
         ),
         (
             lambda: applications.ResNet50(weights=None, include_top=False, pooling="x"),

@@ -212,6 +212,11 @@ def test_command(workplace):
         main, ["compare", "--budget", "1Mparams", "--test-set", "CIFAR-10 test"]
     )
     assert done.output.startswith("published: WRN-40-1")
+    # ResNet-18 is within it too, by ten crops.
+    done = CliRunner().invoke(
+        main, ["compare", "--budget", "2GMAC", "--test-set", "ImageNet"]
+    )
+    assert ", 1-crop 224; " in done.output
 
 
 @pytest.mark.parametrize(
@@ -220,6 +225,7 @@ def test_command(workplace):
         (["--budget", "4GFLOP"], "budget: '4GFLOP' is not a number and a unit"),
         (["--budget", "4ms"], "was measured at batch 1; run compare with --measure"),
         (["--runs", "mine"], "mlflow.db; train here, or set"),
+        (["--network", "alexnet"], "network: names what is measured; it needs --meas"),
         (["--measure", "--network", "lenet"], "'lenet' is not one of alexnet"),
         (["--out", "notes.txt"], "can't write to notes.txt"),
     ],
@@ -255,5 +261,9 @@ def test_own_runs_join_from_mlflow(workplace):
     best = json.loads(done.output)
     assert best["published"] is None
     assert best["own, on digits test"]["title"] == "better"
+    comparing.write_timings(workplace / "comparison", TIMINGS)
+    done = CliRunner().invoke(main, ["compare", "--runs", "mine", "--budget", "34ms"])
+    assert "published: ResNet-50 (recipe V2) (resnet50_v1_5)" in done.output
+    assert "own runs: their time is not measured" in done.output
     with pytest.raises(UserError, match="no experiment is named 'other'; there are "):
         comparing.own_runs("other")

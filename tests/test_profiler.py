@@ -96,6 +96,23 @@ def test_other_kinds_of_layers():
     assert sum(layer.params for layer in found.layers) == found.params
 
 
+@pytest.mark.parametrize(
+    ("layer", "macs"),
+    [
+        (keras.layers.Conv2D(8, 3, groups=2), 6 * 6 * 9 * 2 * 8),
+        (keras.layers.DepthwiseConv2D(3), 6 * 6 * 9 * 4),
+        (keras.layers.SeparableConv2D(5, 3), 6 * 6 * (9 * 4 + 4 * 5)),
+        (keras.layers.Conv2DTranspose(7, 2, strides=2), 8 * 8 * 4 * 4 * 7),
+    ],
+    ids=["grouped", "depthwise", "separable", "transposed"],
+)
+def test_either_order_of_channels(layer, macs):
+    for order, shape in (("channels_first", (4, 8, 8)), ("channels_last", (8, 8, 4))):
+        config = {**layer.get_config(), "data_format": order}
+        model = keras.Sequential([keras.Input(shape), type(layer).from_config(config)])
+        assert analysis.profile(model).macs == macs
+
+
 def test_nested_sequential_and_own_classes():
     class Own(keras.Model):
         def __init__(self) -> None:
@@ -179,6 +196,15 @@ def test_command_takes_another_size():
     assert json.loads(done.output)["macs"] == estimate_cost(spec).macs
 
 
+def test_command_takes_a_network_of_features():
+    done = CliRunner().invoke(main, ["profile", "dense_resnet8", "--json"])
+    cost = estimate_cost(get_spec("dense_resnet8"))
+    assert json.loads(done.output)["macs"] == cost.macs
+    done = CliRunner().invoke(main, ["profile", "dense_resnet8", "--image-size", "8"])
+    assert done.exit_code == 2
+    assert "dense_resnet8 takes 64 features, not images" in done.output
+
+
 def test_command_prints_a_table():
     done = CliRunner().invoke(main, ["profile", "cifar_resnet20"])
     assert done.exit_code == 0, done.output
@@ -192,10 +218,21 @@ def test_command_prints_a_table():
         ("resnet51", "no preset is named 'resnet51'; closest: resnet50"),
         ("missing.keras", "can't load missing.keras: File not found"),
         ("folder", "folder is not a run folder"),
+        ("damaged.keras", "can't load damaged.keras: Bad CRC-32"),
+        ("run", "can't load run/best.keras: Bad CRC-32"),
     ],
 )
 def test_command_refuses_what_is_no_network(workplace, network, message):
     (workplace / "folder").mkdir()
+    small_unit_model().save("damaged.keras")
+    content = bytearray((workplace / "damaged.keras").read_bytes())
+    content[len(content) // 2] ^= 1
+    (workplace / "damaged.keras").write_bytes(content)
+    (workplace / "run").mkdir()
+    (workplace / "run/best.keras").write_bytes(content)
+    (workplace / "run/recipe.json").write_text("{}")
+    known = {"arguments": {}, "image_shape": [8, 8, 3], "class_names": []}
+    (workplace / "run/data.json").write_text(json.dumps(known))
     done = CliRunner().invoke(main, ["profile", network])
     assert done.exit_code == 2
     assert message in done.output

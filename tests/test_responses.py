@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_resnet import build, cifar_resnet
+from keras_resnet import build, cifar_resnet, cifar_resnext, resnext, surgery
 from keras_resnet.analysis import responses
 from keras_resnet.analysis.responses import ResponseError
 
@@ -75,6 +75,17 @@ def test_gradients_leave_the_model_as_it_was(batch):
     )
 
 
+def test_gradients_over_a_kernel_of_zeros(batch):
+    deeper = surgery.deepen(tiny(order="pre"), (2, 1, 1))
+    rows = {row.layer: row for row in responses.gradient_norms(deeper, *batch)}
+    # The new unit's last kernel is zero; the one before it gets no gradient by that.
+    assert rows["conv2_block2_2_conv"].relative == np.inf
+    assert rows["conv2_block2_1_conv"].relative == 0
+    deeper.get_layer("conv2_block2_1_conv").kernel.assign(np.zeros((3, 3, 4, 4)))
+    rows = responses.gradient_norms(deeper, *batch)
+    assert [row.relative for row in rows if "conv2_block2" in row.layer] == [0, 0]
+
+
 def test_zero_gamma_leaves_all_of_the_signal_to_the_shortcut(batch):
     model = tiny(zero_gamma=True)
     shares = responses.shortcut_shares(model, batch[0])
@@ -102,6 +113,22 @@ def test_shares_are_of_what_is_added(batch, merge):
     assert share == pytest.approx(energies[0] / sum(energies), rel=1e-4)
 
 
+def test_paths_of_a_resnext_are_no_shortcuts(batch):
+    spec = cifar_resnext(
+        11, 2, 2, input_shape=SHAPE, stem_width=8, widths=(8, 16, 16), name="tiny"
+    )
+    model = build(spec)
+    shares = responses.shortcut_shares(model, batch[0])
+    paths = responses.shortcut_shares(resnext.to_form(model, "a"), batch[0])
+    assert [row.unit for row in paths] == [row.unit for row in shares]
+    assert [row.share for row in paths] == pytest.approx([row.share for row in shares])
+
+
+def test_share_of_nothing():
+    shares = responses.shortcut_shares(tiny(), np.zeros((2, *SHAPE), "float32"))
+    assert [row.share for row in shares] == [0, 0, 0]
+
+
 def test_gates_start_nearly_closed(batch):
     model = tiny(merge="exclusive_gate", gate_bias=-3.0)
     for layer in model.layers:
@@ -127,6 +154,26 @@ def test_lesions(batch):
     assert model.get_layer("conv3_block1_add").output is not None  # left as it was
 
 
+@pytest.mark.parametrize(
+    ("merge", "without"),
+    [
+        ("scale", lambda unit, x: 0.5 * x),
+        ("dropout", lambda unit, x: 0.5 * x),
+        ("shortcut_gate", lambda unit, x: (1 - unit.gate(x)) * x),
+        ("exclusive_gate", lambda unit, x: x),
+    ],
+)
+def test_a_lesion_leaves_what_the_shortcut_adds(batch, merge, without):
+    model = tiny(merge=merge, merge_scales=(0.5, 0.5))
+    unit = model.get_layer("conv4_block1_add")
+    # Or a factor of all features would change no class.
+    model.layers[-1].bias.assign(np.linspace(0, 0.5, 10))
+    shortcut = keras.Model(model.input, unit.input[0])(batch[0])
+    rest = keras.Model(unit.output, model.output)
+    labels = np.argmax(rest(without(unit, shortcut)), -1)
+    assert responses.lesions(model, [(batch[0], labels)])[-1].error == 0
+
+
 def test_what_is_not_there(batch):
     plain = tiny(merge="none")
     for look in (responses.shortcut_shares, responses.gate_openness):
@@ -138,3 +185,5 @@ def test_what_is_not_there(batch):
         responses.lesions(tiny(), [batch[0]])
     with pytest.raises(ResponseError, match="no images"):
         responses.layer_responses(plain, [])
+    with pytest.raises(ResponseError, match="no images"):
+        responses.lesions(tiny(), [])

@@ -412,8 +412,15 @@ def test_convert(cifar20, tmp_path):
     )
     assert done.exit_code == 0, done.output
     weights.load(build("cifar_resnet20", input_shape=(28, 28, 1), classes=3), gray)
+    features = tmp_path / "dense.weights.h5"
+    build("dense_resnet8").save_weights(features)
+    dense_options = (features, tmp_path / "x.keras", "--model", "dense_resnet8")
+    done = run(*dense_options)
+    assert done.exit_code == 0, done.output
+    (tmp_path / "x.keras").unlink()
     for arguments, problem in (
         ((cifar20, target, "--model", "cifar_resnet20"), "exists; name a new file"),
+        ((*dense_options, "--channels", 1), "takes 64 features, not images"),
         ((cifar20, tmp_path / "x.onnx"), "doesn't end in"),
         ((cifar20, tmp_path / "x.keras"), "doesn't tell its network"),
         ((cifar20, tmp_path / "x.keras", "--model", "cifar_resnet32"), "it fits cifar"),
@@ -429,5 +436,5 @@ def test_convert(cifar20, tmp_path):
         assert problem in done.output
         assert done.output.startswith("Error: ")
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "back.safetensors", "cifar20.keras", "gray.weights.h5",
+        "back.safetensors", "cifar20.keras", "dense.weights.h5", "gray.weights.h5",
     ]  # fmt: skip

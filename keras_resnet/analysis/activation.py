@@ -41,9 +41,11 @@ def class_activation(
 
     Raises:
         ActivationError: not an image, no such class or layer.
+        UserError: the model is no classifier.
     """
-    softmax = ends_in_softmax(model)
-    tapped = keras.Model(model.input, [_maps_of(model, layer).output, model.output])
+    tapped = keras.Model(
+        model.inputs[0], [_maps_of(model, layer).output, _logits(model)]
+    )
     with tf.GradientTape() as tape:
         maps, scores = tapped(_batch(model, image), training=False)
         classes = scores.shape[-1]
@@ -51,7 +53,7 @@ def class_activation(
             label = int(np.argmax(scores[0]))
         if not 0 <= label < classes:
             raise ActivationError(f"label: {label} is not from 0 to {classes - 1}")
-        score = tf.math.log(scores[0, label]) if softmax else scores[0, label]
+        score = scores[0, label]
     weights = tf.reduce_mean(tape.gradient(score, maps), axis=(1, 2), keepdims=True)
     heat = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1, keepdims=True))
     heat = tf.image.resize(heat, image.shape[:2])[0, :, :, 0].numpy()
@@ -64,8 +66,24 @@ def feature_maps(model: keras.Model, image: np.ndarray, layer: str) -> np.ndarra
     Raises:
         ActivationError: not an image, or no such layer with maps.
     """
-    tapped = keras.Model(model.input, _maps_of(model, layer).output)
+    tapped = keras.Model(model.inputs[0], _maps_of(model, layer).output)
     return np.asarray(tapped(_batch(model, image), training=False)[0])
+
+
+def _logits(model: keras.Model) -> Any:
+    """What a classifier puts out, before its softmax if it has one.
+
+    A sure softmax has no gradient, which its logarithm wouldn't bring back.
+    """
+    if not ends_in_softmax(model):
+        return model.outputs[0]
+    last = model.layers[-1]
+    if isinstance(last, keras.layers.Softmax):
+        return last.input
+    linear = type(last).from_config({**last.get_config(), "activation": "linear"})
+    logits = linear(last.input)
+    linear.set_weights(last.get_weights())
+    return logits
 
 
 def _maps_of(model: keras.Model, name: str | None) -> Any:
@@ -82,7 +100,7 @@ def _maps_of(model: keras.Model, name: str | None) -> Any:
 
 
 def _batch(model: keras.Model, image: np.ndarray) -> Any:
-    shape = model.input_shape[1:]
+    shape = model.inputs[0].shape[1:]
     fits = image.ndim == 3 and all(
         side in (None, own) for side, own in zip(shape, image.shape, strict=True)
     )

@@ -15,6 +15,7 @@ from keras_resnet.tracking.address import store_address
 from keras_resnet.tracking.store import Store
 
 MEASURED = "measured.csv"
+MEASURED_QUANTITIES = ("memory", "time")  # of a budget; others are computed
 
 
 class Entry(NamedTuple):
@@ -200,7 +201,7 @@ def best_under(
     """
     entries = list(entries)
     at_one = {timing.network: timing for timing in timings if timing.batch == 1}
-    measured = budget.quantity in ("memory", "time")
+    measured = budget.quantity in MEASURED_QUANTITIES
     if measured and not any(entry.network in at_one for entry in entries):
         raise UserError(
             f"budget: no network's {budget.quantity} was measured at batch 1; run "

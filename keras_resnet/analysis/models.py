@@ -22,7 +22,7 @@ def load_model(target: str | Path, image_size: int | None = None) -> keras.Model
         image_size: side in pixels of a preset's images; others have their own.
 
     Raises:
-        UserError: none of these, or damaged.
+        UserError: none of these, damaged, or a size for a network of features.
     """
     path = Path(target)
     if str(target) in REFERENCES:
@@ -32,10 +32,8 @@ def load_model(target: str | Path, image_size: int | None = None) -> keras.Model
     if path.suffix == ".keras":
         try:
             return keras.models.load_model(path)
-        except (ValueError, OSError, KeyError, TypeError) as error:
+        except runfolder.DAMAGES as error:
             reason = one_line(error)
             raise UserError(f"model: can't load {path}: {reason}") from None
     spec = get_spec(str(target))
-    height, width, channels = spec.input_shape
-    shape = (image_size or height, image_size or width, channels)
-    return build(spec, input_shape=shape)
+    return build(spec, input_shape=spec.image_shape(image_size))

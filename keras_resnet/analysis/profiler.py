@@ -318,9 +318,11 @@ def _cost(call: _Call, fresh: bool) -> tuple[LayerCost, bool]:
 def _macs(call: _Call) -> int | None:
     """Multiply-adds of one image, or None where they are unknown."""
     layer = call.layer
-    made = prod(call.outputs[0].shape[:-1])
+    first = getattr(layer, "data_format", None) == "channels_first"
+    pixels = slice(1, None) if first else slice(-1)
+    made = prod(call.outputs[0].shape[pixels])
     if isinstance(layer, _TRANSPOSED):
-        return int(prod(layer.kernel.shape)) * prod(call.inputs[0].shape[:-1])
+        return int(prod(layer.kernel.shape)) * prod(call.inputs[0].shape[pixels])
     if hasattr(layer, "pointwise_kernel"):
         kernels = (layer.depthwise_kernel, layer.pointwise_kernel)
         return sum(int(prod(kernel.shape)) for kernel in kernels) * made

@@ -7,7 +7,7 @@ are needed, such as `Splits.test`. Models may come from `build` or from a file.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from math import sqrt
+from math import inf, sqrt
 from typing import Any, NamedTuple
 
 import keras
@@ -19,6 +19,7 @@ from keras_resnet.layers import MergeAdd, MergeDropout, MergeGate
 from keras_resnet.network import ends_in_softmax
 
 BATCH = 128  # of an array's images
+_EMPTY = "data: there are no images in it"
 
 
 class ResponseError(UserError):
@@ -42,7 +43,14 @@ class LayerResponse(NamedTuple):
 
 
 class GradientNorm(NamedTuple):
-    """The loss' gradient by a layer's kernel: its L2 norm, and over the kernel's."""
+    """The loss' gradient by a layer's kernel.
+
+    Attributes:
+        layer: the layer's name.
+        norm: its L2 norm.
+        relative: over the kernel's norm; infinite where a kernel of zeros, as
+            `surgery.deepen` makes, has a gradient, and 0 where neither is.
+    """
 
     layer: str
     norm: float
@@ -54,7 +62,8 @@ class UnitShare(NamedTuple):
 
     Attributes:
         unit: the merge layer's name.
-        share: E[s^2] / (E[s^2] + E[f^2]), shortcut s and residual f as they are added.
+        share: E[s^2] / (E[s^2] + E[f^2]), shortcut s and residual f as they are added;
+            0 where both are.
     """
 
     unit: str
@@ -96,7 +105,7 @@ def layer_responses(model: keras.Model, data: Any) -> list[LayerResponse]:
         In network order; sort by `std` for the figure's lower half.
 
     Raises:
-        ResponseError: no such layers.
+        ResponseError: no such layers, or no images.
     """
     taps = [(layer, _norm_after(layer, model)) for layer in _wide_layers(model)]
     if not taps:
@@ -179,7 +188,9 @@ def gradient_norms(model: keras.Model, images: Any, labels: Any) -> list[Gradien
     for layer, kernel, gradient in zip(layers, kernels, found, strict=True):
         # A branch that stochastic depth skipped has none.
         norm = 0.0 if gradient is None else float(tf.norm(gradient))
-        rows.append(GradientNorm(layer.name, norm, norm / float(tf.norm(kernel))))
+        size = float(tf.norm(kernel))
+        relative = norm / size if size else inf if norm else 0.0
+        rows.append(GradientNorm(layer.name, norm, relative))
     return rows
 
 
@@ -187,7 +198,7 @@ def shortcut_shares(model: keras.Model, data: Any) -> list[UnitShare]:
     """The share of the signal that each unit's shortcut carries, in inference mode.
 
     Raises:
-        ResponseError: a plain network.
+        ResponseError: a plain network, or no images.
     """
     merges = _merges(model)
     inputs = [tensor for merge in merges for tensor in merge.input]
@@ -201,15 +212,23 @@ def shortcut_shares(model: keras.Model, data: Any) -> list[UnitShare]:
         ]
 
     energies = [row[1] for row in _moments(model, inputs, added, data)]
+    pairs = zip(energies[::2], energies[1::2], strict=True)
     return [
-        UnitShare(merge.name, energies[2 * i] / (energies[2 * i] + energies[2 * i + 1]))
-        for i, merge in enumerate(merges)
+        UnitShare(merge.name, shortcut / ((shortcut + residual) or 1.0))
+        for merge, (shortcut, residual) in zip(merges, pairs, strict=True)
     ]
 
 
 def _merges(model: keras.Model) -> list[Any]:
     kinds = (keras.layers.Add, MergeAdd, MergeGate, MergeDropout)
-    merges = [layer for layer in model.layers if isinstance(layer, kinds)]
+    merges = [
+        layer
+        for layer in model.layers
+        # Form (a) of a ResNeXt sums up its paths too, in layers of that name.
+        if isinstance(layer, kinds)
+        and len(layer.input) == 2
+        and not layer.name.endswith("_sum")
+    ]
     if not merges:
         raise ResponseError(f"model: {model.name} has no shortcuts")
     return merges
@@ -234,7 +253,7 @@ def gate_openness(model: keras.Model, data: Any) -> list[GateOpenness]:
     """How open each gate of a highway network is (Srivastava 2015, Figure 2).
 
     Raises:
-        ResponseError: no gates.
+        ResponseError: no gates, or no images.
     """
     gates = [layer for layer in model.layers if isinstance(layer, MergeGate)]
     if not gates:
@@ -253,7 +272,8 @@ def gate_openness(model: keras.Model, data: Any) -> list[GateOpenness]:
 def lesions(model: keras.Model, data: Any) -> list[Lesion]:
     """The lesion study: the error with one residual branch removed at a time.
 
-    Where a unit is removed, its shortcut passes alone (a highway unit's T = 0).
+    Where a unit is removed, its shortcut passes alone, as it is added up; an exclusive
+    gate's passes whole (a highway unit's T = 0).
 
     Args:
         model: a classifier with shortcuts.
@@ -263,7 +283,7 @@ def lesions(model: keras.Model, data: Any) -> list[Lesion]:
         The whole network first, then without each unit in network order.
 
     Raises:
-        ResponseError: a plain network, or no labels.
+        ResponseError: a plain network, no labels, or no images.
     """
     names = {merge.name for merge in _merges(model)}
     switches: dict[str, Any] = {}
@@ -272,8 +292,8 @@ def lesions(model: keras.Model, data: Any) -> list[Lesion]:
         merged = layer(*inputs, **options)
         if layer.name not in names:
             return merged
-        switches[layer.name] = _Switch(name=f"{layer.name}_switch")
-        return switches[layer.name]([inputs[0][0], merged])
+        switches[layer.name] = _Switch(layer, name=f"{layer.name}_switch")
+        return switches[layer.name]([*inputs[0], merged])
 
     # Not the class of a network that computes activations again.
     plain = keras.Model(model.input, model.output)
@@ -285,6 +305,8 @@ def lesions(model: keras.Model, data: Any) -> list[Lesion]:
         if not (isinstance(batch, tuple) and len(batch) == 2):
             raise ResponseError("data: not batches of (images, labels)")
         batches.append(batch)
+    if not batches:
+        raise ResponseError(_EMPTY)
     predict = tf.function(lambda images: tf.argmax(clone(images, training=False), -1))
 
     def error() -> float:
@@ -303,7 +325,11 @@ def lesions(model: keras.Model, data: Any) -> list[Lesion]:
 
 
 class _Switch(keras.layers.Layer):
-    """[shortcut, merged] -> merged, or the shortcut where it is switched off."""
+    """[shortcut, residual, merged] -> merged, or the shortcut if switched off."""
+
+    def __init__(self, merge: Any, **options: Any) -> None:
+        super().__init__(**options)
+        self.merge = merge
 
     def build(self, _: Any) -> None:
         self.on = self.add_weight(
@@ -311,10 +337,13 @@ class _Switch(keras.layers.Layer):
         )
 
     def call(self, inputs: Any) -> Any:
-        return tf.where(self.on, inputs[1], inputs[0])
+        shortcut, residual, merged = inputs
+        if not (isinstance(self.merge, MergeGate) and self.merge.exclusive):
+            shortcut, _ = _parts(self.merge, shortcut, residual)
+        return tf.where(self.on, merged, shortcut)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape[1]
+        return input_shape[2]
 
 
 def _moments(
@@ -346,7 +375,7 @@ def _moments(
             [[float(part) for part in row] for row in traced(batch)]
         )
     if not isinstance(totals, np.ndarray):
-        raise ResponseError("data: there are no images in it")
+        raise ResponseError(_EMPTY)
     return [(row[0] / row[2], row[1] / row[2]) for row in totals]
 
 

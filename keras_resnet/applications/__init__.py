@@ -6,6 +6,7 @@ gives the same layers, weights, order and outputs; its weight files load.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -145,3 +146,10 @@ ResNeXt101_32x8d = _application(
 ResNeXt101_64x4d = _application(
     "ResNeXt101_64x4d", "resnext101_64x4d", "resnext101_64x4d"
 )
+
+
+def __getattr__(name: str) -> Any:
+    # Attributes of keras.applications; they import from here.
+    if name in ("resnet", "resnet50", "resnet_v2"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -208,6 +208,8 @@ def compare(
     """
     from keras_resnet.analysis import comparing
 
+    if networks and not measured:
+        raise UserError("network: names what is measured; it needs --measure")
     limit = comparing.parse_budget(budget) if budget else None
     own = comparing.own_runs(runs) if runs else []
     if measured:
@@ -282,9 +284,14 @@ def _print_best(
         published_results,
     )
 
-    protocol = ONE_CROP if test_set == IMAGENET else None
-    rows = comparing.entries_of(published_results(test_set, protocol))
+    found = published_results(test_set)
+    if any(row.test_set == IMAGENET for row in found):
+        found = published_results(test_set, ONE_CROP)
+    rows = comparing.entries_of(found)
     best = {"published": comparing.best_under(budget, rows, timings)}
+    if own and budget.quantity in comparing.MEASURED_QUANTITIES:
+        click.echo(f"own runs: their {budget.quantity} is not measured", err=True)
+        own = []
     for name in sorted({entry.test_set for entry in own}):
         mine = [entry for entry in own if entry.test_set == name]
         best[f"own, on {name}"] = comparing.best_under(budget, mine, timings)

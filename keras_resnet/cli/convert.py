@@ -89,11 +89,9 @@ def convert(
             "give --spec"
         )
     else:
-        height, width, held = spec.input_shape
-        size = (image_size, image_size) if image_size else (height, width)
         network = build(
             spec,
-            input_shape=(*size, channels or held),
+            input_shape=spec.image_shape(image_size, channels),
             classes=classes,
             pixel_stats=stats,
             **changes,

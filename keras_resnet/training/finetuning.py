@@ -212,7 +212,7 @@ def read_source(source: Path | str, spec: ResNetSpec) -> Source:
     elif file.suffix == ".keras":
         try:
             model = keras.models.load_model(file, compile=False)
-        except (ValueError, OSError, KeyError, TypeError) as error:
+        except runfolder.DAMAGES as error:
             reason = one_line(error)
             raise FinetuningError(f"weights: can't load {file}: {reason}") from None
     else:
