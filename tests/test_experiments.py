@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from images import labels, noise
 
 from keras_resnet import ResNetSpec, cifar_resnet, estimate_cost, runfolder
 from keras_resnet.cli import main
@@ -223,6 +224,22 @@ def test_a_diverged_run_counts_as_one_and_is_not_repeated(workplace):
     assert "diverged" in text
     assert "b failed, which it grows from" in text
     assert str(workplace) not in text
+
+
+def test_a_folder_keeps_one_data_set(workplace):
+    """Of one name, but changed."""
+    experiment = small(arms=(Arm("a", "a", cifar_resnet(8, **TINY), None),))
+    file = workplace / "mine.npz"
+    setting = setting_of(experiment, "smoke", data=str(file), steps=2)
+    for seed in (0, 1):
+        np.savez(file, images=noise(40, seed=seed), labels=labels(40))
+        if seed:
+            with pytest.raises(
+                runfolder.RunFolderError, match=r"mine\.npz has changed since"
+            ):
+                run(experiment, setting, seeds=[1], folder=workplace)
+        else:
+            run(experiment, setting, seeds=[0], folder=workplace)
 
 
 def test_a_folder_keeps_one_setting(workplace):

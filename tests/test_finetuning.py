@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 
 import keras
 import numpy as np
@@ -390,7 +391,10 @@ def test_a_continued_run_starts_from_its_checkpoint(old_run, tmp_path):
     assert len(runfolder.read_lines(folder / "history.jsonl")) == 2
     assert (kernels[0] != 0.5).any()
     assert (kernels[1] == 0.5).all()
-    other = shutil.copy(source / "best.keras", tmp_path)
+    shutil.copy(source / "best.keras", tmp_path / "other.keras")
+    with zipfile.ZipFile(tmp_path / "other.keras", "a") as archive:
+        archive.comment = b"another file"
+    other = tmp_path / "other.keras"
     with pytest.raises(RunFolderError, match=r"unfinished run with weights '.* sha256"):
         training.train(recipe, data=high, weights=other, folder=folder)
 

@@ -327,6 +327,39 @@ print(read_last(folder).epoch, [p.name for p in folder.rglob("*.npz")])
     assert rest == "1 ['000001-00000000.npz']"
 
 
+def test_the_next_fit_of_a_model_that_went_on_begins_anew(tmp_path):
+    """Keras keeps the epoch that the last one began with."""
+    fit(tmp_path / "first")
+    model = build(TINY.model)
+    went_on = training.fit(model, TINY, splits(), folder=tmp_path / "first")
+    assert went_on.epoch == []
+    anew = training.fit(model, TINY, splits(), folder=tmp_path / "second")
+    assert anew.epoch == [0, 1, 2]
+
+
+def test_a_run_moves_with_its_data(tmp_path):
+    """To another machine, where paths are others."""
+    write_folder(tmp_path / "here" / "pets", {"a": 9, "b": 9, "c": 9}, (8, 8))
+    recipe = TINY.replace(epochs=1, warmup_epochs=0, image_size=8)
+
+    def train(place, **options):
+        source = f"folder:{tmp_path / place / 'pets'}"
+        return training.train(
+            recipe, data=source, folder=tmp_path / place / "run", **options
+        )
+
+    train("here", export=False)
+    (tmp_path / "here" / "run" / runfolder.RESULT).unlink()
+    (tmp_path / "here").rename(tmp_path / "there")
+    result = train("there", export=False)
+    (tmp_path / "there" / "pets").rename(tmp_path / "pets")
+    moved = training.evaluate(result.folder, source=f"folder:{tmp_path / 'pets'}")
+    assert moved == result.metrics
+    write_folder(tmp_path / "pets", {"a": 10, "b": 9, "c": 9}, (8, 8), seed=5)
+    with pytest.raises(RunFolderError, match="has changed since"):
+        training.evaluate(result.folder, source=f"folder:{tmp_path / 'pets'}")
+
+
 # Real processes.
 
 

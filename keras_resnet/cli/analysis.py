@@ -313,6 +313,7 @@ def _print_best(
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Folder; RUN/explained.")
+@click.option("--data", help="The same images, where they are elsewhere now.")
 @click.option(
     "--image", type=click.Path(path_type=Path), help="Draw what it sees in it."
 )
@@ -320,7 +321,9 @@ def _print_best(
     "--batches", default=8, type=click.IntRange(1), show_default=True,
     help="Of test images.",
 )  # fmt: skip
-def explain(run: Path, out: Path | None, image: Path | None, batches: int) -> None:
+def explain(
+    run: Path, out: Path | None, data: str | None, image: Path | None, batches: int
+) -> None:
     """Draw what goes on in a run's network: responses, gradients, shortcuts, lesions.
 
     The standard deviation of each layer's response (Figure 7 of He 2015), gradients by
@@ -345,7 +348,7 @@ def explain(run: Path, out: Path | None, image: Path | None, batches: int) -> No
     if image:
         pixels = read_image(image, tuple(described["image_shape"]), CENTRAL)
     with warnings_as_lines():
-        splits = data_of_run(run, described)
+        splits = data_of_run(run, described, **({"source": data} if data else {}))
     # For the weights before training.
     keras.utils.set_random_seed(described["arguments"]["seed"])
     test = list(splits.test.take(batches).as_numpy_iterator())

@@ -289,8 +289,9 @@ def _verdict(metrics: dict[str, float]) -> str:
 
 @main.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option("--data", help="The same images, where they are elsewhere now.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def evaluate(run: Path, as_json: bool) -> None:
+def evaluate(run: Path, data: str | None, as_json: bool) -> None:
     """Test a run's best model on the test images of its data.
 
     Example: keras-resnet evaluate runs/demo
@@ -302,7 +303,7 @@ def evaluate(run: Path, as_json: bool) -> None:
     from keras_resnet.training import evaluate as run_evaluation
 
     with warnings_as_lines():
-        metrics = run_evaluation(run)
+        metrics = run_evaluation(run, **({"source": data} if data else {}))
     if as_json:
         click.echo(json.dumps(metrics))
     else:

@@ -30,6 +30,7 @@ from keras_resnet.experiments.settings import (
 )
 from keras_resnet.surgery import deepen
 from keras_resnet.tracking import MLflowTracker, closing
+from keras_resnet.training.loop import data_of_run
 from keras_resnet.training.recipes import Recipe
 from keras_resnet.training.runstate import TrainingError
 
@@ -76,7 +77,8 @@ def run(
         Folders of runs that other processes are at; empty if all have ended.
 
     Raises:
-        UserError: data and setting don't go together; another setting in the folder.
+        UserError: data and setting don't go together; another setting, or runs on
+            other data, in the folder.
     """
     experiment, setting = resolve(experiment, setting)
     arms = experiment.arms_at(setting.budget)
@@ -190,6 +192,8 @@ def _run_all(
                 runfolder.write_json(file, probed._asdict())
 
     left = [job for job in jobs if not _is_done(job, experiment)]
+    if left:
+        _check_data(left[0].folder.parent, loading)
     total, done = len(left), 0
     before = None
     while left and left != before:  # till the others' runs are all that is left
@@ -208,6 +212,12 @@ def _run_all(
                 done += 1
         left = waiting
     return left
+
+
+def _check_data(place: Path, loading: dict[str, Any]) -> None:
+    """Refuses to add to runs that were trained on other images of the same name."""
+    for path in sorted(place.glob(f"*/{runfolder.DATA}"))[:1]:
+        data_of_run(path.parent, runfolder.read_json(path), **loading)
 
 
 def _has_ended(run: Path) -> bool:

@@ -274,23 +274,28 @@ def train(
             return result._replace(run_id=tracker.run_id if tracker else None)
 
 
-def evaluate(folder: Path | str) -> dict[str, float]:
+def evaluate(folder: Path | str, **moved: Any) -> dict[str, float]:
     """Metrics of a run's best model on the test images of its data.
+
+    Args:
+        folder: the run's.
+        **moved: where the data is now, as for `data_of_run`.
 
     Raises:
         RunFolderError: not a run, one without a model, or `data_of_run`'s.
     """
     folder = Path(folder)
     model, described = runfolder.load_best(folder)
-    return _judge(model, data_of_run(folder, described)).metrics
+    return _judge(model, data_of_run(folder, described, **moved)).metrics
 
 
-def data_of_run(folder: Path, described: Mapping[str, Any]) -> Splits:
+def data_of_run(folder: Path, described: Mapping[str, Any], **moved: Any) -> Splits:
     """The splits that a run was trained on.
 
     Args:
         folder: the run's.
         described: its `data.json`.
+        **moved: `source` or `data_dir` for `data.load`, where that has changed.
 
     Raises:
         RunFolderError: its data was given as arrays, or has changed since: then images
@@ -299,10 +304,11 @@ def data_of_run(folder: Path, described: Mapping[str, Any]) -> Splits:
     """
     if described["arguments"] is None:
         raise RunFolderError(f"run: {folder} was trained on data that is not by name")
-    data = data_module.load(**described["arguments"])
+    arguments = described["arguments"] | moved
+    data = data_module.load(**arguments)
     if data.fingerprint != described.get("fingerprint", data.fingerprint):
         raise RunFolderError(
-            f"run: {described['arguments']['source']} has changed since {folder} was "
+            f"run: {arguments['source']} has changed since {folder} was "
             "trained, which may have learnt from what are test images now"
         )
     return data
@@ -349,14 +355,7 @@ def _run(
 # What makes an unfinished run another one, if it changes: test images would come into
 # the training, or no run would have ended so.
 _SAME = {
-    runfolder.DATA: (
-        "source",
-        "seed",
-        "image_shape",
-        "steps",
-        "fingerprint",
-        "weights",
-    ),
+    runfolder.DATA: ("seed", "image_shape", "steps", "fingerprint", "weights"),
     runfolder.ENVIRONMENT: ("replicas", "sync_batch_norm", "precision", "onednn"),
 }
 # What changes last digits only.
@@ -367,7 +366,7 @@ def _check_same(folder: Path, name: str, told: dict[str, Any]) -> None:
     """Refuses to go on with another run; warns where it can't be exact."""
     before = runfolder.read_json(folder / name)
     for key in _SAME[name]:
-        if before.get(key) != told[key]:
+        if _identity(before.get(key)) != _identity(told[key]):
             raise RunFolderError(
                 f"folder: {folder} holds an unfinished run with {key} "
                 f"{before.get(key)!r}, not {told[key]!r}; name a new folder"
@@ -380,6 +379,11 @@ def _check_same(folder: Path, name: str, told: dict[str, Any]) -> None:
             checkpoints.CheckpointWarning,
             stacklevel=3,
         )
+
+
+def _identity(value: Any) -> Any:
+    """A file's hash instead of its path, which may be another on another machine."""
+    return value.rpartition(" sha256:")[2] if isinstance(value, str) else value
 
 
 def _describe_data(data: Splits, seed: int) -> dict[str, Any]:

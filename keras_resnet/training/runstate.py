@@ -83,6 +83,8 @@ class RunState(keras.callbacks.Callback):
         """Goes on from the last checkpoint, if there is one."""
         self.written = time.monotonic()
         found = checkpoints.read_last(self.folder)
+        # Another `fit` of this model may have begun late; Keras keeps that.
+        self.model._initial_epoch = None
         if not found:
             self.history = []
             return
@@ -110,6 +112,10 @@ class RunState(keras.callbacks.Callback):
         self._write_history()
         if self.history and not found.step and self._is_best():
             self._save_best()  # in case the kill came just before it was
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Lets the model's next `fit` begin with its first epoch."""
+        self.model._initial_epoch = None
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the clock, or goes on within an epoch."""
