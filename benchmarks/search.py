@@ -20,9 +20,10 @@ from rich.console import Console
 
 from benchmarks import report
 from keras_resnet import cifar_resnet, data, runfolder, runtime, training
+from keras_resnet.amounts import in_units
 from keras_resnet.tracking import MLflowTracker
 from tuning import SearchResult, Space, search
-from tuning.budget import TOLERANCE, amount, quick_cost
+from tuning.budget import TOLERANCE, quick_cost
 from tuning.progress import values_of
 from tuning.retrain import Comparison, retrain
 from tuning.rows import REPORT
@@ -128,7 +129,7 @@ def heading(minutes: float, epochs: int, seeds: int) -> str:
     """What was searched, how, and on what."""
     facts = report.machine()
     versions = ", ".join(f"{name} {v}" for name, v in facts["versions"].items() if v)
-    macs = amount(quick_cost(DEFAULT).macs, "")
+    macs = in_units(quick_cost(DEFAULT).macs, "")
     return f"""# A search at equal cost
 
 `python -m benchmarks.search --minutes {minutes:g} --epochs {epochs} --seeds {seeds}`

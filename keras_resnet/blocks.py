@@ -8,7 +8,6 @@ from typing import Any
 import keras
 
 from keras_resnet import plan
-from keras_resnet.cost import GATES
 from keras_resnet.layers import (
     BatchNormalization,
     Conv2D,
@@ -130,7 +129,7 @@ def _merge(op: plan.Merge, spec: ResNetSpec) -> keras.layers.Layer:
     Scales, gates and draws live inside it: a layer more in one branch would change the
     order in which Keras lists the weights of both.
     """
-    if op.kind in GATES:
+    if op.kind in plan.GATES:
         return MergeGate(op.kind == "exclusive_gate", spec.gate_bias, name=op.name)
     if op.kind in ("dropout", "dropout_inverted"):
         inverted = op.kind == "dropout_inverted"

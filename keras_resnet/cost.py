@@ -11,6 +11,7 @@ from math import prod
 from typing import NamedTuple, cast
 
 from keras_resnet.plan import (
+    GATES,
     Conv,
     Dense,
     Dropout,
@@ -27,7 +28,6 @@ from keras_resnet.plan import (
 )
 from keras_resnet.spec import ResNetSpec
 
-GATES = ("exclusive_gate", "shortcut_gate")  # merges with a 1x1 convolution
 FLOAT32 = 4  # bytes
 # Tensors of a unit's shape that its gradient takes while it is computed, as measured.
 WORKING = 4

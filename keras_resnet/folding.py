@@ -131,7 +131,8 @@ def _identity(layer: Any) -> keras.layers.Layer:
     return keras.layers.Identity(name=layer.name, dtype=layer.dtype_policy)
 
 
-def _sum(layer: Any, shortcut: float, residual: float) -> keras.layers.Layer:
+def _sum(layer: Any) -> keras.layers.Layer:
+    shortcut, residual = layer.inference_scales
     options = {"name": layer.name, "dtype": layer.dtype_policy}
     if (shortcut, residual) == (1.0, 1.0):
         return keras.layers.Add(**options)
@@ -144,12 +145,6 @@ _PLAIN = (keras.layers.Identity, keras.layers.Add, layers.MergeAdd)
 _INFERENCE: dict[type, Callable[[Any], keras.layers.Layer]] = {
     keras.layers.Dropout: _identity,
     layers.Skip: _identity,
-    layers.MergeAdd: lambda old: _sum(
-        old,
-        old.shortcut_scale,
-        old.residual_scale * (old.survival if old.mode == "batch" else 1),
-    ),
-    layers.MergeDropout: lambda old: _sum(
-        old, 1.0 if old.inverted else 1 - old.rate, 1.0
-    ),
+    layers.MergeAdd: _sum,
+    layers.MergeDropout: _sum,
 }

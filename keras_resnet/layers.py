@@ -178,6 +178,12 @@ class MergeAdd(keras.layers.Layer):
         if survival < 1 and mode == "sample":
             self.seed_generator = keras.random.SeedGenerator()
 
+    @property
+    def inference_scales(self) -> tuple[float, float]:
+        """What shortcut and residual are multiplied by in inference."""
+        survival = self.survival if self.mode == "batch" else 1.0
+        return self.shortcut_scale, self.residual_scale * survival
+
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The merged tensor, from [shortcut, residual]."""
         shortcut, residual = inputs
@@ -282,6 +288,11 @@ class MergeDropout(keras.layers.Layer):
         self.rate = rate
         self.inverted = inverted
         self.seed_generator = keras.random.SeedGenerator()
+
+    @property
+    def inference_scales(self) -> tuple[float, float]:
+        """What shortcut and residual are multiplied by in inference."""
+        return 1.0 if self.inverted else 1 - self.rate, 1.0
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The merged tensor, from [shortcut, residual]."""

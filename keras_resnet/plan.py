@@ -109,6 +109,8 @@ class Merge(NamedTuple):
     survival: float
 
 
+GATES = ("exclusive_gate", "shortcut_gate")  # merges with a 1x1 convolution
+
 Op = Pad | Conv | Dense | Norm | Relu | Pool | PadChannels | Dropout | Skip | Merge
 
 

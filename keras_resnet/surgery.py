@@ -71,17 +71,15 @@ def _merged(layer: Any, merge: Any) -> keras.Model:
 
 
 def _stock_add(layer: layers.MergeAdd) -> keras.layers.Layer:
-    factor = layer.residual_scale
-    if layer.mode == "batch":
-        factor *= layer.survival
-    if (layer.shortcut_scale, factor) == (1.0, 1.0):
+    scales = layer.inference_scales
+    if scales == (1.0, 1.0):
         return keras.layers.Add(name=layer.name, dtype=layer.dtype_policy)
     return _merged(
         layer,
         lambda shortcut, residual: keras.layers.Add()(
             [
-                keras.layers.Rescaling(layer.shortcut_scale)(shortcut),
-                keras.layers.Rescaling(factor)(residual),
+                keras.layers.Rescaling(scale)(part)
+                for scale, part in zip(scales, (shortcut, residual), strict=True)
             ]
         ),
     )

@@ -140,7 +140,6 @@ def own_statistics(strategy):
 
 def refusals(strategy):
     attempts = {
-        "jit": lambda: distribution.check_strategy(strategy, jit_compile=True),
         "central": lambda: distribution.check_strategy(
             tf.distribute.experimental.CentralStorageStrategy()
         ),

@@ -79,7 +79,7 @@ def test_one_device_and_wrong_names(monkeypatch):
     assert distribution.replicas_of(None) == 1
     assert distribution.is_chief(None)
     with distribution.scope(None), distribution.cooperating(None):
-        distribution.check_strategy(None, jit_compile=True, steps_per_execution=8)
+        distribution.check_strategy(None, steps_per_execution=8)
     with pytest.raises(DistributionError, match="'tpu' is not one of 'auto', 'one'"):
         distribution.make_strategy("tpu")
     with pytest.raises(DistributionError, match="launch 2 COMMAND"):
@@ -191,7 +191,6 @@ def test_what_is_validated_is_what_is_saved(mirrored):
 @pytest.mark.parametrize(
     ("attempt", "message"),
     [
-        ("jit", "XLA can't compile steps under tf.distribute"),
         ("central", "CentralStorageStrategy: Keras 3's fit on TensorFlow supports"),
         ("steps", "Keras 3 runs one step at a time under tf.distribute"),
         ("clipping", "Keras clips each replica's part of the gradient, not the sum"),

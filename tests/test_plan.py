@@ -92,14 +92,6 @@ def test_shortcut_options():
     assert kinds["project_all"] == ["projection"] * 9
 
 
-def test_survival_falls_linearly_from_the_first_unit():
-    units = make_plan(get_spec("cifar_resnet110_sd")).units
-    survival = [unit.merge.survival for unit in units]
-    assert survival[0] == pytest.approx(1 - 0.5 / 54)  # not 1 (Huang 2016, Eq. 4)
-    assert survival[-1] == 0.5
-    assert sum(survival) == pytest.approx(40.25)  # section 3
-
-
 def test_resnext_template_doubles_the_groups_width():
     convs = [op for unit in stage_openers("resnext50_32x4d") for op in unit.residual]
     grouped = [op for op in convs if isinstance(op, Conv) and op.groups == 32]

@@ -118,8 +118,11 @@ def test_survival_by_both_rules():
     """Huang 2016, section 3: of 54 units 40.25 survive at p_L = 0.5, or 27."""
     spec = cifar_resnet(110, survival=0.5)
     linear = [spec.survival_of(unit) for unit in range(1, 55)]
+    # The first not at 1 (Equation 4).
     assert (linear[0], linear[-1]) == (pytest.approx(1 - 0.5 / 54), 0.5)
     assert sum(linear) == pytest.approx(40.25)
+    units = make_plan(spec).units
+    assert [unit.merge.survival for unit in units] == linear
     uniform = make_plan(spec.replace(survival_rule="uniform"))
     assert {unit.merge.survival for unit in uniform.units} == {0.5}
 

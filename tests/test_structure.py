@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
+import importlib.util
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -30,10 +33,19 @@ RULES: dict[str, set[str]] = {
     "convolution": {"plan", "runtime"},
     "layers": {"convolution"},
     "recompute": set(),
-    "blocks": {"cost", "layers", "plan", "spec"},
+    "blocks": {"layers", "plan", "spec"},
     "network": {"blocks", "errors", "plan", "presets", "recompute", "runtime", "spec"},
     "folding": {"errors", "layers"},
-    "surgery": {"errors", "folding", "layers", "network", "plan", "spec"},
+    "surgery": {
+        "blocks",
+        "errors",
+        "folding",
+        "layers",
+        "network",
+        "plan",
+        "recompute",
+        "spec",
+    },
     "resnext": {"blocks", "layers", "network", "plan", "spec", "surgery"},
     "applications": {"errors", "network", "presets", "spec", "weights"},
     "weights": {"errors", "network", "plan", "presets", "runfolder", "spec"},
@@ -151,10 +163,43 @@ def test_public_surface_is_whole():
         keras_resnet.nothing  # noqa: B018
 
 
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
 def test_requirements_equal_the_packages_dependencies():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     requirements = (ROOT / "requirements.txt").read_text().splitlines()
-    assert requirements == project["dependencies"]
+    assert requirements == PROJECT["dependencies"]
+
+
+def test_what_is_imported_is_declared():
+    """Not only brought along by another package."""
+    extras = PROJECT["optional-dependencies"]
+    declared = {
+        re.split(r"[^\w.-]", line)[0].lower()
+        for line in (*PROJECT["dependencies"], *extras["torch"])
+    }
+    distributions = importlib.metadata.packages_distributions()
+    for path in (*FILES, *(ROOT / "tuning").glob("*.py")):
+        for module, _ in imports(path):
+            root = module.split(".")[0]
+            if root in {*sys.stdlib_module_names, "keras_resnet", "tuning"}:
+                continue
+            names = {name.lower() for name in distributions.get(root, [root])}
+            assert names & declared, f"{path}: {root}"
+
+
+def test_names_that_are_imported_from_here_are_there():
+    """In benchmarks too, which no test runs whole."""
+    for path in (*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "tests").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or not node.module:
+                continue
+            if node.module.split(".")[0] in ("keras_resnet", "tuning", "benchmarks"):
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    assert hasattr(module, alias.name) or importlib.util.find_spec(
+                        f"{node.module}.{alias.name}"
+                    ), f"{path.name}: {node.module} has no {alias.name}"
 
 
 def test_readme_names_every_command_and_make_target():

@@ -239,13 +239,9 @@ def _parts(merge: Any, shortcut: Any, residual: Any) -> tuple[Any, Any]:
     if isinstance(merge, MergeGate):
         gate = merge.gate(shortcut)
         return (1 - gate) * shortcut, gate * residual if merge.exclusive else residual
-    if isinstance(merge, MergeAdd):
-        factor = merge.residual_scale
-        if merge.mode == "batch":
-            factor *= merge.survival
-        return merge.shortcut_scale * shortcut, factor * residual
-    if isinstance(merge, MergeDropout) and not merge.inverted:
-        return (1 - merge.rate) * shortcut, residual
+    if isinstance(merge, MergeAdd | MergeDropout):
+        a, b = merge.inference_scales
+        return a * shortcut, b * residual
     return shortcut, residual
 
 

@@ -39,9 +39,14 @@ def _application(
     ) -> keras.Model:
         if weights == "imagenet":
             if published is None:
+                rows = weight_files.PUBLISHED.items()
+                others = [name for name, row in rows if row.preset == preset]
+                advice = (
+                    f"; weights.pretrained({others[0]!r}) has torch's" if others else ""
+                )
                 raise WeightsError(
-                    f"weights: {title} has no published weights here; give None or "
-                    "the path of a file"
+                    f"weights: Keras has published none for {title}; give None or the "
+                    f"path of a file{advice}"
                 )
             if include_top and classes != default.classes:
                 raise WeightsError(

@@ -196,7 +196,6 @@ def scope(strategy: Any) -> contextlib.AbstractContextManager[Any]:
 def check_strategy(
     strategy: Any,
     *,
-    jit_compile: bool | str = "auto",
     steps_per_execution: int = 1,
     clip_norm: float = 0.0,
 ) -> None:
@@ -212,11 +211,6 @@ def check_strategy(
         raise DistributionError(
             f"strategy: {kind}: Keras 3's fit on TensorFlow supports MirroredStrategy "
             "and, corrected here, MultiWorkerMirroredStrategy"
-        )
-    if jit_compile is True:
-        raise DistributionError(
-            "jit_compile: XLA can't compile steps under tf.distribute (its resources "
-            "are on one device); leave it 'auto' or train on one device"
         )
     if steps_per_execution != 1:
         raise DistributionError(

@@ -7,7 +7,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_resnet.plan import Conv, Dense, Merge, Norm, Plan, channels_of, make_plan
+from keras_resnet.plan import (
+    GATES,
+    Conv,
+    Dense,
+    Merge,
+    Norm,
+    Plan,
+    channels_of,
+    make_plan,
+)
 from keras_resnet.presets import PRESETS
 from keras_resnet.spec import ResNetSpec
 from keras_resnet.weights.files import WeightsError
@@ -181,7 +190,7 @@ def shapes_of(plan: Plan) -> dict[str, list[tuple[int, ...]]]:
                 shapes[op.name] = [(op.in_features, channels)]
             case Norm():
                 shapes[op.name] = [(channels,)] * 4
-            case Merge(kind="exclusive_gate" | "shortcut_gate"):
+            case Merge() if op.kind in GATES:
                 shapes[op.name] = [(channels, channels), (channels,)]
             case _:
                 continue

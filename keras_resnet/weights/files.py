@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import pickle
@@ -157,13 +158,9 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _pickled(path: Path) -> dict[str, np.ndarray]:
-    try:
-        import torch
-    except ImportError:
-        raise WeightsError(
-            f"weights: {path} is torch's: install torch (pip install "
-            "'keras-residual[torch]'), or give the weights as .safetensors"
-        ) from None
+    check_torch(f"{path} is")
+    import torch
+
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -203,16 +200,25 @@ def write_torch(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
         save_file(contiguous, path, metadata={"format": "pt"})
         return
-    try:
-        import torch
-    except ImportError:
-        raise WeightsError(
-            f"weights: {path.suffix} is torch's, which is not installed (pip install "
-            "'keras-residual[torch]'); write .safetensors"
-        ) from None
+    check_torch(f"{path.suffix} is")
+    import torch
+
     torch.save(
         {name: torch.from_numpy(value) for name, value in contiguous.items()}, path
     )
+
+
+def check_torch(what: str) -> None:
+    """Whether torch is there, which alone reads and writes its files.
+
+    Raises:
+        WeightsError: it is not installed.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise WeightsError(
+            f"weights: {what} torch's: install torch (pip install "
+            "'keras-residual[torch]'), or use .safetensors"
+        )
 
 
 def _check_exists(path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from keras_resnet.network import build
 from keras_resnet.presets import get_spec
 from keras_resnet.weights import download
-from keras_resnet.weights.files import WeightsError
+from keras_resnet.weights.files import WeightsError, check_torch
 from keras_resnet.weights.loading import load
 
 TORCHVISION = "https://download.pytorch.org/models/"
@@ -59,8 +59,10 @@ class Published(NamedTuple):
         """The file, downloaded unless it is there.
 
         Raises:
-            WeightsError: it can't be had.
+            WeightsError: it can't be had, or not be read then.
         """
+        if self.url.endswith(".pth"):
+            check_torch(f"{self.url} is")
         path = download.cache_folder() / self.url.rsplit("/", 1)[1]
         return download.fetch(self.url, self.digest, path)
 
