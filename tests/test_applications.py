@@ -148,7 +148,7 @@ def test_arguments_as_keras_takes_them():
         (
             lambda: applications.ResNet18(weights="imagenet"),
             WeightsError,
-            "weights.pretrained('torchvision/resnet18.IMAGENET1K_V1') has torch's",
+            r"pretrained\('torchvision/resnet18\.IMAGENET1K_V1'\) has",
         ),
         (
             lambda: applications.ResNet18(weights="nowhere.h5"),
