@@ -75,7 +75,7 @@ def wide_resnet(depth: int, k: float, **changes: Any) -> ResNetSpec:
         "name": f"wrn_{depth}_{k}",
         "k": k,
         "shortcut": "project",
-        **_PRE,
+        **PRE,
     }
     return cifar_resnet(6 * units + 2, **fields | changes)
 
@@ -117,7 +117,7 @@ def _units(depth: int, layers: int, rest: int, what: str) -> int:
 
 
 # The dialects, as the differences from He 2015.
-_PRE: dict[str, Any] = {"order": "pre", "project_norm": False}
+PRE: dict[str, Any] = {"order": "pre", "project_norm": False}
 _V1_5: dict[str, Any] = {"stride_on": "3x3", "init": "he_fan_out"}
 _KERAS = {
     "init": "glorot",
@@ -127,13 +127,13 @@ _KERAS = {
 }
 _KERAS_V2 = {
     **_KERAS,
-    **_PRE,
+    **PRE,
     "conv_bias": "keras_v2",
     "stride_on": "3x3",
     "stride_at": "last",
 }
 _BASIC = {"block": "basic", "widths": (64, 128, 256, 512)}
-_PLAIN: dict[str, Any] = {"merge": "none"}
+PLAIN: dict[str, Any] = {"merge": "none"}
 _HIGHWAY: dict[str, Any] = {"merge": "exclusive_gate", "gate_bias": -3.0}
 _R18, _R34 = {"depths": (2, 2, 2, 2), **_BASIC}, {"depths": (3, 4, 6, 3), **_BASIC}
 _D: dict[str, Any] = {"stem": "deep", "project_pool": True, **_V1_5}
@@ -159,25 +159,25 @@ def _dense(depth: int, **changes: Any) -> ResNetSpec:
 
 
 _BAG = "He 2018 (1812.01187)"
-_HE15 = "He 2015 (1512.03385)"
-_HE16 = "He 2016 (1603.05027)"
-_SD = "Huang 2016 (1603.09382)"
-_WRN = "Zagoruyko 2016 (1605.07146)"
-_XT = "Xie 2016 (1611.05431)"
+HE15 = "He 2015 (1512.03385)"
+HE16 = "He 2016 (1603.05027)"
+SD = "Huang 2016 (1603.09382)"
+WRN = "Zagoruyko 2016 (1605.07146)"
+XT = "Xie 2016 (1611.05431)"
 _HW = "Srivastava 2015 (1505.00387)"
 _APPS = "keras.applications"
 
 # ImageNet networks: name, depth, source, differences from ResNetSpec().
 _IMAGENET: list[tuple[str, int, str, dict[str, Any]]] = [
-    ("plain18", 18, f"{_HE15} T2", {**_R18, **_PLAIN}),
-    ("plain34", 34, f"{_HE15} T2", {**_R34, **_PLAIN}),
-    ("resnet18", 18, f"{_HE15} T1, option B", _R18),
-    ("resnet34", 34, f"{_HE15} T1, option B", _R34),
-    ("resnet50", 50, f"{_HE15} T1", _R50),
-    ("resnet101", 101, f"{_HE15} T1", _R101),
-    ("resnet152", 152, f"{_HE15} T1", _R152),
-    ("resnet200", 200, f"{_HE16} T5", _R200),
-    ("resnet200_v2", 200, f"{_HE16} T5, fb.resnet.torch", {**_R200, **_V1_5, **_PRE}),
+    ("plain18", 18, f"{HE15} T2", {**_R18, **PLAIN}),
+    ("plain34", 34, f"{HE15} T2", {**_R34, **PLAIN}),
+    ("resnet18", 18, f"{HE15} T1, option B", _R18),
+    ("resnet34", 34, f"{HE15} T1, option B", _R34),
+    ("resnet50", 50, f"{HE15} T1", _R50),
+    ("resnet101", 101, f"{HE15} T1", _R101),
+    ("resnet152", 152, f"{HE15} T1", _R152),
+    ("resnet200", 200, f"{HE16} T5", _R200),
+    ("resnet200_v2", 200, f"{HE16} T5, fb.resnet.torch", {**_R200, **_V1_5, **PRE}),
     ("resnet50_v1_5", 50, "torchvision, Goyal 2017", {**_R50, **_V1_5}),
     ("resnet101_v1_5", 101, "torchvision, Goyal 2017", {**_R101, **_V1_5}),
     ("resnet152_v1_5", 152, "torchvision, Goyal 2017", {**_R152, **_V1_5}),
@@ -190,55 +190,55 @@ _IMAGENET: list[tuple[str, int, str, dict[str, Any]]] = [
     ("keras_resnet50_v2", 50, _APPS, {**_R50, **_KERAS_V2}),
     ("keras_resnet101_v2", 101, _APPS, {**_R101, **_KERAS_V2}),
     ("keras_resnet152_v2", 152, _APPS, {**_R152, **_KERAS_V2}),
-    ("wide_resnet18_1_5", 18, f"{_WRN} T7", {**_R18, "k": 1.5}),
-    ("wide_resnet18_2", 18, f"{_WRN} T7", {**_R18, "k": 2}),
-    ("wide_resnet18_3", 18, f"{_WRN} T7", {**_R18, "k": 3}),
-    ("wide_resnet34_1_5", 34, f"{_WRN} T7", {**_R34, "k": 1.5}),
-    ("wide_resnet34_2", 34, f"{_WRN} T7", {**_R34, "k": 2}),
-    ("wide_resnet50_2", 50, f"{_WRN} T8", {**_R50, **_resnext(1, 128)}),
+    ("wide_resnet18_1_5", 18, f"{WRN} T7", {**_R18, "k": 1.5}),
+    ("wide_resnet18_2", 18, f"{WRN} T7", {**_R18, "k": 2}),
+    ("wide_resnet18_3", 18, f"{WRN} T7", {**_R18, "k": 3}),
+    ("wide_resnet34_1_5", 34, f"{WRN} T7", {**_R34, "k": 1.5}),
+    ("wide_resnet34_2", 34, f"{WRN} T7", {**_R34, "k": 2}),
+    ("wide_resnet50_2", 50, f"{WRN} T8", {**_R50, **_resnext(1, 128)}),
     ("wide_resnet101_2", 101, "torchvision", {**_R101, **_resnext(1, 128)}),
-    ("resnext50_2x40d", 50, f"{_XT} T3", {**_R50, **_resnext(2, 40)}),
-    ("resnext50_4x24d", 50, f"{_XT} T3", {**_R50, **_resnext(4, 24)}),
-    ("resnext50_8x14d", 50, f"{_XT} T3", {**_R50, **_resnext(8, 14)}),
-    ("resnext50_32x4d", 50, f"{_XT} T3", {**_R50, **_resnext(32, 4)}),
-    ("resnext101_2x40d", 101, f"{_XT} T3", {**_R101, **_resnext(2, 40)}),
-    ("resnext101_4x24d", 101, f"{_XT} T3", {**_R101, **_resnext(4, 24)}),
-    ("resnext101_8x14d", 101, f"{_XT} T3", {**_R101, **_resnext(8, 14)}),
-    ("resnext101_32x4d", 101, f"{_XT} T3", {**_R101, **_resnext(32, 4)}),
-    ("resnext101_1x100d", 101, f"{_XT} T4", {**_R101, **_resnext(1, 100)}),
-    ("resnext101_2x64d", 101, f"{_XT} T4", {**_R101, **_resnext(2, 64)}),
-    ("resnext101_64x4d", 101, f"{_XT} T4", {**_R101, **_resnext(64, 4)}),
+    ("resnext50_2x40d", 50, f"{XT} T3", {**_R50, **_resnext(2, 40)}),
+    ("resnext50_4x24d", 50, f"{XT} T3", {**_R50, **_resnext(4, 24)}),
+    ("resnext50_8x14d", 50, f"{XT} T3", {**_R50, **_resnext(8, 14)}),
+    ("resnext50_32x4d", 50, f"{XT} T3", {**_R50, **_resnext(32, 4)}),
+    ("resnext101_2x40d", 101, f"{XT} T3", {**_R101, **_resnext(2, 40)}),
+    ("resnext101_4x24d", 101, f"{XT} T3", {**_R101, **_resnext(4, 24)}),
+    ("resnext101_8x14d", 101, f"{XT} T3", {**_R101, **_resnext(8, 14)}),
+    ("resnext101_32x4d", 101, f"{XT} T3", {**_R101, **_resnext(32, 4)}),
+    ("resnext101_1x100d", 101, f"{XT} T4", {**_R101, **_resnext(1, 100)}),
+    ("resnext101_2x64d", 101, f"{XT} T4", {**_R101, **_resnext(2, 64)}),
+    ("resnext101_64x4d", 101, f"{XT} T4", {**_R101, **_resnext(64, 4)}),
     ("resnext101_32x8d", 101, "torchvision", {**_R101, **_resnext(32, 8)}),
 ]
 
 # CIFAR networks and those of flat input: name, depth, source, spec.
 _CIFAR: list[tuple[str, int, str, ResNetSpec]] = [
     *(
-        (f"cifar_resnet{depth}", depth, f"{_HE15} T6", cifar_resnet(depth))
+        (f"cifar_resnet{depth}", depth, f"{HE15} T6", cifar_resnet(depth))
         for depth in (20, 32, 44, 56, 110, 1202)
     ),
     *(
-        (f"cifar_plain{d}", d, f"{_HE15} Fig 6", cifar_resnet(d, **_PLAIN))
+        (f"cifar_plain{d}", d, f"{HE15} Fig 6", cifar_resnet(d, **PLAIN))
         for d in (20, 32, 44, 56, 110)
     ),
     *(
-        (f"cifar_highway{d}", d, f"{_HW}, {_HE16} T1", cifar_resnet(d, **_HIGHWAY))
+        (f"cifar_highway{d}", d, f"{_HW}, {HE16} T1", cifar_resnet(d, **_HIGHWAY))
         for d in (20, 32, 56)
     ),
-    ("cifar_resnet164", 164, f"{_HE16} T2", cifar_resnet(164, "bottleneck")),
-    ("cifar_resnet1001", 1001, f"{_HE16} T3", cifar_resnet(1001, "bottleneck")),
-    ("cifar_resnet110_v2", 110, f"{_HE16} T2", cifar_resnet(110, **_PRE)),
-    ("cifar_resnet164_v2", 164, f"{_HE16} T2", cifar_resnet(164, "bottleneck", **_PRE)),
+    ("cifar_resnet164", 164, f"{HE16} T2", cifar_resnet(164, "bottleneck")),
+    ("cifar_resnet1001", 1001, f"{HE16} T3", cifar_resnet(1001, "bottleneck")),
+    ("cifar_resnet110_v2", 110, f"{HE16} T2", cifar_resnet(110, **PRE)),
+    ("cifar_resnet164_v2", 164, f"{HE16} T2", cifar_resnet(164, "bottleneck", **PRE)),
     (
         "cifar_resnet1001_v2",
         1001,
-        f"{_HE16} T3",
-        cifar_resnet(1001, "bottleneck", **_PRE),
+        f"{HE16} T3",
+        cifar_resnet(1001, "bottleneck", **PRE),
     ),
-    ("cifar_resnet110_sd", 110, f"{_SD} T1", cifar_resnet(110, survival=0.5)),
-    ("cifar_resnet1202_sd", 1202, f"{_SD} s4", cifar_resnet(1202, survival=0.5)),
+    ("cifar_resnet110_sd", 110, f"{SD} T1", cifar_resnet(110, survival=0.5)),
+    ("cifar_resnet1202_sd", 1202, f"{SD} s4", cifar_resnet(1202, survival=0.5)),
     *(
-        (f"wrn_{depth}_{k}", depth, f"{_WRN} T4", wide_resnet(depth, k))
+        (f"wrn_{depth}_{k}", depth, f"{WRN} T4", wide_resnet(depth, k))
         for depth, k in (
             (16, 4), (16, 8), (16, 10), (22, 8), (22, 10), (28, 10), (28, 12),
             (40, 1), (40, 2), (40, 4), (40, 8), (40, 10),
@@ -249,12 +249,12 @@ _CIFAR: list[tuple[str, int, str, ResNetSpec]] = [
         for d in (8, 20, 56)
     ),
     *(
-        (f"dense_plain{d}", d, "Ours: the same, plain", _dense(d, **_PLAIN))
+        (f"dense_plain{d}", d, "Ours: the same, plain", _dense(d, **PLAIN))
         for d in (8, 20, 56)
     ),
-    ("cifar_resnext29_1x64d", 29, f"{_XT} s5.3", cifar_resnext(29, 1, 64)),
-    ("cifar_resnext29_8x64d", 29, f"{_XT} T7", cifar_resnext(29, 8, 64)),
-    ("cifar_resnext29_16x64d", 29, f"{_XT} T7", cifar_resnext(29, 16, 64)),
+    ("cifar_resnext29_1x64d", 29, f"{XT} s5.3", cifar_resnext(29, 1, 64)),
+    ("cifar_resnext29_8x64d", 29, f"{XT} T7", cifar_resnext(29, 8, 64)),
+    ("cifar_resnext29_16x64d", 29, f"{XT} T7", cifar_resnext(29, 16, 64)),
 ]  # fmt: skip
 
 PRESETS: dict[str, Preset] = {
@@ -301,7 +301,7 @@ def get_spec(name: str, /, **changes: Any) -> ResNetSpec:
 # What a CIFAR network of a family differs in from He 2015's.
 _FAMILY_CHANGES: dict[str, dict[str, Any]] = {
     "resnet": {},
-    "plain": _PLAIN,
+    "plain": PLAIN,
     "highway": _HIGHWAY,
 }
 
@@ -311,7 +311,7 @@ def _unknown(name: str) -> str:
     message = f"network: no preset is named {name!r}"
     if match := re.fullmatch(r"cifar_(resnet|plain|highway)([0-9]{1,6})(_v2)?", name):
         depth = int(match[2])
-        changes = _FAMILY_CHANGES[match[1]] | (_PRE if match[3] else {})
+        changes = _FAMILY_CHANGES[match[1]] | (PRE if match[3] else {})
         given = "".join(f", {field}={value!r}" for field, value in changes.items())
         blocks = [
             f"{block!r} ({n}n+2)"

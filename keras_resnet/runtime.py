@@ -154,6 +154,17 @@ def versions() -> dict[str, str | None]:
     return found
 
 
+def share_of_machine(rank: int, processes: int) -> dict[str, str]:
+    """Environment of one of several processes on a machine: its GPUs and threads."""
+    threads = str(max(1, usable_cores() // processes))
+    return {
+        "LOCAL_RANK": str(rank),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "TF_NUM_INTRAOP_THREADS": threads,
+        "TF_NUM_INTEROP_THREADS": threads,
+    }
+
+
 def describe() -> dict[str, Any]:
     """Devices, processor, kernels and threads of this process."""
     import keras

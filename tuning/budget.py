@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from keras_resnet.amounts import in_units, parse_amount
 from keras_resnet.cost import FLOAT32, cost_of, estimate_cost
@@ -269,7 +269,9 @@ def fitted(spec: ResNetSpec, budget: Budget, batch_size: int, mode: Mode,
     return spec
 
 
-def _shrunk(spec: ResNetSpec, budget: Budget, batch_size: int) -> Any:
+def _shrunk(
+    spec: ResNetSpec, budget: Budget, batch_size: int
+) -> tuple[ResNetSpec, str | None]:
     """The widest of the same shape that is within the budget, and why none is."""
     grouped = spec.group_width is not None
     whole = spec.replace(widths=_rounded(spec, 1.0), k=1)

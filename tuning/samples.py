@@ -13,6 +13,7 @@ from typing import Any
 
 from keras_resnet.data.settings import Augment
 from keras_resnet.plan import make_plan
+from keras_resnet.presets import PRESETS
 from keras_resnet.spec import EXPANSION, MAX_CHANNELS, ResNetSpec, SpecError
 from keras_resnet.training.recipes import Recipe
 from tuning.space import PARAMETERS, Space
@@ -57,14 +58,9 @@ def sample_of(hp: Any, space: Space) -> dict[str, Any]:
 
 
 # He 2015, Table 1 (and 2016, Table 5): units of four stages by the depth in the name.
-_FOUR_STAGES = {
-    18: (2, 2, 2, 2),
-    26: (2, 2, 2, 2),
-    34: (3, 4, 6, 3),
-    50: (3, 4, 6, 3),
-    101: (3, 4, 23, 3),
-    152: (3, 8, 36, 3),
-    200: (3, 24, 36, 3),
+_FOUR_STAGES = {26: (2, 2, 2, 2)} | {
+    depth: PRESETS[f"resnet{depth}"].spec.depths
+    for depth in (18, 34, 50, 101, 152, 200)
 }
 
 

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from keras_resnet.runtime import usable_cores
+from keras_resnet.runtime import share_of_machine
 from tuning.cluster import JOIN, ClusterError, answers, variables
 
 DEATHS = 5  # of all processes together, after which the search gives up
@@ -85,13 +85,8 @@ class _Family:
     def start(self, name: str) -> None:
         environment = os.environ | variables(self.address, name)
         if name != "chief":  # it shares cores and GPUs with the others
-            threads = str(max(1, usable_cores() // self.workers))
-            environment |= {
-                "LOCAL_RANK": name.removeprefix("worker-"),
-                "LOCAL_WORLD_SIZE": str(self.workers),
-                "TF_NUM_INTRAOP_THREADS": threads,
-                "TF_NUM_INTEROP_THREADS": threads,
-            }
+            rank = int(name.removeprefix("worker-"))
+            environment |= share_of_machine(rank, self.workers)
         self.running[name] = subprocess.Popen(self.command, env=environment)
 
     def stop(self) -> None:

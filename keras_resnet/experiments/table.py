@@ -9,17 +9,20 @@ import difflib
 from typing import Any
 
 from keras_resnet.experiments.design import Arm, Claim, Experiment, ExperimentError
-from keras_resnet.presets import cifar_resnet, cifar_resnext, get_spec, wide_resnet
+from keras_resnet.presets import (
+    HE15,
+    HE16,
+    PLAIN,
+    PRE,
+    SD,
+    WRN,
+    XT,
+    cifar_resnet,
+    cifar_resnext,
+    get_spec,
+    wide_resnet,
+)
 from keras_resnet.spec import ResNetSpec
-
-_HE15 = "He 2015 (1512.03385)"
-_HE16 = "He 2016 (1603.05027)"
-_SD = "Huang 2016 (1603.09382)"
-_WRN = "Zagoruyko 2016 (1605.07146)"
-_XT = "Xie 2016 (1611.05431)"
-
-_PLAIN: dict[str, Any] = {"merge": "none"}
-_PRE: dict[str, Any] = {"order": "pre", "project_norm": False}
 
 
 def _gate(bias: float, merge: str = "exclusive_gate") -> dict[str, Any]:
@@ -60,7 +63,7 @@ _TABLE_6 = "CIFAR-10, 64,000 steps; of 110 layers the best of five (He 2015, Tab
 _DEGRADATION = Experiment(
     name="degradation",
     title="Deeper plain nets train worse, deeper residual nets don't",
-    source=f"{_HE15}, section 4.2, Figure 6",
+    source=f"{HE15}, section 4.2, Figure 6",
     arms=(
         _PLAIN_20,
         _full("plain32", "plain 32", get_spec("cifar_plain32")),
@@ -78,17 +81,17 @@ _DEGRADATION = Experiment(
     claims=(
         Claim("train_error", "plain20", "plain56",
               "a plain net of 56 layers has a higher training error than one of 20",
-              f"{_HE15}, Figure 6 left"),
+              f"{HE15}, Figure 6 left"),
         Claim("test_error", "plain20", "plain56",
-              "and a higher test error", f"{_HE15}, Figure 6 left"),
+              "and a higher test error", f"{HE15}, Figure 6 left"),
         Claim("train_error", "resnet56", "resnet20",
               "a residual net of 56 layers has a lower training error than one of 20",
-              f"{_HE15}, Figure 6 middle"),
+              f"{HE15}, Figure 6 middle"),
         Claim("test_error", "resnet56", "resnet20",
-              "and a lower test error", f"{_HE15}, Table 6"),
+              "and a lower test error", f"{HE15}, Table 6"),
         Claim("train_error", "resnet56", "plain56",
               "at 56 layers, shortcuts lower the training error",
-              f"{_HE15}, Figure 6"),
+              f"{HE15}, Figure 6"),
     ),
     figures=("curves", "errors"),
     error_source=_TABLE_6,
@@ -97,7 +100,7 @@ _DEGRADATION = Experiment(
 _IMAGENET = Experiment(
     name="degradation_imagenet",
     title="18 against 34 layers, plain and residual",
-    source=f"{_HE15}, section 4.1, Figure 4",
+    source=f"{HE15}, section 4.1, Figure 4",
     arms=(
         _arm("plain18", "plain 18", get_spec("plain18"), 27.94),
         _arm("plain34", "plain 34", get_spec("plain34"), 28.54),
@@ -107,12 +110,12 @@ _IMAGENET = Experiment(
     claims=(
         Claim("train_error", "plain18", "plain34",
               "a plain net of 34 layers has a higher training error than one of 18",
-              f"{_HE15}, Figure 4 left"),
+              f"{HE15}, Figure 4 left"),
         Claim("test_error", "plain18", "plain34",
-              "and a higher validation error", f"{_HE15}, Table 2"),
+              "and a higher validation error", f"{HE15}, Table 2"),
         Claim("test_error", "resnet34", "resnet18",
               "a residual net of 34 layers has a lower error than one of 18",
-              f"{_HE15}, Table 2"),
+              f"{HE15}, Table 2"),
     ),
     figures=("curves", "errors"),
     data="tfds:imagenet2012",
@@ -124,7 +127,7 @@ _IMAGENET = Experiment(
 _CONSTRUCTION = Experiment(
     name="construction",
     title="A deep net that starts as a trained shallow one",
-    source=f"{_HE15}, section 1",
+    source=f"{HE15}, section 1",
     arms=(
         _PLAIN_20,
         _PLAIN_56,
@@ -141,9 +144,9 @@ _CONSTRUCTION = Experiment(
         Claim("train_error", "plain56_grown", "plain56",
               "a plain net of 56 layers that is grown stage by stage has a lower "
               "training error than one that is trained at once",
-              f"{_HE15}, section 1: the solution by construction"),
+              f"{HE15}, section 1: the solution by construction"),
         Claim("train_error", "plain56_grown", "plain20",
-              "and than the 20 layers that it grew from", f"{_HE15}, section 1"),
+              "and than the 20 layers that it grew from", f"{HE15}, section 1"),
     ),
     figures=("curves", "errors"),
     error_source=_TABLE_6,
@@ -155,19 +158,19 @@ _CONSTRUCTION = Experiment(
 _RESPONSES = Experiment(
     name="responses",
     title="Residual branches respond less, and less the deeper the net",
-    source=f"{_HE15}, section 4.2, Figure 7",
+    source=f"{HE15}, section 4.2, Figure 7",
     arms=(_PLAIN_20, _PLAIN_56, _RESNET_20, _RESNET_56, _RESNET_110),
     claims=(
         Claim("response", "resnet20", "plain20",
               "layers of a residual net respond less than those of a plain one, "
-              "20 deep", f"{_HE15}, Figure 7"),
+              "20 deep", f"{HE15}, Figure 7"),
         Claim("response", "resnet56", "plain56",
-              "the same at 56 layers", f"{_HE15}, Figure 7"),
+              "the same at 56 layers", f"{HE15}, Figure 7"),
         Claim("response", "resnet56", "resnet20",
-              "layers of a deeper residual net respond less", f"{_HE15}, Figure 7"),
+              "layers of a deeper residual net respond less", f"{HE15}, Figure 7"),
         Claim("gradient_spread", "resnet56", "plain56",
               "at initialization, gradients differ less between layers where there "
-              "are shortcuts, 56 deep", f"{_HE16}, Equation 5"),
+              "are shortcuts, 56 deep", f"{HE16}, Equation 5"),
     ),
     figures=("responses", "gradients"),
     measures=("response", "gradient_spread"),
@@ -179,10 +182,10 @@ _DEPTHS = (20, 110)  # layers at short budget and at the paper's
 _SHORTCUTS = Experiment(
     name="shortcuts",
     title="Identity shortcuts do better than any other",
-    source=f"{_HE15}, Table 3; {_HE16}, Table 1",
+    source=f"{HE15}, Table 3; {HE16}, Table 1",
     arms=(
         _cifar("identity", "x (option A)", _DEPTHS, 6.61),
-        _cifar("plain", "none", _DEPTHS, **_PLAIN),
+        _cifar("plain", "none", _DEPTHS, **PLAIN),
         _cifar("option_b", "option B", _DEPTHS, shortcut="project"),
         _cifar("option_c", "1x1 convolutions (C)", _DEPTHS, 12.22,
                shortcut="project_all"),
@@ -202,7 +205,7 @@ _SHORTCUTS = Experiment(
         *(
             Claim("test_error", "identity", other,
                   f"identity shortcuts have a lower error than {what}",
-                  f"{_HE16}, Table 1")
+                  f"{HE16}, Table 1")
             for other, what in (
                 ("option_c", "1x1 convolutions"),
                 ("scale_shortcut", "shortcuts times 0.5"),
@@ -215,7 +218,7 @@ _SHORTCUTS = Experiment(
         ),
         Claim("test_error", "option_b", "identity",
               "option B has a lower error than A (ResNet-34: 24.52 against 25.03 %)",
-              f"{_HE15}, Table 3"),
+              f"{HE15}, Table 3"),
     ),
     figures=("errors", "curves"),
     recipe="he2015_cifar110",
@@ -226,7 +229,7 @@ _SHORTCUTS = Experiment(
 _ORDERS = Experiment(
     name="orders",
     title="Full pre-activation does better, the more so the deeper the net",
-    source=f"{_HE16}, Tables 2 and 3",
+    source=f"{HE16}, Tables 2 and 3",
     arms=(
         _cifar("post", "original", _DEPTHS, 6.61),
         _cifar("bn_after_add", "batch norm after addition", _DEPTHS, 8.17,
@@ -235,7 +238,7 @@ _ORDERS = Experiment(
                order="relu_before_add"),
         _cifar("relu_only_pre", "ReLU-only pre-activation", _DEPTHS, 6.71,
                order="relu_only_pre"),
-        _cifar("pre", "full pre-activation", _DEPTHS, 6.37, **_PRE),
+        _cifar("pre", "full pre-activation", _DEPTHS, 6.37, **PRE),
         _full("post_164", "original, 164", get_spec("cifar_resnet164"), 5.93),
         _full("pre_164", "full pre-activation, 164", get_spec("cifar_resnet164_v2"),
               5.46),
@@ -247,7 +250,7 @@ _ORDERS = Experiment(
         *(
             Claim("test_error", "pre", other,
                   f"full pre-activation has a lower error than {what}",
-                  f"{_HE16}, Table 2")
+                  f"{HE16}, Table 2")
             for other, what in (
                 ("post", "the original order"),
                 ("bn_after_add", "batch norm after the addition"),
@@ -256,9 +259,9 @@ _ORDERS = Experiment(
             )
         ),
         Claim("test_error", "pre_164", "post_164",
-              "and at 164 layers than the original", f"{_HE16}, Table 3"),
+              "and at 164 layers than the original", f"{HE16}, Table 3"),
         Claim("test_error", "pre_1001", "post_1001",
-              "and at 1001 layers", f"{_HE16}, Table 3"),
+              "and at 1001 layers", f"{HE16}, Table 3"),
     ),
     figures=("errors", "curves"),
     recipe="he2015_cifar110",
@@ -269,7 +272,7 @@ _SD_DEPTHS = (56, 110)
 _DEPTH = Experiment(
     name="stochastic_depth",
     title="Dropping layers at random saves time and lowers the error",
-    source=f"{_SD}, Tables 1 and 2, Figure 8",
+    source=f"{SD}, Tables 1 and 2, Figure 8",
     arms=(
         _cifar("constant", "constant depth", _SD_DEPTHS, 6.41),
         _cifar("linear_8", "linear, p_L = 0.8", _SD_DEPTHS, survival=0.8),
@@ -283,14 +286,14 @@ _DEPTH = Experiment(
     claims=(
         Claim("test_error", "linear_5", "constant",
               "stochastic depth, p_L = 0.5, has a lower error than constant depth",
-              f"{_SD}, Table 1"),
+              f"{SD}, Table 1"),
         Claim("step_seconds", "linear_5", "constant",
-              "and takes less time (25 % less are expected)", f"{_SD}, Table 2"),
+              "and takes less time (25 % less are expected)", f"{SD}, Table 2"),
         Claim("test_error", "linear_5", "uniform_75",
               "linear decay has a lower error than a uniform probability of the same "
-              "expected depth", f"{_SD}, section 3 and Figure 8"),
+              "expected depth", f"{SD}, section 3 and Figure 8"),
         Claim("train_error", "constant", "linear_5",
-              "constant depth has the lower training error", f"{_SD}, Figure 3"),
+              "constant depth has the lower training error", f"{SD}, Figure 3"),
     ),
     figures=("curves", "errors", "times"),
     measures=("step_seconds",),
@@ -306,7 +309,7 @@ _WIDTHS = (("wrn46_1", 46, 1), ("wrn16_2", 16, 2), ("wrn10_3", 10, 3))
 _WIDTH = Experiment(
     name="width",
     title="Wide and shallow does as well as thin and deep, in less time",
-    source=f"{_WRN}, Tables 4 to 6, Figure 4",
+    source=f"{WRN}, Tables 4 to 6, Figure 4",
     arms=(
         *(
             Arm(name, f"WRN-{depth}-{k}", wide_resnet(depth, k), None)
@@ -324,19 +327,19 @@ _WIDTH = Experiment(
     claims=(
         Claim("step_seconds", "wrn16_2", "wrn46_1",
               "of nets of the same size and operations, the wide one takes less time, "
-              "16 layers against 46", f"{_WRN}, section 3, Figure 4"),
+              "16 layers against 46", f"{WRN}, section 3, Figure 4"),
         Claim("step_seconds", "wrn10_3", "wrn46_1",
-              "and 10 against 46", f"{_WRN}, Figure 4"),
+              "and 10 against 46", f"{WRN}, Figure 4"),
         Claim("test_error", "wrn16_2", "wrn46_1",
-              "and its error is lower, 16 against 46", f"{_WRN}, Table 4"),
+              "and its error is lower, 16 against 46", f"{WRN}, Table 4"),
         Claim("test_error", "wrn16_2_dropout", "wrn16_2",
               "dropout between the convolutions lowers the error",
-              f"{_WRN}, Table 6 (WRN-16-4: it doesn't, 5.02 to 5.24 %)"),
+              f"{WRN}, Table 6 (WRN-16-4: it doesn't, 5.02 to 5.24 %)"),
         Claim("step_seconds", "wrn40_4", "pre_1001",
               "WRN-40-4 takes less time than 1001 layers of its size (8 times less)",
-              f"{_WRN}, Figure 4"),
+              f"{WRN}, Figure 4"),
         Claim("test_error", "wrn28_10", "pre_1001",
-              "WRN-28-10 has a lower error than 1001 layers", f"{_WRN}, Table 5"),
+              "WRN-28-10 has a lower error than 1001 layers", f"{WRN}, Table 5"),
     ),
     figures=("times", "errors", "curves"),
     measures=("step_seconds",),
@@ -365,7 +368,7 @@ def _ladder(cardinality: int, short: int, error: float | None) -> Arm:
 _CARDINALITY = Experiment(
     name="cardinality",
     title="At constant cost, cardinality does better than width",
-    source=f"{_XT}, Tables 3 and 5",
+    source=f"{XT}, Tables 3 and 5",
     arms=(
         _ladder(1, 32, 23.9),
         _ladder(2, 20, 23.0),
@@ -373,25 +376,25 @@ _CARDINALITY = Experiment(
         _ladder(8, 7, 22.3),
         _ladder(32, 2, 22.2),
         Arm("c1_plain", "1x32d (1x64d), no shortcut",
-            cifar_resnext(20, 1, 32, widths=(128, 256, 512), stem_width=32, **_PLAIN),
-            get_spec("resnet50_v1_5", **_PLAIN), error=31.2),
+            cifar_resnext(20, 1, 32, widths=(128, 256, 512), stem_width=32, **PLAIN),
+            get_spec("resnet50_v1_5", **PLAIN), error=31.2),
         Arm("c8_plain", "8x7d, no shortcut",
-            cifar_resnext(20, 8, 7, widths=(128, 256, 512), stem_width=32, **_PLAIN),
+            cifar_resnext(20, 8, 7, widths=(128, 256, 512), stem_width=32, **PLAIN),
             None),
         _full("c32_plain", "32x4d, no shortcut",
-              get_spec("resnext50_32x4d", **_PLAIN), 26.1),
+              get_spec("resnext50_32x4d", **PLAIN), 26.1),
     ),
     claims=(
         Claim("test_error", "c8", "c1",
-              "at equal cost, 8 paths have a lower error than 1", f"{_XT}, Table 3"),
-        Claim("test_error", "c32", "c1", "and 32 than 1", f"{_XT}, Table 3"),
+              "at equal cost, 8 paths have a lower error than 1", f"{XT}, Table 3"),
+        Claim("test_error", "c32", "c1", "and 32 than 1", f"{XT}, Table 3"),
         Claim("train_error", "c8", "c1",
-              "8 paths have a lower training error too", f"{_XT}, Figure 5"),
+              "8 paths have a lower training error too", f"{XT}, Figure 5"),
         Claim("test_error", "c1", "c1_plain",
               "without shortcuts a bottleneck net has a higher error",
-              f"{_XT}, Table 5"),
+              f"{XT}, Table 5"),
         Claim("test_error", "c8", "c8_plain",
-              "and one of 8 paths", f"{_XT}, Table 5"),
+              "and one of 8 paths", f"{XT}, Table 5"),
     ),
     figures=("errors", "curves", "forms"),
     probes=("forms",),
@@ -403,7 +406,7 @@ _CARDINALITY = Experiment(
 _PRACTICE = Experiment(
     name="practice",
     title="Initialization, batch norm, weight decay and the learning rate's fall",
-    source=f"{_HE15}, section 3.4",
+    source=f"{HE15}, section 3.4",
     arms=(
         _arm("usual", "He, batch norm, coupled decay, steps", cifar_resnet(20), 8.75),
         _arm("glorot", "Glorot's initialization", cifar_resnet(20, init="glorot")),
@@ -411,9 +414,9 @@ _PRACTICE = Experiment(
         _arm("no_norm_slow", "no batch norm, rate 0.01", cifar_resnet(20, norm="none"),
              changes={"learning_rate": 0.01}),
         _arm("plain_he", "plain, no batch norm, rate 0.01",
-             cifar_resnet(20, norm="none", **_PLAIN), changes={"learning_rate": 0.01}),
+             cifar_resnet(20, norm="none", **PLAIN), changes={"learning_rate": 0.01}),
         _arm("plain_glorot", "the same, Glorot's initialization",
-             cifar_resnet(20, norm="none", init="glorot", **_PLAIN),
+             cifar_resnet(20, norm="none", init="glorot", **PLAIN),
              changes={"learning_rate": 0.01}),
         _arm("decoupled", "decoupled decay of the same number", cifar_resnet(20),
              changes={"l2": 0.0, "weight_decay": 1e-4}),
@@ -425,12 +428,12 @@ _PRACTICE = Experiment(
     claims=(
         Claim("test_error", "usual", "no_norm",
               "batch norm lowers the error at the paper's rate",
-              f"{_HE15}, section 3.4"),
+              f"{HE15}, section 3.4"),
         Claim("train_error", "plain_he", "plain_glorot",
               "without batch norm or shortcuts, He's initialization lowers the "
               "training error", "He 2015b (1502.01852), section 2.2"),
         Claim("test_error", "usual", "constant",
-              "a rate that falls lowers the error", f"{_HE15}, section 4.2"),
+              "a rate that falls lowers the error", f"{HE15}, section 4.2"),
         Claim("test_error", "cosine", "usual",
               "a cosine lowers the error further", "He 2018 (1812.01187), section 5.1"),
         Claim("test_error", "usual", "decoupled",

@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from keras_resnet.runtime import usable_cores
+from keras_resnet.runtime import share_of_machine
 
 GRACE = 60.0  # seconds for the others to end, once one has failed
 
@@ -31,7 +31,6 @@ def environments(processes: int) -> list[dict[str, str]]:
         for own in sockets:
             own.bind(("127.0.0.1", 0))
         addresses = [f"127.0.0.1:{own.getsockname()[1]}" for own in sockets]
-    threads = str(max(1, usable_cores() // processes))
     return [
         {
             "TF_CONFIG": json.dumps(
@@ -40,10 +39,7 @@ def environments(processes: int) -> list[dict[str, str]]:
                     "task": {"type": "worker", "index": rank},
                 }
             ),
-            "LOCAL_RANK": str(rank),
-            "LOCAL_WORLD_SIZE": str(processes),
-            "TF_NUM_INTRAOP_THREADS": threads,
-            "TF_NUM_INTEROP_THREADS": threads,
+            **share_of_machine(rank, processes),
             # TensorFlow would print a page on a lost worker, where we print a line.
             "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
         }

@@ -69,12 +69,12 @@ def judge(logits: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) ->
         labels: (images,), integers.
         class_names: a name for each class.
     """
+    from scipy.special import log_softmax
     from sklearn.metrics import precision_recall_fscore_support, top_k_accuracy_score
 
     classes = range(len(class_names))
     logits = np.asarray(logits, np.float64)
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    log_probabilities = log_softmax(logits, axis=-1)
     predictions = logits.argmax(axis=-1)
     confidences = np.exp(log_probabilities.max(axis=-1))
     right = predictions == labels
