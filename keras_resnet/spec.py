@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import numbers
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal
 
+from keras_resnet import fields
 from keras_resnet.errors import UserError
 
 SCHEMA = 1
@@ -149,12 +149,7 @@ class ResNetSpec:
     stem_pool_pad: StemPoolPad = "zero"
 
     def __post_init__(self) -> None:
-        for field, (check, allowed) in _CHECKS.items():
-            value = _plain(getattr(self, field))
-            object.__setattr__(self, field, value)
-            if not check(value):
-                shown = list(value) if isinstance(value, tuple) else value
-                raise SpecError(f"{field}: {shown!r} is not {allowed}")
+        fields.settle(self, _CHECKS, SpecError)
         _check_combinations(self)
 
     @property
@@ -191,7 +186,7 @@ class ResNetSpec:
         Raises:
             SpecError: a field that there isn't, or a value that it can't have.
         """
-        _check_keys(changes)
+        fields.refuse_unknown(changes, _CHECKS, SpecError)
         return dataclasses.replace(self, **changes)
 
     def image_shape(
@@ -214,31 +209,27 @@ class ResNetSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields and the schema, as JSON types."""
-        fields = {
-            field: list(value) if isinstance(value, tuple) else value
-            for field, value in vars(self).items()
-        }
-        return fields | {"schema": SCHEMA}
+        return fields.to_dict(self) | {"schema": SCHEMA}
 
     def to_json(self) -> str:
         """All fields and the schema, sorted."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> ResNetSpec:
+    def from_dict(cls, given: Mapping[str, Any]) -> ResNetSpec:
         """The inverse of `to_dict`; fields left out take their defaults.
 
         Raises:
             SpecError: another schema, a field that there isn't, or a value that it
                 can't have.
         """
-        if not isinstance(fields, Mapping):
-            raise SpecError(f"spec: {fields!r} is not a JSON object of fields")
-        schema = fields.get("schema", SCHEMA)
+        if not isinstance(given, Mapping):
+            raise SpecError(f"spec: {given!r} is not a JSON object of fields")
+        schema = given.get("schema", SCHEMA)
         if schema != SCHEMA:
             raise SpecError(f"schema: {schema!r} is not {SCHEMA}")
-        changes = {key: value for key, value in fields.items() if key != "schema"}
-        _check_keys(changes)
+        changes = {key: value for key, value in given.items() if key != "schema"}
+        fields.refuse_unknown(changes, _CHECKS, SpecError)
         return cls(**changes)
 
     @classmethod
@@ -249,21 +240,10 @@ class ResNetSpec:
             SpecError: no JSON, or what `from_dict` refuses.
         """
         try:
-            fields = json.loads(text)
+            given = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise SpecError(f"spec: not JSON: {error}") from None
-        return cls.from_dict(fields)
-
-
-def _plain(value: Any) -> Any:
-    """A tuple for a list, Python's number for numpy's: equal after a trip by JSON."""
-    if type(value) in (list, tuple):
-        return tuple(map(_plain, value))
-    if type(value) is bool:
-        return value
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    return float(value) if isinstance(value, numbers.Real) else value
+        return cls.from_dict(given)
 
 
 _KERNELS: dict[str, tuple[int, ...]] = {
@@ -272,58 +252,10 @@ _KERNELS: dict[str, tuple[int, ...]] = {
     "dense": (1, 1),
 }
 
-_Check = tuple[Callable[[Any], bool], str]
+_SIDE = fields.integer(1, MAX_SIDE)
+_CHANNELS = fields.integer(1, MAX_CHANNELS)
 
-
-def _integer(low: int, high: int) -> _Check:
-    def check(value: Any) -> bool:
-        return type(value) is int and low <= value <= high
-
-    return check, f"an integer from {low} to {high:,}"
-
-
-def _number(low: float, high: float, *, open_low: bool = False) -> _Check:
-    def check(value: Any) -> bool:
-        return type(value) in (int, float) and (
-            low < value <= high if open_low else low <= value <= high
-        )
-
-    return check, f"a number {'above' if open_low else 'from'} {low:g} to {high:g}"
-
-
-def _choice(literal: Any) -> _Check:
-    choices = get_args(literal)
-
-    def check(value: Any) -> bool:
-        return isinstance(value, str) and value in choices
-
-    return check, "one of " + ", ".join(map(repr, choices))
-
-
-def _flag() -> _Check:
-    return (lambda value: type(value) is bool), "true or false"
-
-
-def _several(item: _Check, at_least: int, at_most: int) -> _Check:
-    def check(value: Any) -> bool:
-        return (
-            type(value) is tuple
-            and at_least <= len(value) <= at_most
-            and all(map(item[0], value))
-        )
-
-    count = f"{at_least}" if at_least == at_most else f"{at_least} to {at_most}"
-    return check, f"a list of {count}, each {item[1]}"
-
-
-def _optional(item: _Check) -> _Check:
-    return (lambda value: value is None or item[0](value)), f"{item[1]}, or null"
-
-
-_SIDE = _integer(1, MAX_SIDE)
-_CHANNELS = _integer(1, MAX_CHANNELS)
-
-_CHECKS: dict[str, _Check] = {
+_CHECKS: dict[str, fields.Check] = {
     "name": (
         lambda value: isinstance(value, str) and bool(value) and "/" not in value,
         "a string, not empty, without '/'",
@@ -338,12 +270,12 @@ _CHECKS: dict[str, _Check] = {
         f"[height, width, channels] with sides from 1 to {MAX_SIDE:,} (or null), "
         "or [features] for stem 'dense'",
     ),
-    "classes": _integer(1, MAX_CLASSES),
-    "stem": _choice(Stem),
+    "classes": fields.integer(1, MAX_CLASSES),
+    "stem": fields.choice(Stem),
     "stem_width": _CHANNELS,
-    "block": _choice(Block),
-    "kernels": _optional(
-        _several(
+    "block": fields.choice(Block),
+    "kernels": fields.optional(
+        fields.several(
             (
                 lambda value: type(value) is int and value in (1, 3, 5, 7),
                 "1, 3, 5 or 7",
@@ -352,52 +284,37 @@ _CHECKS: dict[str, _Check] = {
             8,
         )
     ),
-    "depths": _several(_integer(1, MAX_UNITS), 1, 8),
-    "widths": _several(_CHANNELS, 1, 8),
-    "k": _number(0, 1024, open_low=True),
-    "cardinality": _integer(1, MAX_CHANNELS),
-    "group_width": _optional(_CHANNELS),
-    "merge": _choice(MergeKind),
-    "merge_scales": _several(_number(-100, 100), 2, 2),
-    "merge_dropout": (
-        lambda value: type(value) in (int, float) and 0 <= value < 1,
-        "a number from 0 to below 1",
-    ),
-    "gate_bias": _number(-100, 100),
-    "shortcut": _choice(Shortcut),
-    "pad_pool": _choice(PadPool),
-    "project_norm": _flag(),
-    "project_pool": _flag(),
-    "order": _choice(Order),
-    "stride_on": _choice(StrideOn),
-    "stride_at": _choice(StrideAt),
-    "output_stride": _optional(
+    "depths": fields.several(fields.integer(1, MAX_UNITS), 1, 8),
+    "widths": fields.several(_CHANNELS, 1, 8),
+    "k": fields.number(0, 1024, above=True),
+    "cardinality": fields.integer(1, MAX_CHANNELS),
+    "group_width": fields.optional(_CHANNELS),
+    "merge": fields.choice(MergeKind),
+    "merge_scales": fields.several(fields.number(-100, 100), 2, 2),
+    "merge_dropout": fields.number(0, 1, below=True),
+    "gate_bias": fields.number(-100, 100),
+    "shortcut": fields.choice(Shortcut),
+    "pad_pool": fields.choice(PadPool),
+    "project_norm": fields.FLAG,
+    "project_pool": fields.FLAG,
+    "order": fields.choice(Order),
+    "stride_on": fields.choice(StrideOn),
+    "stride_at": fields.choice(StrideAt),
+    "output_stride": fields.optional(
         (lambda value: type(value) is int and value in (4, 8, 16, 32), "4, 8, 16 or 32")
     ),
-    "survival": _number(0, 1, open_low=True),
-    "survival_rule": _choice(SurvivalRule),
-    "survival_mode": _choice(SurvivalMode),
-    "dropout": (
-        lambda value: type(value) in (int, float) and 0 <= value < 1,
-        "a number from 0 to below 1",
-    ),
-    "zero_gamma": _flag(),
-    "init": _choice(Init),
-    "norm": _choice(NormKind),
-    "conv_bias": _choice(ConvBias),
-    "bn_epsilon": _number(0, 1, open_low=True),
-    "bn_momentum": _number(0, 1),
-    "stem_pool_pad": _choice(StemPoolPad),
+    "survival": fields.number(0, 1, above=True),
+    "survival_rule": fields.choice(SurvivalRule),
+    "survival_mode": fields.choice(SurvivalMode),
+    "dropout": fields.number(0, 1, below=True),
+    "zero_gamma": fields.FLAG,
+    "init": fields.choice(Init),
+    "norm": fields.choice(NormKind),
+    "conv_bias": fields.choice(ConvBias),
+    "bn_epsilon": fields.number(0, 1, above=True),
+    "bn_momentum": fields.number(0, 1),
+    "stem_pool_pad": fields.choice(StemPoolPad),
 }
-
-
-def _check_keys(changes: Mapping[str, Any]) -> None:
-    unknown = sorted(str(key) for key in changes if key not in _CHECKS)
-    if unknown:
-        raise SpecError(
-            f"{', '.join(unknown)}: not a field of a spec; "
-            f"the fields are {', '.join(_CHECKS)}"
-        )
 
 
 def _check_combinations(spec: ResNetSpec) -> None:

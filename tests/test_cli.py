@@ -95,7 +95,7 @@ MISTAKES = [
     (["show", "--spec", "missing.json"], "can't read missing.json: No such file"),
     (["show", "--spec", "folder"], "can't read folder: Is a directory"),
     (["show", "--spec", "notes.txt"], "spec: not JSON"),
-    (["show", "--spec", "key.json"], "colour: not a field of a spec"),
+    (["show", "--spec", "key.json"], "colour: not a field; the fields are"),
     (["show", "--spec", "type.json"], "depths: 'three' is not a list"),
     (["show", "--spec", "depth.json"], "depths: [-1] is not a list"),
     (["show", "--spec", "groups.json"], "cardinality: 7 does not divide 64"),

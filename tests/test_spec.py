@@ -170,7 +170,7 @@ def test_wrong_values_name_the_field(field, value):
         ({"survival": 0}, "survival: 0 is not a number above 0 to 1"),
         ({"order": "bn_after_add", "norm": "none"}, "order: 'bn_after_add' needs"),
         ({"order": "past"}, "order: 'past' is not one of 'post', 'pre', "),
-        ({"klasses": 10}, "klasses: not a field of a spec; the fields are name, "),
+        ({"klasses": 10}, "klasses: not a field; the fields are name, "),
     ],
 )
 def test_impossible_specs_say_why(changes, message):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Any, Literal
 
+from keras_resnet import fields
 from keras_resnet.errors import UserError
 
 PadMode = Literal["mean", "reflect"]
@@ -67,14 +68,7 @@ class Augment:
     cutmix: float = 0.0
 
     def __post_init__(self) -> None:
-        for field, (check, allowed) in _CHECKS.items():
-            value = getattr(self, field)
-            if isinstance(value, list):
-                value = tuple(value)
-                object.__setattr__(self, field, value)
-            if not check(value):
-                shown = list(value) if isinstance(value, tuple) else value
-                raise AugmentError(f"augment: {field}: {shown!r} is not {allowed}")
+        fields.settle(self, _CHECKS, AugmentError, "augment: ")
         ways = [name for name in ("pad", "scale", "resize") if getattr(self, name)]
         if len(ways) > 1:
             raise AugmentError(
@@ -94,79 +88,49 @@ class Augment:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, as JSON types."""
-        return {
-            field: list(value) if isinstance(value, tuple) else value
-            for field, value in vars(self).items()
-        }
+        return fields.to_dict(self)
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Augment:
+    def from_dict(cls, given: Mapping[str, Any]) -> Augment:
         """The inverse of `to_dict`.
 
         Raises:
             AugmentError: a field that there isn't, or a value that it can't have.
         """
-        if not isinstance(fields, Mapping):
+        if not isinstance(given, Mapping):
             raise AugmentError(
-                f"augment: {fields!r} is not an object of {', '.join(_CHECKS)}"
+                f"augment: {given!r} is not an object of {', '.join(_CHECKS)}"
             )
-        unknown = sorted(str(key) for key in fields if key not in _CHECKS)
-        if unknown:
-            raise AugmentError(
-                f"augment: {', '.join(unknown)}: not a field; the fields are "
-                f"{', '.join(_CHECKS)}"
-            )
-        return cls(**fields)
+        fields.refuse_unknown(given, _CHECKS, AugmentError, "augment: ")
+        return cls(**given)
 
 
-def is_number(value: Any) -> bool:
-    """Whether a setting is a finite number that is not negative."""
-    return type(value) in (int, float) and 0 <= value < float("inf")
-
-
-def _share(value: Any) -> bool:
-    return is_number(value) and value <= 1
-
-
-def _range(value: Any, kind: Callable[[Any], bool]) -> bool:
-    return value is None or (
-        isinstance(value, tuple)
-        and len(value) == 2
-        and all(kind(end) and end > 0 for end in value)
-        and value[0] <= value[1]
-    )
-
-
-def _integer(value: Any) -> bool:
-    return type(value) is int and value >= 0
-
-
-def one_of(choices: Any) -> tuple[Callable[[Any], bool], str]:
-    """The check of a `Literal`'s values, and what it allows."""
-    names = get_args(choices)
+def _increasing(end: fields.Check, allowed: str) -> fields.Check:
     return (
-        lambda value: isinstance(value, str) and value in names,
-        "one of " + ", ".join(map(repr, names)),
+        lambda value: (
+            value is None
+            or (fields.several(end, 2, 2)[0](value) and value[0] <= value[1])
+        ),
+        allowed,
     )
 
 
-_ALPHA = (is_number, "a number, not negative")
-_SHARE = (_share, "a number from 0 to 1")
+_ALPHA = fields.number(0, allowed="a number, not negative")
+_SHARE = fields.number(0, 1)
 
-_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "pad": (_integer, "a number of pixels, not negative"),
-    "pad_mode": one_of(PadMode),
-    "scale": (
-        lambda value: _range(value, _share),
+_CHECKS: dict[str, fields.Check] = {
+    "pad": fields.integer(0, allowed="a number of pixels, not negative"),
+    "pad_mode": fields.choice(PadMode),
+    "scale": _increasing(
+        fields.number(0, 1, above=True),
         "two increasing shares of the area, from 0 to 1",
     ),
-    "resize": (
-        lambda value: _range(value, _integer),
-        "two increasing lengths of the shorter side in pixels",
+    "resize": _increasing(
+        fields.integer(1), "two increasing lengths of the shorter side in pixels"
     ),
-    "flip": (lambda value: type(value) is bool, "true or false"),
-    "policy": one_of(Policy),
-    "policy_ops": (lambda value: _integer(value) and value > 0, "a positive integer"),
+    "flip": fields.FLAG,
+    "policy": fields.choice(Policy),
+    "policy_ops": fields.integer(1, allowed="a positive integer"),
     "policy_magnitude": _SHARE,
     "color": _SHARE,
     "lighting": _ALPHA,

@@ -8,12 +8,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from keras_resnet import runfolder
-from keras_resnet.data.settings import Augment, is_number, one_of
+from keras_resnet import fields, runfolder
+from keras_resnet.data.settings import Augment
 from keras_resnet.errors import UserError, one_line
 from keras_resnet.presets import get_spec
 from keras_resnet.spec import ResNetSpec
@@ -125,14 +124,7 @@ class Recipe:
     source: str = ""
 
     def __post_init__(self) -> None:
-        drops: Any = self.drops
-        if isinstance(drops, list):
-            object.__setattr__(self, "drops", tuple(drops))
-        for field, (check, allowed) in _CHECKS.items():
-            value = getattr(self, field)
-            if not check(value):
-                shown = list(value) if isinstance(value, tuple) else value
-                raise RecipeError(f"recipe: {field}: {shown!r} is not {allowed}")
+        fields.settle(self, _CHECKS, RecipeError, "recipe: ")
         _check_combinations(self)
 
     @property
@@ -146,7 +138,7 @@ class Recipe:
         Raises:
             UserError: a field that there isn't, or a value that it can't have.
         """
-        _check_keys(changes)
+        fields.refuse_unknown(changes, _CHECKS, RecipeError, "recipe: ")
         return dataclasses.replace(self, **changes)
 
     def over(self, epochs: int) -> Recipe:
@@ -200,25 +192,25 @@ class Recipe:
                 or a value that it can't have.
         """
         try:
-            fields = json.loads(text)
+            given = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise RecipeError(f"recipe: not JSON: {error}") from None
-        if not isinstance(fields, dict):
-            raise RecipeError(f"recipe: {fields!r} is not a JSON object of fields")
-        schema = fields.pop("schema", SCHEMA)
+        if not isinstance(given, dict):
+            raise RecipeError(f"recipe: {given!r} is not a JSON object of fields")
+        schema = given.pop("schema", SCHEMA)
         if schema != SCHEMA:
             raise RecipeError(f"recipe: schema: {schema!r} is not {SCHEMA}")
-        _check_keys(fields)
-        missing = sorted({"name", "model", "epochs"} - set(fields))
+        fields.refuse_unknown(given, _CHECKS, RecipeError, "recipe: ")
+        missing = sorted({"name", "model", "epochs"} - set(given))
         if missing:
             raise RecipeError(f"recipe: {', '.join(missing)}: missing")
-        model = fields["model"]
-        fields["model"] = (
+        model = given["model"]
+        given["model"] = (
             get_spec(model) if isinstance(model, str) else ResNetSpec.from_dict(model)
         )
-        if "augment" in fields:
-            fields["augment"] = Augment.from_dict(fields["augment"])
-        return cls(**fields)
+        if "augment" in given:
+            given["augment"] = Augment.from_dict(given["augment"])
+        return cls(**given)
 
     @classmethod
     def of_run(cls, folder: Path) -> Recipe:
@@ -292,22 +284,15 @@ def _small(spec: ResNetSpec) -> ResNetSpec:
     )
 
 
-def _integer(value: Any) -> bool:
-    return type(value) is int and value > 0
+_POSITIVE = fields.integer(1, allowed="a positive integer")
+_SIZE = (lambda value: value is None or _POSITIVE[0](value)), "a number of pixels"
+_NUMBER = fields.number(0, allowed="a number, not negative")
+_BELOW_ONE = fields.number(0, 1, below=True)
+_FRACTION = fields.number(0, 1, above=True, below=True)
 
-
-_POSITIVE = (_integer, "a positive integer")
-_SIZE = (lambda value: value is None or _integer(value), "a number of pixels")
-_NUMBER = (is_number, "a number, not negative")
-_BELOW_ONE = (
-    lambda value: is_number(value) and value < 1,
-    "a number from 0 to below 1",
-)
-_FLAG = (lambda value: type(value) is bool, "true or false")
-
-_CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
+_CHECKS: dict[str, fields.Check] = {
     "name": (
-        lambda value: isinstance(value, str) and value and "/" not in value,
+        lambda value: isinstance(value, str) and bool(value) and "/" not in value,
         "a name without '/'",
     ),
     "model": (lambda value: isinstance(value, ResNetSpec), "a spec"),
@@ -315,15 +300,12 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "batch_size": _POSITIVE,
     "image_size": _SIZE,
     "test_size": _SIZE,
-    "learning_rate": (
-        lambda value: is_number(value) and value > 0,
-        "a positive number",
-    ),
-    "schedule": one_of(Schedule),
+    "learning_rate": fields.number(0, above=True, allowed="a positive number"),
+    "schedule": fields.choice(Schedule),
     "drops": (
         lambda value: (
             isinstance(value, tuple)
-            and all(is_number(drop) and 0 < drop < 1 for drop in value)
+            and all(map(_FRACTION[0], value))
             and list(value) == sorted(set(value))
         ),
         "a list of increasing fractions between 0 and 1",
@@ -332,30 +314,27 @@ _CHECKS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "patience": _POSITIVE,
     "warmup_epochs": _NUMBER,
     "warmup_start": _BELOW_ONE,
-    "warmup": one_of(WarmUpKind),
-    "optimizer": one_of(OptimizerName),
+    "warmup": fields.choice(WarmUpKind),
+    "optimizer": fields.choice(OptimizerName),
     "momentum": _BELOW_ONE,
-    "rate_in_velocity": _FLAG,
-    "nesterov": _FLAG,
+    "rate_in_velocity": fields.FLAG,
+    "nesterov": fields.FLAG,
     "l2": _NUMBER,
     "weight_decay": _NUMBER,
-    "l2_on_vectors": _FLAG,
+    "l2_on_vectors": fields.FLAG,
     "clip_norm": _NUMBER,
     "ema": _BELOW_ONE,
-    "loss": one_of(LossName),
+    "loss": fields.choice(LossName),
     "label_smoothing": _BELOW_ONE,
     "freeze": (
         lambda value: (
             value is None
-            or (isinstance(value, str) and re.fullmatch(r"conv\d+|all", value))
+            or (isinstance(value, str) and bool(re.fullmatch(r"conv\d+|all", value)))
         ),
         "a stage, such as 'conv4', or 'all'",
     ),
-    "batch_norm": one_of(BatchNormMode),
-    "stage_decay": (
-        lambda value: is_number(value) and 0 < value <= 1,
-        "a number above 0, at most 1",
-    ),
+    "batch_norm": fields.choice(BatchNormMode),
+    "stage_decay": fields.number(0, 1, above=True),
     "steps_per_execution": _POSITIVE,
     "augment": (lambda value: isinstance(value, Augment), "an Augment"),
     "source": (lambda value: isinstance(value, str), "a string"),
@@ -405,14 +384,4 @@ def _check_combinations(recipe: Recipe) -> None:
         raise RecipeError(
             f"recipe: test_size: {recipe.test_size} without image_size, the training "
             "images' side"
-        )
-
-
-def _check_keys(fields: Mapping[str, Any]) -> None:
-    allowed = [field.name for field in dataclasses.fields(Recipe)]
-    unknown = sorted(set(fields) - set(allowed))
-    if unknown:
-        raise RecipeError(
-            f"recipe: {', '.join(unknown)}: not a field; the fields are "
-            f"{', '.join(allowed)}"
         )
