@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from benchmarks import report
 from keras_resnet import layers
-from keras_resnet.convolution import Shape, path_of
+from keras_resnet.convolution import Problem, path_of
 
 
 class Case(NamedTuple):
@@ -102,9 +102,9 @@ def main(repeats: int, out: Path) -> None:
         ]
         least = {peer: min(times[peer] for times in rounds) for peer in PEERS}
         channels = (case.channels, case.channels)
-        shape = Shape(case.side, case.side, *channels, (3, 3), groups=case.groups)
+        problem = Problem(case.side, case.side, *channels, (3, 3), groups=case.groups)
         paths = {
-            "ours": path_of(shape),
+            "ours": path_of(problem),
             "stock": "XLA" if case.groups > 1 else "native",
         }
         records += [

@@ -44,8 +44,8 @@ _FILTER_2D = (np.kron(_FILTER, _FILTER) / 24**2).astype("float32")  # (36, 9)
 _OUTPUT_2D = np.kron(_OUTPUT, _OUTPUT).astype("float32")  # (16, 36)
 
 
-class Shape(NamedTuple):
-    """What the choice of a path depends on; an open side is None."""
+class Problem(NamedTuple):
+    """What of a convolution decides its path; an open side is None."""
 
     height: int | None
     width: int | None
@@ -58,7 +58,7 @@ class Shape(NamedTuple):
     groups: int = 1
 
 
-def path_of(shape: Shape, *, training: bool = True, dtype: str = "float32") -> Path:
+def path_of(problem: Problem, *, training: bool = True, dtype: str = "float32") -> Path:
     """The way in which this machine computes a convolution.
 
     - "native": TensorFlow's op.
@@ -66,26 +66,26 @@ def path_of(shape: Shape, *, training: bool = True, dtype: str = "float32") -> P
     - "winograd": F(4x4, 3x3), a quarter of the multiplications, in all three passes.
       The input's and the filter's gradient gain most.
     """
-    if shape.groups > 1:
+    if problem.groups > 1:
         return "native" if grouped_gradient_is_native() else "split"
-    pays = training and dtype == "float32" and _winograd_pays(shape)
+    pays = training and dtype == "float32" and _winograd_pays(problem)
     return "winograd" if pays and not runtime.has_gpu() else "native"
 
 
-def _winograd_pays(shape: Shape) -> bool:
+def _winograd_pays(problem: Problem) -> bool:
     """Whether the multiplications saved outweigh the passes over memory added.
 
     `benchmarks/convolution.py` measures where that is: from 96 channels on, and later
     where tiles overhang the image.
     """
-    fits = shape._replace(height=0, width=0, in_channels=0, channels=0) == Shape(
+    fits = problem._replace(height=0, width=0, in_channels=0, channels=0) == Problem(
         0, 0, 0, 0, kernel=(3, 3)
     )
-    if not fits or shape.height is None or shape.width is None:
+    if not fits or problem.height is None or problem.width is None:
         return False
-    tiles = -(-shape.height // TILE) * -(-shape.width // TILE)
-    overhang = tiles * TILE**2 / (shape.height * shape.width)
-    return min(shape.in_channels, shape.channels) >= 96 * overhang
+    tiles = -(-problem.height // TILE) * -(-problem.width // TILE)
+    overhang = tiles * TILE**2 / (problem.height * problem.width)
+    return min(problem.in_channels, problem.channels) >= 96 * overhang
 
 
 def count_paths(plan: Plan) -> dict[Path, int]:
@@ -95,11 +95,11 @@ def count_paths(plan: Plan) -> dict[Path, int]:
         if isinstance(op, Conv):
             # Where it strides, the sides are not the input's, and don't matter.
             height, width, channels = op.shape
-            shape = Shape(
+            problem = Problem(
                 height, width, op.in_channels, channels or 0, (op.kernel,) * 2,
                 (op.stride,) * 2, op.padding, (op.dilation,) * 2, op.groups,
             )  # fmt: skip
-            counts[path_of(shape)] += 1
+            counts[path_of(problem)] += 1
     return counts
 
 
@@ -130,11 +130,11 @@ def convolve(
     )
     rows, columns, _, filters = kernel.shape
     height, width, channels = x.shape[1:]
-    shape = Shape(
+    problem = Problem(
         height, width, channels, filters, (rows, columns), strides, padding, dilation,
         groups,
     )  # fmt: skip
-    match path_of(shape, training=training, dtype=x.dtype.name):
+    match path_of(problem, training=training, dtype=x.dtype.name):
         case "winograd":
             return _winograd(x, kernel)
         case "split":

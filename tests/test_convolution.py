@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 
 from keras_resnet import PRESETS, convolution, make_plan, runtime
-from keras_resnet.convolution import Shape, convolve, count_paths, path_of
+from keras_resnet.convolution import Problem, convolve, count_paths, path_of
 from keras_resnet.plan import Conv
 from keras_resnet.presets import get_spec
 
-WIDE = Shape(16, 16, 128, 128, kernel=(3, 3))
+WIDE = Problem(16, 16, 128, 128, kernel=(3, 3))
 
 
 @pytest.fixture(autouse=True)
@@ -68,14 +68,14 @@ def outputs_and_gradients(function, x, kernel, above):
     return y, *tape.gradient(y, (x, kernel), above)
 
 
-def compare(shape, batch=2, seed=0):
+def compare(problem, batch=2, seed=0):
     """Largest differences of output and gradients from TensorFlow's op."""
     random = np.random.default_rng(seed)
-    groups = shape.groups
-    size = (*shape.kernel, shape.in_channels // groups, shape.channels)
-    x = random.normal(size=(batch, shape.height, shape.width, shape.in_channels))
+    groups = problem.groups
+    size = (*problem.kernel, problem.in_channels // groups, problem.channels)
+    x = random.normal(size=(batch, problem.height, problem.width, problem.in_channels))
     kernel = random.normal(size=size) / np.sqrt(np.prod(size[:3]))
-    strides, dilation, padding = shape.strides, shape.dilation, shape.padding
+    strides, dilation, padding = problem.strides, problem.dilation, problem.padding
     x, kernel = (tf.constant(value, "float32") for value in (x, kernel))
     stock = lambda x, kernel: tf.nn.conv2d(  # noqa: E731
         x, kernel, strides, padding.upper(), dilations=dilation
@@ -100,21 +100,21 @@ def compare(shape, batch=2, seed=0):
 @pytest.mark.parametrize("height", [4, 6, 7])
 @pytest.mark.parametrize("width", [5, 8])
 def test_winograd_equals_the_op(height, width, monkeypatch):
-    monkeypatch.setattr(convolution, "_winograd_pays", lambda shape: True)
-    shape = Shape(height, width, 5, 7, kernel=(3, 3))
-    assert path_of(shape) == "winograd"
-    assert max(compare(shape, batch=3)) < 1e-4
+    monkeypatch.setattr(convolution, "_winograd_pays", lambda problem: True)
+    problem = Problem(height, width, 5, 7, kernel=(3, 3))
+    assert path_of(problem) == "winograd"
+    assert max(compare(problem, batch=3)) < 1e-4
 
 
-def preset_shapes():
+def preset_problems():
     """Every kind of convolution of the presets, at up to 14 pixels."""
-    shapes = set()
+    problems = set()
     for preset in PRESETS.values():
         for op in make_plan(preset.spec).ops:
             if isinstance(op, Conv):
                 height, width = (min(side, 14) for side in op.shape[:2])
-                shapes.add(
-                    Shape(
+                problems.add(
+                    Problem(
                         height * op.stride + op.kernel,
                         width * op.stride + op.kernel,
                         op.in_channels,
@@ -126,17 +126,17 @@ def preset_shapes():
                         op.groups,
                     )
                 )
-    return shapes
+    return problems
 
 
 @pytest.mark.slow
 def test_every_convolution_of_the_presets_equals_the_op():
-    shapes = preset_shapes()
-    assert len(shapes) > 100
-    assert {path_of(shape) for shape in shapes} == {"native", "winograd"}
-    for shape in sorted(shapes, key=str):
-        if path_of(shape) != "native" or shape.groups > 1:
-            assert max(compare(shape, batch=1)) < 1e-4, shape
+    problems = preset_problems()
+    assert len(problems) > 100
+    assert {path_of(problem) for problem in problems} == {"native", "winograd"}
+    for problem in sorted(problems, key=str):
+        if path_of(problem) != "native" or problem.groups > 1:
+            assert max(compare(problem, batch=1)) < 1e-4, problem
 
 
 def test_winograd_takes_any_batch_and_keeps_no_planes():

@@ -66,11 +66,7 @@ def load(
     own = {layer.name: layer for layer in model.layers if layer.weights}
     configs: Mapping[str, Mapping[str, Any]] = {}
     if path.suffix in TORCH:
-        spec = spec or getattr(model, "spec", None)
-        if not isinstance(spec, ResNetSpec):
-            raise WeightsError(
-                f"weights: {model.name} was not built in this process; give its spec"
-            )
+        spec = _spec_of(model, spec)
         tensors = read_torch(path)
         names = (
             dialects.by_title(dialect)
@@ -129,11 +125,7 @@ def save(
     path = Path(path)
     if path.suffix not in TORCH:
         raise WeightsError(f"weights: {path} doesn't end in {', '.join(TORCH)}")
-    spec = spec or getattr(model, "spec", None)
-    if not isinstance(spec, ResNetSpec):
-        raise WeightsError(
-            f"weights: {model.name} was not built in this process; give its spec"
-        )
+    spec = _spec_of(model, spec)
     arrays = {
         layer.name: [np.asarray(weight) for weight in layer.weights]
         for layer in model.layers
@@ -142,6 +134,15 @@ def save(
     tensors = dialects.to_torch(arrays, spec, dialects.by_title(dialect))
     with runfolder.replacing(path) as temporary:
         write_torch(temporary, tensors)
+
+
+def _spec_of(model: Any, spec: ResNetSpec | None) -> ResNetSpec:
+    found = spec or getattr(model, "spec", None)
+    if not isinstance(found, ResNetSpec):
+        raise WeightsError(
+            f"weights: {model.name} was not built in this process; give its spec"
+        )
+    return found
 
 
 def _by_name(found: Any, model: Any) -> Arrays:
