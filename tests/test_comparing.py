@@ -9,14 +9,22 @@ from click.testing import CliRunner
 from test_reference import counts
 
 from keras_resnet import estimate_cost, get_spec
-from keras_resnet.analysis import charts, comparing, figures, labels, timings
-from keras_resnet.analysis.comparing import Comparison, Entry, Timing
+from keras_resnet.analysis import (
+    charts,
+    comparing,
+    figures,
+    labels,
+    timing_charts,
+    timings,
+)
+from keras_resnet.analysis.comparing import Comparison, Entry
 from keras_resnet.analysis.published import (
     WINNERS,
     lecture,
     published_results,
 )
 from keras_resnet.analysis.reference import REFERENCES
+from keras_resnet.analysis.timings import Timing
 from keras_resnet.cli import main
 from keras_resnet.errors import UserError
 from keras_resnet.tracking.address import store_address
@@ -154,7 +162,7 @@ def test_best_under_a_budget():
 def test_charts_and_their_numbers(tmp_path):
     entries = [*comparing.lecture_entries(), OWN]
     paths = charts.draw(Comparison(entries, TIMINGS), tmp_path)
-    assert len(paths) == 3 * len(charts.ALWAYS + timings.CHARTS)
+    assert len(paths) == 3 * len(charts.ALWAYS + timing_charts.CHARTS)
     assert all(path.stat().st_size > 50 for path in paths)
 
     def column(name: str, field: str) -> list[str]:
@@ -261,7 +269,7 @@ def test_own_runs_join_from_mlflow(workplace):
     best = json.loads(done.output)
     assert best["published"] is None
     assert best["own, on digits test"]["title"] == "better"
-    comparing.write_timings(workplace / "comparison", TIMINGS)
+    timings.write_timings(workplace / "comparison", TIMINGS)
     done = CliRunner().invoke(main, ["compare", "--runs", "mine", "--budget", "34ms"])
     assert "published: ResNet-50 (recipe V2) (resnet50_v1_5)" in done.output
     assert "own runs: their time is not measured" in done.output

@@ -10,7 +10,7 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
-from keras_resnet.analysis import labels, timings
+from keras_resnet.analysis import labels, timing_charts
 from keras_resnet.analysis.comparing import Comparison, Entry
 from keras_resnet.analysis.figures import (
     OWN,
@@ -233,7 +233,7 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
     Raises:
         UserError: the folder can't be written.
     """
-    charts = ALWAYS + (timings.CHARTS if comparison.timings else ())
+    charts = ALWAYS + (timing_charts.CHARTS if comparison.timings else ())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return [

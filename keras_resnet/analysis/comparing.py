@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_resnet import runfolder
 from keras_resnet.amounts import Amount, parse_amount
 from keras_resnet.analysis.published import PublishedResult, lecture
+from keras_resnet.analysis.timings import Timing
 from keras_resnet.errors import UserError, one_line
 from keras_resnet.tracking.address import store_address
 from keras_resnet.tracking.store import Store
 
-MEASURED = "measured.csv"
-MEASURED_QUANTITIES = ("memory", "time")  # of a budget; others are computed
+MEASURED = ("memory", "time")  # of a budget's quantities; the others are computed
 
 
 class Entry(NamedTuple):
@@ -42,18 +40,6 @@ class Entry(NamedTuple):
     crop: str
     source: str
     own: bool = False
-
-
-class Timing(NamedTuple):
-    """One line of `MEASURED`: a network, `measuring.Measurement`, and where."""
-
-    network: str
-    batch: int
-    seconds_min: float
-    seconds_median: float
-    images_per_second: float
-    peak_bytes: int
-    machine: str
 
 
 class Comparison(NamedTuple):
@@ -140,40 +126,6 @@ def own_runs(experiment: str) -> list[Entry]:
     return entries
 
 
-def read_timings(folder: Path) -> list[Timing]:
-    """What was measured into a folder so far, there or on another machine.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    path = folder / MEASURED
-    if not path.exists():
-        return []
-    try:
-        with path.open(newline="") as file:
-            return [
-                Timing(
-                    row["network"],
-                    int(row["batch"]),
-                    float(row["seconds_min"]),
-                    float(row["seconds_median"]),
-                    float(row["images_per_second"]),
-                    int(row["peak_bytes"]),
-                    row["machine"],
-                )
-                for row in csv.DictReader(file)
-            ]
-    except KeyError as error:
-        raise UserError(f"measured: {path} has no column {error}") from None
-    except (TypeError, ValueError, OSError) as error:
-        raise UserError(f"measured: can't read {path}: {one_line(error)}") from None
-
-
-def write_timings(folder: Path, timings: Sequence[Timing]) -> None:
-    """All timings, by renaming."""
-    runfolder.write_csv(folder / MEASURED, Timing._fields, timings)
-
-
 def parse_budget(text: str) -> Amount:
     """Such as "4.1GMAC", "25Mparam", "500MB" or "30ms".
 
@@ -201,7 +153,7 @@ def best_under(
     """
     entries = list(entries)
     at_one = {timing.network: timing for timing in timings if timing.batch == 1}
-    measured = budget.quantity in MEASURED_QUANTITIES
+    measured = budget.quantity in MEASURED
     if measured and not any(entry.network in at_one for entry in entries):
         raise UserError(
             f"budget: no network's {budget.quantity} was measured at batch 1; run "

@@ -1,172 +1,101 @@
-"""The charts of what was measured on a machine: time and memory of inference."""
+"""What was measured of networks' inference: kept in a folder, and added to."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
-from typing import Any
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
-from keras_resnet.analysis import labels
-from keras_resnet.analysis.comparing import Comparison, Entry, Timing
-from keras_resnet.analysis.figures import (
-    STYLES,
-    Chart,
-    Family,
-    family_of,
-    new_figure,
-)
+from keras_resnet import runfolder, runtime
+from keras_resnet.analysis.measuring import measure
+from keras_resnet.errors import UserError, one_line
 
-MIB = 2**20
+MEASURED = "measured.csv"
 
 
-def _by_name(comparison: Comparison) -> dict[str, Entry]:
-    return {entry.network: entry for entry in comparison.entries if not entry.own}
+class Timing(NamedTuple):
+    """One line of `MEASURED`: a network, `measuring.Measurement`, and where."""
+
+    network: str
+    batch: int
+    seconds_min: float
+    seconds_median: float
+    images_per_second: float
+    peak_bytes: int
+    machine: str
 
 
-def _by_batch(
-    comparison: Comparison, value: Callable[[Any], float], column: str, label: str
-) -> Chart:
-    """A line for each network over the batch sizes."""
-    from matplotlib.ticker import LogLocator, NullFormatter
+def read_timings(folder: Path) -> list[Timing]:
+    """What was measured into a folder so far, there or on another machine.
 
-    names = _by_name(comparison)
-    figure, axes = new_figure(8.0, 5.0)
-    rows = []
-    batches = sorted({timing.batch for timing in comparison.timings})
-    by_network: dict[str, list[Timing]] = {}
-    for timing in sorted(comparison.timings, key=lambda timing: timing.batch):
-        by_network.setdefault(timing.network, []).append(timing)
-    # Which of its family each is: so it has one style in all charts.
-    numbers, seen = {}, Counter[Family]()
-    for network in by_network:
-        family = family_of(network)
-        numbers[network] = seen[family]
-        seen[family] += 1
-    # The legend's order is that of the lines' ends.
-    order = sorted(by_network, key=lambda network: -value(by_network[network][-1]))
-    for network in order:
-        timings = by_network[network]
-        entry = names.get(network)
-        title = entry.title if entry else network
-        family, number = family_of(network), numbers[network]
-        values = [value(timing) for timing in timings]
-        axes.plot(
-            [t.batch for t in timings], values, STYLES[number % len(STYLES)],
-            color=family.color, marker=family.marker, markeredgecolor="black",
-            markeredgewidth=0.5, label=title,
-            fillstyle="full" if number < 4 else "none",
-        )  # fmt: skip
-        rows += [(network, t.batch, v) for t, v in zip(timings, values, strict=True)]
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    axes.set_xticks(batches, [str(batch) for batch in batches])
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set(xlabel="batch size (images)", ylabel=label)
-    axes.grid(alpha=0.3, which="both")
-    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
-    figure.supxlabel(_machine(comparison), fontsize=7, x=0.01, ha="left")
-    return Chart(figure, ("network", "batch", column), rows)
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / MEASURED
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="") as file:
+            return [
+                Timing(
+                    row["network"],
+                    int(row["batch"]),
+                    float(row["seconds_min"]),
+                    float(row["seconds_median"]),
+                    float(row["images_per_second"]),
+                    int(row["peak_bytes"]),
+                    row["machine"],
+                )
+                for row in csv.DictReader(file)
+            ]
+    except KeyError as error:
+        raise UserError(f"measured: {path} has no column {error}") from None
+    except (TypeError, ValueError, OSError) as error:
+        raise UserError(f"measured: can't read {path}: {one_line(error)}") from None
 
 
-def _machine(comparison: Comparison) -> str:
-    machines = sorted({timing.machine for timing in comparison.timings})
-    return f"float32 inference, measured on {' and '.join(machines)}"
+def write_timings(folder: Path, timings: Sequence[Timing]) -> None:
+    """All timings, by renaming."""
+    runfolder.write_csv(folder / MEASURED, Timing._fields, timings)
 
 
-def time_by_batch(comparison: Comparison) -> Chart:
-    """Inference time of an image, by batch size (Figure 3)."""
-    return _by_batch(
-        comparison,
-        lambda timing: 1000 * timing.seconds_min / timing.batch,
-        "milliseconds_per_image",
-        "time of an image (ms)",
-    )
+def measure_missing(
+    folder: Path,
+    networks: Iterable[str],
+    batches: Sequence[int],
+    repeats: int,
+    say: Callable[[str], None],
+) -> list[Timing]:
+    """Measures what isn't in the folder yet; each network is kept once it is done.
 
+    Args:
+        folder: made if missing; it holds one machine's measurements.
+        networks: what `models.load_model` takes.
+        batches: sizes to measure.
+        repeats: as `measure` has it.
+        say: is told each network that is measured.
 
-def memory_by_batch(comparison: Comparison) -> Chart:
-    """Memory at its peak, by batch size (Figure 5)."""
-    return _by_batch(
-        comparison,
-        lambda timing: timing.peak_bytes / MIB,
-        "peak_mib",
-        "memory at the peak, weights included (MiB)",
-    )
-
-
-def images_by_batch(comparison: Comparison) -> Chart:
-    """Images a second, by batch size."""
-    return _by_batch(
-        comparison,
-        lambda t: t.images_per_second,
-        "images_per_second",
-        "images a second",
-    )
-
-
-def _against(
-    comparison: Comparison,
-    x: Callable[[Entry], float],
-    y: Callable[[Any], float],
-    columns: tuple[str, str],
-    names: tuple[str, str],
-) -> Chart:
-    """A point for each network that was measured, at its smallest batch."""
-    smallest = min(timing.batch for timing in comparison.timings)
-    entries = _by_name(comparison)
-    figure, axes = new_figure(7.5, 5.2)
-    rows, points = [], []
-    for timing in comparison.timings:
-        entry = entries.get(timing.network)
-        if timing.batch != smallest or entry is None:
-            continue
-        family = family_of(entry.network)
-        axes.scatter(
-            x(entry), y(timing), s=45, color=family.color, marker=family.marker,
-            edgecolor="black", linewidth=0.6, zorder=3,
-        )  # fmt: skip
-        points.append(labels.Point(x(entry), y(timing), entry.title, 5))
-        rows.append((entry.network, smallest, x(entry), y(timing)))
-    # From zero, with room for a point at it.
-    for limit, values in (
-        (axes.set_xlim, [point.x for point in points]),
-        (axes.set_ylim, [point.y for point in points]),
-    ):
-        limit(-0.05 * max(values), 1.15 * max(values))
-    axes.set(xlabel=names[0], ylabel=f"{names[1]}, batch {smallest}")
-    axes.grid(alpha=0.3)
-    figure.supxlabel(_machine(comparison), fontsize=7, x=0.01, ha="left")
-    labels.place(axes, points)
-    return Chart(figure, ("network", "batch", *columns), rows)
-
-
-def memory_by_parameters(comparison: Comparison) -> Chart:
-    """Memory at its peak against parameters (Figure 6)."""
-    return _against(
-        comparison,
-        lambda entry: entry.params / 1e6,
-        lambda timing: timing.peak_bytes / MIB,
-        ("million_params", "peak_mib"),
-        ("parameters (M)", "memory at the peak (MiB)"),
-    )
-
-
-def time_by_operations(comparison: Comparison) -> Chart:
-    """Inference time against multiply-adds (Figure 7)."""
-    return _against(
-        comparison,
-        lambda entry: entry.macs / 1e9,
-        lambda timing: 1000 * timing.seconds_min / timing.batch,
-        ("gmacs", "milliseconds_per_image"),
-        ("multiply-adds of an image (G-MACs)", "time of an image (ms)"),
-    )
-
-
-CHARTS = (
-    time_by_batch,
-    memory_by_batch,
-    images_by_batch,
-    memory_by_parameters,
-    time_by_operations,
-)
+    Raises:
+        UserError: the folder can't be written, or holds another machine's.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"out: can't write to {folder}: {error.strerror}") from None
+    timings = read_timings(folder)
+    machine = f"{runtime.usable_cores()} cores of {runtime.processor()[0]}"
+    if others := {timing.machine for timing in timings} - {machine}:
+        raise UserError(
+            f"out: what {folder / MEASURED} holds was measured on "
+            f"{', '.join(sorted(others))}, and this is {machine}; name another folder"
+        )
+    known = {(timing.network, timing.batch) for timing in timings}
+    for name in networks:
+        missing = [batch for batch in batches if (name, batch) not in known]
+        if missing:
+            say(name)
+            rows = measure(name, batches=missing, repeats=repeats)
+            timings += [Timing(name, *row, machine) for row in rows]
+            write_timings(folder, timings)
+    return timings

@@ -206,22 +206,32 @@ def compare(
 
     Example: keras-resnet compare --runs keras_resnet --measure --batch 1
     """
-    from keras_resnet.analysis import comparing
+    from keras_resnet.analysis import comparing, timings
 
     if networks and not measured:
         raise UserError("network: names what is measured; it needs --measure")
     limit = comparing.parse_budget(budget) if budget else None
     own = comparing.own_runs(runs) if runs else []
+    found = timings.read_timings(out)
     if measured:
-        _measure(out, networks, batches, repeats)
-    timings = comparing.read_timings(out)
+        names = [entry.network for entry in comparing.lecture_entries()]
+        for name in networks:
+            if name not in names:
+                raise UserError(f"network: {name!r} is not one of {', '.join(names)}")
+        found = timings.measure_missing(
+            out,
+            networks or names,
+            batches,
+            repeats,
+            say=lambda name: click.echo(f"measuring {name}", err=True),
+        )
     if limit:
-        _print_best(limit, test_set, own, timings, as_json)
+        _print_best(limit, test_set, own, found, as_json)
         return
     from keras_resnet.analysis import charts
 
     entries = comparing.lecture_entries() + own
-    paths = charts.draw(comparing.Comparison(entries, timings), out)
+    paths = charts.draw(comparing.Comparison(entries, found), out)
     if as_json:
         click.echo(json.dumps([str(path) for path in paths], indent=2))
         return
@@ -237,40 +247,8 @@ def compare(
         )
     print_table(table)
     click.echo(f"{len(paths) // 3} figures in {out}")
-    if not timings:
+    if not found:
         click.echo("time and memory weren't measured yet: --measure")
-
-
-def _measure(
-    out: Path, networks: tuple[str, ...], batches: tuple[int, ...], repeats: int
-) -> None:
-    """Measures what isn't in the folder yet; each network is kept once it is done."""
-    from keras_resnet.analysis import comparing
-    from keras_resnet.analysis.measuring import measure
-
-    names = [entry.network for entry in comparing.lecture_entries()]
-    for name in networks:
-        if name not in names:
-            raise UserError(f"network: {name!r} is not one of {', '.join(names)}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"out: can't write to {out}: {error.strerror}") from None
-    timings = comparing.read_timings(out)
-    machine = f"{runtime.usable_cores()} cores of {runtime.processor()[0]}"
-    if others := {timing.machine for timing in timings} - {machine}:
-        raise UserError(
-            f"out: what {out / comparing.MEASURED} holds was measured on "
-            f"{', '.join(sorted(others))}, and this is {machine}; name another folder"
-        )
-    known = {(timing.network, timing.batch) for timing in timings}
-    for name in networks or names:
-        missing = [batch for batch in batches if (name, batch) not in known]
-        if missing:
-            click.echo(f"measuring {name}", err=True)
-            rows = measure(name, batches=missing, repeats=repeats)
-            timings += [comparing.Timing(name, *row, machine) for row in rows]
-            comparing.write_timings(out, timings)
 
 
 def _print_best(
@@ -289,7 +267,7 @@ def _print_best(
         found = published_results(test_set, ONE_CROP)
     rows = comparing.entries_of(found)
     best = {"published": comparing.best_under(budget, rows, timings)}
-    if own and budget.quantity in comparing.MEASURED_QUANTITIES:
+    if own and budget.quantity in comparing.MEASURED:
         click.echo(f"own runs: their {budget.quantity} is not measured", err=True)
         own = []
     for name in sorted({entry.test_set for entry in own}):
