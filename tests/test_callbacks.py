@@ -14,8 +14,8 @@ from rich.console import Console
 
 from keras_resnet import build, runfolder
 from keras_resnet.training import RecipeError, get_recipe
-from keras_resnet.training.callbacks import ProgressBar
 from keras_resnet.training.plateau import count_plateaus
+from keras_resnet.training.progress import ProgressBar
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (44, 8, 8, 1)).astype("uint8")

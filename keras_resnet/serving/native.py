@@ -206,7 +206,11 @@ def _library() -> Any:
     if spec is None or not spec.submodule_search_locations:
         raise NativeError("TensorFlow is not installed")
     folder = Path(spec.submodule_search_locations[0])
-    lib = ctypes.CDLL(str(folder / "libtensorflow_cc.so.2"))
+    # libtensorflow_cc.so.2 on Linux, libtensorflow_cc.2.dylib on macOS.
+    found = next(folder.glob("libtensorflow_cc.*"), None)
+    if found is None:
+        raise NativeError(f"{folder} holds no libtensorflow_cc, which runs exports")
+    lib = ctypes.CDLL(str(found))
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     types: dict[str, tuple[Any, list[Any] | None]] = {
         "TF_NewGraph": (pointer, []),

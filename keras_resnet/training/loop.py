@@ -30,9 +30,9 @@ from keras_resnet.training import (
     stopping,
     telling,
 )
-from keras_resnet.training.callbacks import ProgressBar
 from keras_resnet.training.environment import describe_environment
 from keras_resnet.training.pictures import draw_curves
+from keras_resnet.training.progress import ProgressBar
 from keras_resnet.training.recipe_table import get_recipe
 from keras_resnet.training.recipes import Recipe, RecipeError
 from keras_resnet.training.runstate import MINUTES
