@@ -57,9 +57,9 @@ class BusyError(RunFolderError):
 
 
 def new_name(recipe: str) -> Path:
-    """runs/<recipe>-<time>, free at the time of asking."""
+    """runs/<recipe>-<time>-<process>: of no other process, and free."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    path = Path("runs") / f"{recipe}-{stamp}"
+    path = Path("runs") / f"{recipe}-{stamp}-{os.getpid()}"
     return (
         path if not path.exists() else path.with_name(path.name + secrets.token_hex(2))
     )

@@ -166,6 +166,7 @@ def test_probabilities_stay_probabilities(tiny_spec, tmp_path):
         ({"version": 0}, "version: 0 is not a positive integer"),
         ({"version": "1"}, "version: '1' is not a positive integer"),
         ({"class_names": ["a"]}, "class_names: 1 names for 10 classes"),
+        ({"class_names": ["a\nb", *"cdefghijk"]}, r"class_names: 'a\\nb' has a line"),
     ],
 )
 def test_wrong_arguments_write_nothing(tiny_spec, tmp_path, arguments, message):

@@ -116,6 +116,8 @@ def test_a_run_is_alive_while_a_process_holds_it(tmp_path):
     ("settings", "complaint"),
     [
         ({"register": "a@b@c"}, "register: 'a@b@c' is not NAME or NAME@alias"),
+        ({"register": "a@latest"}, "register: 'a@latest': MLflow keeps the aliases"),
+        ({"register": "a@v2"}, "register: 'a@v2': MLflow keeps the aliases"),
         ({"tags": {"a=b": "c"}}, "tags: 'a=b' is not of letters"),
         ({"experiment": ""}, "experiment: it has no name"),
     ],

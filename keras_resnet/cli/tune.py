@@ -212,7 +212,10 @@ def tune(
     folder = folder or runfolder.new_name("search")
     tracker = (
         MLflowTracker(
-            experiment, console, register=register or f"{folder.name}@best"
+            experiment,
+            console,
+            register=register
+            or re.sub("[@/:]", "-", folder.resolve().name) + "@best",
         )
         if track
         else None

@@ -96,6 +96,9 @@ def export(
             f"class_names: {len(class_names)} names for {classes} classes"
         )
     names = list(class_names or map(str, range(classes)))
+    for name in names:
+        if "\n" in name or "\r" in name:  # labels.txt has one on each line
+            raise ExportError(f"class_names: {name!r} has a line break")
     version = _free(path, version)
     small = fold_batch_norm(model) if fold else model
     try:
@@ -270,7 +273,7 @@ def load(path: Path | str) -> Served:
     labels = path / LABELS
     names = list(map(str, range(classes)))
     if labels.is_file():
-        names = labels.read_text().splitlines()
+        names = labels.read_text().removesuffix("\n").split("\n")
     if len(names) != classes:
         raise ExportError(
             f"model: {labels} has {len(names)} names for {classes} classes"

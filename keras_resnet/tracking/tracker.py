@@ -114,6 +114,11 @@ class MLflowTracker:
             raise TrackingError(
                 f"register: {register!r} is not NAME or NAME@alias, without / and :"
             )
+        if register and re.fullmatch(r".*@(latest|[vV]\d+)", register):
+            raise TrackingError(
+                f"register: {register!r}: MLflow keeps the aliases latest and v1, v2, "
+                "... for itself; name another"
+            )
         for key in tags or {}:
             if not re.fullmatch(r"[\w. /:-]{1,250}", key):
                 raise TrackingError(
