@@ -9,6 +9,6 @@ class UserError(ValueError):
     """
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Why something failed: the first line of an error, or its kind if it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

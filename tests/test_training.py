@@ -25,7 +25,7 @@ from keras_resnet import (
 )
 from keras_resnet.prediction import predict_files
 from keras_resnet.runfolder import RunFolderError
-from keras_resnet.tracking import MLflowTracker
+from keras_resnet.tracking import MLflowTracker, tracker
 from keras_resnet.training import get_recipe, loop
 
 TINY = get_recipe("digits").replace(
@@ -320,6 +320,7 @@ def test_mixed_precision_is_of_the_run(workplace):
 @pytest.mark.slow
 def test_a_dead_tracking_server_does_not_end_a_run(workplace, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # nobody listens
+    monkeypatch.setattr(tracker, "FAILING", 1)
     result = training.train(TINY.over(1), folder="lonely", tracker=MLflowTracker())
     assert (result.folder / "result.json").exists()
     assert result.run_id is None

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
+from keras_resnet.errors import one_line
 from keras_resnet.training.cluster import (
     Cluster,
     DistributionError,
@@ -270,12 +271,10 @@ def _tell_others(error: BaseException) -> None:
 
     cluster = read_cluster()
     me = f"{cluster.job} {cluster.number}" if cluster else "a worker"
-    lines = str(error).strip().splitlines()
-    text = (lines[0] if lines else type(error).__name__)[:300]
     # If the cluster is gone already, there is nobody to tell.
     with contextlib.suppress(errors.OpError):
         context.context().report_error_to_cluster(
-            errors.ABORTED, f"[{me} stopped] {text}"
+            errors.ABORTED, f"[{me} stopped] {one_line(error)[:300]}"
         )
 
 
