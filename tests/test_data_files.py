@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 
 import numpy as np
@@ -132,6 +133,43 @@ def test_folders_with_splits(tmp_path):
     write_folder(tmp_path / "test", {"fox": 1})
     with pytest.raises(DataError, match="test/fox is a class that has no training im"):
         data.load(source)
+    shutil.rmtree(tmp_path / "test" / "fox")
+    (tmp_path / "test").rename(tmp_path / "Testing")
+    (tmp_path / "train").rename(tmp_path / "Train")
+    assert data.load(source).counts == splits.counts
+    write_folder(tmp_path / "val", {"cat": 1})
+    with pytest.raises(DataError, match="has val and validation, both for val"):
+        data.load(source)
+    shutil.rmtree(tmp_path / "val")
+    shutil.rmtree(tmp_path / "Train")
+    with pytest.raises(DataError, match="Testing, validation, but no train folder"):
+        data.load(source)
+
+
+def test_links_are_followed_and_what_is_hidden_is_not_read(tmp_path):
+    write_folder(tmp_path / "photos", {"cat": 5, "dog": 5, "cat/.thumbnails": 5})
+    write_folder(tmp_path, {"more": 4}, seed=1)
+    (tmp_path / "photos" / "cat" / "more").symlink_to(tmp_path / "more")
+    (tmp_path / "photos" / "dog" / "back").symlink_to(tmp_path / "photos" / "dog")
+    splits = data.load(f"folder:{tmp_path / 'photos'}")
+    assert sum(splits.counts.values()) == 14
+    assert splits.duplicates == {}
+
+
+@pytest.mark.parametrize("name", ["two\nlines", b"not-utf-8-\xff", "a\u2028b"])
+def test_names_that_can_not_be_shown(tmp_path, name):
+    write_folder(tmp_path, {"cat": 5, os.fsdecode(name): 5})
+    with pytest.raises(DataError, match=r"class '.*rename it") as error:
+        data.load(f"folder:{tmp_path}")
+    assert "\n" not in str(error.value)
+
+
+def test_rare_classes_are_in_all_splits(tmp_path):
+    write_folder(tmp_path, {"common": 100, "rare": 3})
+    splits = data.load(f"folder:{tmp_path}", train_images=10)
+    for part in splits[:3]:
+        assert 1 in arrays(part)[1]
+    assert splits.counts["train"] == 10
 
 
 def test_gray_folders_and_sizes(tmp_path):
@@ -221,6 +259,34 @@ def test_what_data_is_does_not_hang_on_memory(tmp_path, monkeypatch):
     inside, outside = (data.load(f"folder:{tmp_path}", memory=m) for m in (None, 0))
     assert inside.pixel_stats == outside.pixel_stats
     assert inside.fingerprint == outside.fingerprint
+    # Nor on whether a file that breaks is decoded at once, which crops are not.
+    for i in range(5):
+        file = tmp_path / "cat" / f"00{i}.png"
+        file.write_bytes(file.read_bytes()[:200])
+    with pytest.warns(DataWarning, match=r"can't read .*cat/00"):
+        known = [
+            data.load(f"folder:{tmp_path}", augment=augment).fingerprint
+            for augment in (Augment(), Augment(scale=(0.5, 1)))
+        ]
+    assert known[0] == known[1]
+
+
+def test_a_batch_of_broken_files_alone_has_another_image(tmp_path):
+    write_folder(tmp_path, {"cat": 12, "dog": 12}, form="jpg", size=(64, 64))
+    for i in range(6):
+        file = tmp_path / "dog" / f"{i:03}.jpg"
+        file.write_bytes(file.read_bytes()[:1000])
+
+    def read():
+        splits = data.load(f"folder:{tmp_path}", memory=0, batch_size=1)
+        return len(arrays(splits.train)[1]) == splits.steps
+
+    with pytest.warns(DataWarning, match=r"can't read .*dog/00"):
+        assert read()
+    for file in tmp_path.glob("*/*"):
+        file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(DataError, match=r"none of the \d+ train images can be read"):
+        data.load(f"folder:{tmp_path}")
 
 
 def test_duplicate_files(tmp_path):

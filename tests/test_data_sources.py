@@ -116,6 +116,10 @@ def test_npz_files(tmp_path):
         ),
         ((noise(9), labels(9) - 1), "train has label -1; there are 2 classes"),
         ((noise(9), labels(9) * 2), r"class 1 \(1\) has no training images"),
+        (
+            (noise(9), labels(9) * 10**9),
+            "has label 2000000000 and 9 images",
+        ),
         ((noise(9), labels(9) * 0), "train has one class"),
         (
             {"train": (noise(9), labels(9)), "test": (noise(9), labels(9) + 1)},

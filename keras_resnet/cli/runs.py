@@ -260,7 +260,10 @@ def train(
         click.echo(f"MLflow run  {result.run_id}")
     click.echo("\nnext:")
     click.echo(f"  keras-resnet evaluate {result.folder}")
-    click.echo(f"  keras-resnet predict {result.folder} {result.folder}/samples/*.png")
+    if (result.folder / "samples").exists():
+        click.echo(
+            f"  keras-resnet predict {result.folder} {result.folder}/samples/*.png"
+        )
     if tracker and result.run_id:
         click.echo(f"  {ui_command(tracker.store)}")
 

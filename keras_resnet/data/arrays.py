@@ -57,11 +57,15 @@ def read_given(source: Any) -> Found:
             raise DataError(f"data: {split} is not a pair of images and labels")
         parts[split] = _images(split, *pair)
     train = parts["train"]
+    highest = int(train.labels.max())
+    if highest >= train.count:
+        raise DataError(
+            f"data: train has label {highest} and {train.count} images; number the "
+            "classes from 0 without gaps"
+        )
     names = source.get("class_names")
     names = (
-        tuple(map(str, range(train.labels.max() + 1)))
-        if names is None
-        else tuple(map(str, names))
+        tuple(map(str, range(highest + 1))) if names is None else tuple(map(str, names))
     )
     _check_labels(parts, names)
     shapes = {split: images.pixels.shape[1:] for split, images in parts.items()}  # type: ignore[union-attr]

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from keras_resnet.data.images import DataError
+from keras_resnet.errors import one_line
 
 Shape = tuple[int | None, int | None, int]
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
@@ -138,8 +139,8 @@ def _opened(source: Path | str | bytes) -> Iterator[Image.Image]:
         raise DataError(f"image: {_name(source)} is not an image file") from None
     except DataError:
         raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except Exception as error:  # Pillow's plugins raise what they like
+        reason = getattr(error, "strerror", None) or one_line(error)
         raise DataError(f"image: can't read {_name(source)}: {reason}") from None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from keras_resnet.data.images import DataError, Found, Images, Options
 SPLITS = {
     "train": ("train", "training"),
     "val": ("val", "validation", "valid"),
-    "test": ("test",),
+    "test": ("test", "testing"),
 }
 
 
@@ -24,24 +24,19 @@ def read_folder(path: str, options: Options) -> Found:
     """`PATH/cat/x.jpg`, or `PATH/train/cat/x.jpg` with `val` and `test` beside it.
 
     Class names are the folders' of the training images, sorted. Each file's first
-    bytes are read; one that is no image is left out, and named.
+    bytes are read; one that is no image is left out, and named. Links are followed,
+    and what is hidden is not read.
 
     Raises:
         DataError: no such folder, fewer than two classes, a class without images, a
-            class of validation or test without training images.
+            class of validation or test without training images; two folders of one
+            split, or none of the training.
     """
     root = Path(path).expanduser()
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "doesn't exist"
         raise DataError(f"data: folder {root} {what}")
-    folders = {
-        split: root / name
-        for split, names in SPLITS.items()
-        for name in names
-        if (root / name).is_dir()
-    }
-    if "train" not in folders:
-        folders = {"train": root}
+    folders = _splits(root)
     class_names = _folders(folders["train"])
     if len(class_names) < 2:
         raise DataError(
@@ -77,6 +72,26 @@ def read_folder(path: str, options: Options) -> Found:
     )
 
 
+def _splits(root: Path) -> dict[str, Path]:
+    """Split -> folder: `root` itself, of training, where its folders are classes."""
+    found: dict[str, Path] = {}
+    names = _folders(root)
+    for split, known in SPLITS.items():
+        fitting = [name for name in names if name.lower() in known]
+        if len(fitting) > 1:
+            raise DataError(
+                f"data: {root} has {fitting[0]} and {fitting[1]}, both for {split}; "
+                "leave one of them"
+            )
+        if fitting:
+            found[split] = root / fitting[0]
+    if "train" in found:
+        return found
+    if found and len(found) == len(names):
+        raise DataError(f"data: {root} has {', '.join(names)}, but no train folder")
+    return {"train": root}
+
+
 def _bad(header: Header | DataError) -> bool:
     return isinstance(header, DataError)
 
@@ -104,15 +119,25 @@ def _files(folder: Path, class_names: Sequence[str]) -> tuple[list[str], list[in
     files: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(class_names):
-        below = sorted(
-            os.path.join(parent, file)
-            for parent, _, names in os.walk(folder / name)
-            for file in names
-            if not file.startswith(".")
-        )
+        below = sorted(_below(folder / name))
         files += below
         labels += [label] * len(below)
     return files, labels
+
+
+def _below(folder: Path) -> Iterator[str]:
+    """Paths of the files in a folder and those in it."""
+    seen = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link back
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith("."):
+                yield os.path.join(parent, name)
 
 
 def _headers(files: Sequence[str]) -> list[Header | DataError]:

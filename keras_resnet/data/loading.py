@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -148,12 +149,14 @@ def load(
     memory = _free_memory() // 4 if memory is None else memory
     directory = Path(data_dir).expanduser().absolute() if data_dir else None
     found = read(source, Options(directory, download, strict, memory))
+    _check_names(found.class_names)
     size = _size("image_size", image_size, found)
     shape = (*size, found.channels)
     test_shape = (*_size("test_size", test_size or size, found), found.channels)
     _check_augment(augment, shape)
     parts = split(found, seed, train_images)
     digested = digests(parts)
+    known = fingerprint(found, parts, digested)  # before some can't be decoded
     # Whatever is decoded at once: a run's normalization must not hang on free memory.
     encoded = isinstance(parts["train"], Stream) or parts["train"].encoded
     unreadable = found.unreadable
@@ -169,6 +172,11 @@ def load(
         ) and images.count * math.prod(to) <= memory:
             parts[name], failed = decode_all(images, to, strict)
             unreadable += failed
+            if not parts[name].count:
+                raise DataError(
+                    f"data: none of the {images.count} {name} images can be read: "
+                    f"{failed[0]}"
+                )
     duplicates = count_duplicates(digested)
     _warn(duplicates, unreadable)
     mean, std = pixel_stats(parts["train"], shape, seed, sample=encoded)
@@ -205,11 +213,21 @@ def load(
         steps=steps(parts["train"].count, batch_size, drop_remainder),
         counts={name: images.count for name, images in parts.items()},
         arguments=arguments if isinstance(source, str) else None,
-        fingerprint=fingerprint(found, parts, digested),
+        fingerprint=known,
         duplicates=duplicates,
         unreadable=unreadable,
         passes=passes,
     )
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Refuses names that no figure, label file or JSON could show."""
+    for name in names:
+        if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
+            raise DataError(
+                f"data: class {name!r} has line breaks, control characters or bytes "
+                "that are not UTF-8; rename it"
+            )
 
 
 def _check_arguments(

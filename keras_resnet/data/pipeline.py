@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ import tensorflow as tf
 
 from keras_resnet.data.augment import augment_batch
 from keras_resnet.data.decoding import Shape, decode_batch
-from keras_resnet.data.images import Images, Stream
+from keras_resnet.data.images import DataError, DataWarning, Images, Stream
 from keras_resnet.data.mixing import mix_batch
 from keras_resnet.data.settings import Augment
 
@@ -191,13 +192,34 @@ def _fetcher(
             return decode_batch(list(sources), labels, shape, augment, seed)
         indices, seed = batch
         chosen = images.take(indices)
-        return decode_batch(chosen.pixels, chosen.labels, shape, augment, seed)
+        try:
+            return decode_batch(chosen.pixels, chosen.labels, shape, augment, seed)
+        except DataError as error:
+            warnings.warn(str(error), DataWarning, stacklevel=2)
+            return _stand_in(images, shape, augment, seed)
 
     def fetch(*batch: Any) -> tuple[Any, Any]:
         pixels, labels = tf.numpy_function(read, batch, [tf.uint8, tf.int64])
         return tf.ensure_shape(pixels, [None, *shape]), tf.ensure_shape(labels, [None])
 
     return fetch
+
+
+def _stand_in(
+    images: Images, shape: Shape, augment: Augment, seed: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The first image that can be read, where a batch would be empty.
+
+    Raises:
+        DataError: none can.
+    """
+    for i in range(images.count):
+        one = images.take(np.array([i]))
+        try:
+            return decode_batch(one.pixels, one.labels, shape, augment, seed)
+        except DataError as error:
+            last = error
+    raise last
 
 
 def _finished(dataset: Any, batches: int) -> Any:

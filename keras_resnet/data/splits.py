@@ -51,7 +51,7 @@ def split(
                     f"{len(found.class_names)} classes"
                 )
             try:
-                _, train = _stratified(train, train_images, seed)
+                _, train = _stratified(train, train_images, seed, keep=0)
             except ValueError:  # scikit-learn's, of what would be left out
                 raise DataError(
                     f"train_images: {train_images} of {train.count} leave out too few "
@@ -77,16 +77,39 @@ def _at_least(size: float, found: Found) -> int:
     return max(math.ceil(size), len(found.class_names))
 
 
-def _stratified(images: Images, size: int, seed: int) -> tuple[Images, Images]:
+def _stratified(
+    images: Images, size: int, seed: int, keep: int = 1
+) -> tuple[Images, Images]:
+    """All but `size` images, and these: both of all classes, if `keep` of one stay."""
     from sklearn.model_selection import train_test_split
 
+    strata, counts = images.labels.copy(), np.bincount(images.labels)
+    strata[counts[strata] == 1] = counts.argmax()  # scikit-learn wants two of each
     rest, taken = train_test_split(
         np.arange(images.count),
         test_size=size,
-        stratify=images.labels,
+        stratify=strata,
         random_state=seed,
     )
+    _complete(rest, taken, images.labels, keep)
+    _complete(taken, rest, images.labels, 1)
     return images.take(rest), images.take(taken)
+
+
+def _complete(
+    giving: np.ndarray, given: np.ndarray, labels: np.ndarray, keep: int
+) -> None:
+    """Gives one part an image of each class that it lacks, for one of its commonest.
+
+    A rare class's share may be less than an image. The other keeps `keep` of each.
+    """
+    for label in np.setdiff1d(labels[giving], labels[given]):
+        theirs = np.flatnonzero(labels[giving] == label)
+        commonest = np.bincount(labels[given]).argmax()
+        ours = np.flatnonzero(labels[given] == commonest)
+        if len(theirs) > keep and len(ours) > 1:
+            i, j = theirs[0], ours[-1]
+            giving[i], given[j] = given[j], giving[i]
 
 
 def _cut(images: Stream, start: int, size: int) -> tuple[Stream, Stream]:

@@ -415,8 +415,13 @@ def _judge(model: keras.Model, data: Splits) -> report.Report:
 
 
 def _write_samples(data: Splits, folder: Path) -> np.ndarray:
-    """Writes some test images as PNG, named by their class; returns them."""
+    """Writes some test images as PNG, named by their class; returns them.
+
+    Of other channels than 1 or 3 no file can be made that `predict` takes.
+    """
     images, labels = next(data.test.unbatch().batch(SAMPLES).as_numpy_iterator())
+    if images.shape[-1] not in (1, 3):
+        return np.asarray(images)
     folder.mkdir(exist_ok=True)
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
         name = re.sub(r"[^\w.-]+", "-", data.class_names[label])

@@ -172,7 +172,7 @@ def draw_mistakes(mistakes: Sequence[Mistake], path: Path) -> None:
     for axes, mistake in zip(grid.flat, mistakes, strict=False):
         image = mistake.image
         axes.imshow(
-            image.squeeze(-1) if image.shape[-1] == 1 else image,
+            image if image.shape[-1] in (3, 4) else image[..., 0],
             cmap="gray",
             vmin=0,
             vmax=255,
@@ -222,4 +222,6 @@ def draw_calibration(bins: Sequence[Bin], error: float, path: Path) -> None:
 def _short(name: str, length: int) -> str:
     """At most `length` characters: what tells long names apart is often their end."""
     head = (length - 1) // 2
-    return name if len(name) <= length else f"{name[:head]}…{name[head + 1 - length :]}"
+    if len(name) > length:
+        name = f"{name[:head]}…{name[head + 1 - length :]}"
+    return name.replace("$", r"\$")  # no formula
