@@ -131,6 +131,14 @@ def test_what_is_written(tmp_path, classes, channels):
                 assert 400 < min(image.size) < max(image.size) < 2000
 
 
+def test_formulas_in_names_and_five_channels_are_drawn(tmp_path):
+    logits, labels = answers(50, 2)
+    found = report.judge(logits, labels, [r"$5\bill$", "$"])
+    images = np.zeros((len(found.worst), 6, 6, 5), "uint8")
+    report.write(found, list(images), tmp_path)
+    assert (tmp_path / "mistakes.png").exists()
+
+
 def test_a_perfect_classifier_has_no_mistakes(tmp_path):
     found = report.judge(np.eye(6) * 9, np.arange(6), names(6))
     report.write(found, [], tmp_path)

@@ -111,6 +111,9 @@ def test_answers_are_the_models(exported, urls, tmp_path, kind):
         ("http://localhost:8501", {}, "ends in no model's name"),
         ("http://localhost/net", {"version": 1, "label": "a"}, "version or a label"),
         ("http://localhost/net", {"timeout": 0}, "must be positive"),
+        ("http://localhost/net", {"timeout": float("inf")}, "under a million"),
+        ("http://localhost/net", {"timeout": float("nan")}, "under a million"),
+        ("http://[::1/net", {}, "Invalid IPv6 URL"),
     ],
 )
 def test_wrong_clients_are_refused(url, options, message):
@@ -204,6 +207,24 @@ def test_images_are_checked_before_they_are_sent():
     ):
         with pytest.raises(ServingError, match=message):
             check(wrong, "x")
+
+
+def test_transparency_is_kept_when_an_image_is_turned():
+    """The graph puts it on white."""
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGBA", (4, 2), (0, 0, 0, 0)).save(file, "PNG", exif=exif)
+    with Image.open(io.BytesIO(client_module._checked(file.getvalue(), "x"))) as sent:
+        assert (sent.mode, sent.size) == ("RGBA", (2, 4))
+
+
+def test_names_are_quoted_in_addresses():
+    with (
+        Client("http://127.0.0.1:9/mod\u00e8le", timeout=1, retries=0) as client,
+        pytest.raises(ServingError, match="refused"),
+    ):
+        client.predict(noise(1, (8, 8, 3)))
 
 
 def test_limits_are_the_graphs():

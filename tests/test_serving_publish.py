@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -60,12 +61,16 @@ def test_an_alias_becomes_a_label_and_goes_back(workplace, tiny_spec):
         assert (served.predict(images).argmax(-1) == logits.argmax(-1)).all()
         assert served.class_names == tuple(names)
         assert serving.describe(folder / str(version))["metrics"] == {"accuracy": 0.9}
+    shutil.rmtree(folder / "1")
+    with pytest.warns(UserWarning, match="the version of champion is gone"):
+        server.configure(folder)
+    assert server.labels_of(folder) == {}
     assert run("publish", folder, "--alias", "champion", "--version", 2)[0] == 0
     config = (folder / "server" / "models.config").read_text()
     assert 'key: "champion"\n      value: 2' in config
     for arguments, message in (
         (("--alias", "no"), "alias: can't find net@no in MLflow"),
-        (("--alias", "a", "--version", 9), "has no 9 for 'a', only 1, 2"),
+        (("--alias", "a", "--version", 9), "has no 9 for 'a', only 2"),
         (("--alias", "a b"), "is not a word"),
     ):
         code, said = run("publish", folder, *arguments)

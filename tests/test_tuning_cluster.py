@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -147,6 +148,16 @@ def test_a_worker_does_not_wait_for_ever(workplace):
 def test_a_wrong_address_is_one_line(text):
     with pytest.raises(cluster.ClusterError, match="HOST:PORT"):
         cluster.parse_address(text)
+
+
+def test_an_address_that_can_not_be_listened_on_is_one_line():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        for address in (other.getsockname(), ("no-such-host.invalid", 8500)):
+            with pytest.raises(cluster.ClusterError, match="chief: can't listen on"):
+                cluster.check_address(address)
+    cluster.check_address(("127.0.0.1", 0))
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,10 @@ from conftest import ROOT
 from rich.console import Console
 
 import tuning
-from keras_resnet import data, runfolder, training
+from keras_resnet import data, estimate_cost, runfolder, training
 from keras_resnet.cli import main
 from keras_resnet.training.recipes import Recipe
+from tuning import searching
 from tuning.report import importance, write_report
 from tuning.retrain import paired, retrain
 from tuning.rows import Row, best_of, pareto_front, read_rows
@@ -87,6 +88,7 @@ def test_a_search_survives_a_failure_is_told_once_and_can_be_rerun(recipe, workp
     failed, done = result.rows
     assert (failed.status, done.status) == ("FAILED", "COMPLETED")
     assert "diverged" in failed.reason
+    assert failed.metrics["seconds"] > 0  # of the time for all
     assert "\n" not in failed.reason
     assert result.best == done
 
@@ -277,6 +279,16 @@ def test_a_budget_that_nothing_meets_says_what_the_cheapest_costs(
         with pytest.raises(tuning.BudgetError, match=r"the cheapest cost \d.*kMAC"):
             tuning.search(space, recipe, data=splits, budget="1kMAC", mode=mode)
     assert not list(workplace.iterdir())
+    # It is found where few samples of it would be.
+    wide = tuning.Space(depth=tuning.Range(8, 1000), k=tuning.Range(1, 10))
+    with pytest.raises(tuning.BudgetError, match=r"the cheapest cost \d\S*kMAC"):
+        tuning.search(wide, recipe, data=splits, budget="1kMAC")
+    least = recipe.model.replace(depths=(1,) * len(recipe.model.depths))
+    macs = estimate_cost(least.replace(input_shape=splits.image_shape)).macs
+    hypermodel = tuning.ResidualHyperModel(
+        wide, recipe, splits, budget=f"{1.01 * macs}MAC", mode="refuse"
+    )
+    searching.check_budget(hypermodel)
     # What is measured is refused trial by trial.
     with pytest.raises(tuning.SearchError, match=r"none of 1 trials.*latency"):
         tuning.search(

@@ -52,6 +52,22 @@ def free_address() -> tuple[str, int]:
         return host, port
 
 
+def check_address(address: tuple[str, int]) -> None:
+    """Refuses what a chief can't listen on.
+
+    Raises:
+        ClusterError: another process has the port, or the host is not this machine.
+    """
+    with socket.socket() as own:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            own.bind(address)
+        except OSError as error:
+            raise ClusterError(
+                f"chief: can't listen on {address[0]}:{address[1]}: {error.strerror}"
+            ) from None
+
+
 def variables(address: tuple[str, int], name: str) -> dict[str, str]:
     """What KerasTuner reads: "chief", or a worker's name."""
     return {

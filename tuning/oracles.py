@@ -34,6 +34,7 @@ class _Oracle:
     ongoing_trials: dict[str, Any]
     tuner_ids: set[str]
     heard: dict[str, float]  # worker -> time of its last sign
+    began: dict[str, float]  # trial -> when it was given to a worker
     max_trials: int | None
 
     @keras_tuner.synchronized  # type: ignore[untyped-decorator]
@@ -50,6 +51,7 @@ class _Oracle:
             trial = super().create_trial(tuner_id)  # type: ignore[misc]
         finally:
             self.max_trials = before
+        self.began[trial.trial_id] = time.monotonic()
         if trial.status == "STOPPED" and self.ongoing_trials:
             trial.status = "IDLE"
             self.tuner_ids.add(tuner_id)
@@ -78,7 +80,12 @@ class _Oracle:
 
     @keras_tuner.synchronized  # type: ignore[untyped-decorator]
     def end_trial(self, trial: Any) -> None:
-        """Notes what came of a trial."""
+        """Notes what came of a trial, and of one that failed how long it took."""
+        if trial.status == "FAILED" and trial.trial_id in self.began:
+            took = time.monotonic() - self.began[trial.trial_id]
+            metrics = self.trials[trial.trial_id].metrics
+            metrics.register("seconds", "min")
+            metrics.update("seconds", took)
         super().end_trial(trial)  # type: ignore[misc]
         self.on_change()
 
@@ -216,5 +223,6 @@ def make_oracle(
     oracle.seconds = hypermodel.budget.time
     oracle.on_change = on_change
     oracle.heard = {}
+    oracle.began = {}
     oracle.verbose = 0
     return oracle

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import sys
@@ -25,7 +26,7 @@ from tuning.progress import Progress
 from tuning.report import write_report
 from tuning.rows import BEST, PROJECT, REPORT, SEARCH, Row, best_of, read_rows
 from tuning.samples import declare, recipe_from_hp
-from tuning.space import Space
+from tuning.space import Range, Space
 
 if TYPE_CHECKING:
     from keras_resnet.tracking import MLflowTracker
@@ -213,27 +214,52 @@ def check_budget(hypermodel: ResidualHyperModel) -> None:
     """
     if all(limit is None for limit in vars(hypermodel.budget).values()):
         return
-    import keras_tuner
-
-    oracle = keras_tuner.oracles.RandomSearchOracle(seed=1)
-    declare(oracle.hyperparameters, hypermodel.space)
     sizes = []
-    for _ in range(PROBES):
-        values = oracle._random_values()
-        if values is None:
-            break
-        oracle._tried_so_far.add(oracle._compute_values_hash(values))
+    space = hypermodel.space
+    for values in itertools.chain(_corners(space), _random_samples(space)):
         hp = SimpleNamespace(values=values)
         if hypermodel.refusal(hp) is None:
             return
-        spec = recipe_from_hp(hp, hypermodel.space, hypermodel.recipe).model
+        spec = recipe_from_hp(hp, space, hypermodel.recipe).model
         sizes.append(quick_cost(spec))
     macs, params = (min(size[i] for size in sizes) for i in (1, 0))
     raise BudgetError(
-        f"budget: no network of the space {hypermodel.space.name} meets it; the "
+        f"budget: no network of the space {space.name} meets it; the "
         f"cheapest cost {in_units(macs, 'MAC')} and {in_units(params, 'param')}"
         + (f" ({hypermodel.refusal(hp)})" if hypermodel.mode == "iso" else "")
     )
+
+
+def _corners(space: Space) -> Iterator[dict[str, Any]]:
+    """Samples of the least numbers, among which is the cheapest; of all choices.
+
+    The more paths a ResNeXt of one width has, the fewer parameters.
+    """
+    options = {}
+    for field in space.searched:
+        values = getattr(space, field)
+        if isinstance(values, Range):
+            values = (values.low, values.high)
+        ends = values if isinstance(values[0], str) else (min(values), max(values))
+        options[field] = ends if field in CHOSEN else ends[:1]
+    for corner in itertools.product(*options.values()):
+        yield dict(zip(options, corner, strict=True))
+
+
+CHOSEN = ("block", "cardinality", "order", "stem")
+
+
+def _random_samples(space: Space) -> Iterator[dict[str, Any]]:
+    import keras_tuner
+
+    oracle = keras_tuner.oracles.RandomSearchOracle(seed=1)
+    declare(oracle.hyperparameters, space)
+    for _ in range(PROBES):
+        values = oracle._random_values()
+        if values is None:
+            return
+        oracle._tried_so_far.add(oracle._compute_values_hash(values))
+        yield values
 
 
 def claim(folder: Path, described: dict[str, Any]) -> None:

@@ -183,6 +183,8 @@ def tune(
         os.environ.update(cluster.variables(address, worker or "chief"))
         if worker:
             cluster.wait_for_chief(address)
+        else:
+            cluster.check_address(address)
     supervised = bool(workers and cluster.own_address())
     if workers and not supervised:
         try:

@@ -84,7 +84,10 @@ class Client:
         retries: int = 3,
         batch: int = BATCH,
     ) -> None:
-        parts = urllib.parse.urlsplit(url)
+        try:
+            parts = urllib.parse.urlsplit(url)
+        except ValueError as error:
+            raise ServingError(f"url: {url!r}: {error}") from None
         name = parts.path.strip("/")
         if parts.scheme not in ("http", "https", "grpc") or not parts.hostname:
             raise ServingError(
@@ -94,10 +97,10 @@ class Client:
             raise ServingError(f"url: {url!r} ends in no model's name; .../NAME")
         if version is not None and label is not None:
             raise ServingError("version: give a version or a label, not both")
-        if timeout <= 0 or retries < 0 or batch < 1:
+        if not 0 < timeout < 1e6 or retries < 0 or batch < 1:
             raise ServingError(
                 f"timeout: {timeout}, retries {retries} and batch {batch} must be "
-                "positive"
+                "positive, the timeout under a million seconds"
             )
         self.url, self.timeout = url, timeout
         self.retries, self.batch = retries, batch
@@ -221,7 +224,8 @@ class _Rest:
         version: int | None,
         label: str | None,
     ) -> None:
-        place = f"{parts.scheme}://{parts.netloc}/v1/models/{name}"
+        quoted = urllib.parse.quote(urllib.parse.unquote(name), safe="")
+        place = f"{parts.scheme}://{parts.netloc}/v1/models/{quoted}"
         if version is not None:
             place += f"/versions/{version}"
         if label is not None:
@@ -387,7 +391,8 @@ def _checked(content: bytes, name: str) -> bytes:
             # A server reads neither a camera's note nor a long animation.
             upright = ImageOps.exif_transpose(image)
             file = io.BytesIO()
-            upright.convert("RGBA" if gif else "RGB").save(file, "PNG")
+            seen_through = gif or upright.has_transparency_data
+            upright.convert("RGBA" if seen_through else "RGB").save(file, "PNG")
             return file.getvalue()
     except ServingError:
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -62,13 +63,22 @@ def configure(path: Path, labels: Mapping[str, int] | None = None) -> None:
 
     Args:
         path: the model's folder.
-        labels: versions by their labels; as they were if None.
+        labels: versions by their labels; as they were if None, but for those whose
+            version has been removed, of which a warning tells.
 
     Raises:
         ServerError: a label's version is not there.
     """
-    labels = labels_of(path) if labels is None else dict(labels)
     there = versions(path)
+    if labels is None:
+        labels = labels_of(path)
+        gone = sorted(name for name, version in labels.items() if version not in there)
+        if gone:
+            warnings.warn(
+                f"{path}: the version of {', '.join(gone)} is gone; it has none now",
+                stacklevel=2,
+            )
+            labels = {k: v for k, v in labels.items() if k not in gone}
     for label, version in labels.items():
         if version not in there:
             raise ServerError(
