@@ -326,10 +326,9 @@ def predict(model: Path, images: tuple[Path, ...], top: int, as_json: bool) -> N
 
     Example: keras-resnet predict runs/demo runs/demo/samples/*.png
     """
-    from keras_resnet import runfolder
+    from keras_resnet import runfolder, serving
 
-    is_saved_model = (model / "saved_model.pb").is_file()
-    if not is_saved_model:
+    if not serving.is_saved_model(model):
         runfolder.check_trained(model)
     runtime.prepare()
     from keras_resnet.prediction import predict_files

@@ -17,7 +17,7 @@ _HOMES = {
     "describe_run": "runs",
     "docker_line": "server",
     "export": "saved_model",
-    "is_saved_model": "saved_model",
+    "is_saved_model": "server",
     "load": "saved_model",
     "load_judged": "runs",
     "name_of": "server",
@@ -49,10 +49,9 @@ if TYPE_CHECKING:
         Served,
         describe,
         export,
-        is_saved_model,
         load,
     )
-    from keras_resnet.serving.server import docker_line, name_of
+    from keras_resnet.serving.server import docker_line, is_saved_model, name_of
 
 
 def __getattr__(name: str) -> Any:

@@ -229,11 +229,6 @@ def describe(path: Path | str) -> dict[str, Any]:
     return found
 
 
-def is_saved_model(path: Path) -> bool:
-    """Whether `path` is a SavedModel's folder."""
-    return (path / "saved_model.pb").is_file()
-
-
 class Served(NamedTuple):
     """A SavedModel as TF Serving would answer with it.
 

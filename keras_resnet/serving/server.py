@@ -34,6 +34,11 @@ def name_of(path: Path) -> str:
     return path.parent.name if path.name == runfolder.EXPORT else path.name
 
 
+def is_saved_model(path: Path) -> bool:
+    """Whether `path` is a SavedModel's folder."""
+    return (path / "saved_model.pb").is_file()
+
+
 def labels_of(path: Path) -> dict[str, int]:
     """The labels of versions, as `models.config` has them.
 
