@@ -13,6 +13,8 @@ from keras_resnet.analysis.figures import COLORS, Chart, new_figure, series
 from keras_resnet.analysis.responses import LayerResponse
 from keras_resnet.experiments.results import MEASURES, Outcome, Row, by_arm, summarize
 
+MARKERS = "osD^vPX*h<>"
+
 Maker = Callable[[Sequence[Outcome]], Chart | None]
 
 
@@ -84,58 +86,80 @@ def _strip(outcomes: Sequence[Outcome], key: str) -> Chart | None:
 
 def times(outcomes: Sequence[Outcome]) -> Chart | None:
     """Test error against the time of a training step, means over the seeds."""
-    rows = [row for row in summarize(outcomes) if "step_seconds" in row.means]
-    return _scatter(
-        rows,
-        lambda row: 1000 * row.means["step_seconds"],
-        "time of a training step (ms)",
-        "milliseconds",
-    )
-
-
-def pareto(outcomes: Sequence[Outcome]) -> Chart | None:
-    """Test error against multiply-adds, and the front: no net is better and cheaper."""
-    rows = [row for row in summarize(outcomes) if row.macs]
-    return _scatter(
-        rows, lambda row: row.macs / 1e6, "multiply-adds of an image (M)", "mega_macs",
-        front=True,
-    )  # fmt: skip
-
-
-def _scatter(
-    rows: Sequence[Row],
-    cost: Callable[[Row], float],
-    label: str,
-    column: str,
-    *,
-    front: bool = False,
-) -> Chart | None:
-    """Test error against a cost."""
-    rows = [row for row in rows if math.isfinite(row.means["test_error"])]
+    rows = [row for row in _decided(outcomes) if "step_seconds" in row.means]
     if not rows:
         return None
-    points = [(cost(row), 100 * row.means["test_error"]) for row in rows]
+    points = [(1000 * r.means["step_seconds"], _percent(r)) for r in rows]
     figure, axes = new_figure(8, 5.4)
-    if front:
-        best = [
-            point
-            for point in sorted(points)
-            if point[1] <= min(y for x, y in points if x <= point[0])
-        ]
-        axes.step(*zip(*best, strict=True), where="post", color=COLORS[1], zorder=1)
-    axes.plot(*zip(*points, strict=True), "o", color=COLORS[0], zorder=2)
-    axes.set(xlabel=label, ylabel="test error (%)")
+    axes.plot(*zip(*points, strict=True), "o", color=COLORS[0])
+    axes.set(xlabel="time of a training step (ms)", ylabel="test error (%)")
     axes.margins(0.16)
     axes.grid(alpha=0.3)
     labels.place(
         axes,
-        [
-            labels.Point(x, y, row.arm.label, 3)
-            for (x, y), row in zip(points, rows, strict=True)
-        ],
+        [labels.Point(x, y, row.arm.label, 3)
+         for row, (x, y) in zip(rows, points, strict=True)],
+    )  # fmt: skip
+    numbers = [(r.arm.name, *point) for r, point in zip(rows, points, strict=True)]
+    return Chart(figure, ("arm", "milliseconds", "test_error_percent"), numbers)
+
+
+def pareto(outcomes: Sequence[Outcome]) -> Chart | None:
+    """Test error against multiply-adds, and the front: no net is better and cheaper.
+
+    Networks of the front are named, the others shown by the experiment they are of.
+    """
+    from matplotlib.ticker import NullFormatter, NullLocator
+
+    rows = [row for row in _decided(outcomes) if row.macs]
+    if not rows:
+        return None
+    points = [(row.macs / 1e6, _percent(row)) for row in rows]
+    figure, axes = new_figure(8, 5.4)
+    groups = list(dict.fromkeys(row.arm.name.partition(".")[0] for row in rows))
+    for i, group in enumerate(groups):
+        own = [p for row, p in zip(rows, points, strict=True)
+               if row.arm.name.partition(".")[0] == group]  # fmt: skip
+        axes.plot(
+            *zip(*own, strict=True), MARKERS[i % len(MARKERS)], linestyle="",
+            color=COLORS[i % len(COLORS)], alpha=0.8, label=group,
+        )  # fmt: skip
+    front = sorted(
+        (point, row)
+        for point, row in zip(points, rows, strict=True)
+        if point[1] <= min(y for x, y in points if x <= point[0])
     )
-    numbers = [(row.arm.name, *point) for row, point in zip(rows, points, strict=True)]
-    return Chart(figure, ("arm", column, "test_error_percent"), numbers)
+    best = [point for point, _ in front]
+    axes.step(*zip(*best, strict=True), where="post", color="black", zorder=1)
+    axes.set_yscale("log")
+    low, high = min(y for _, y in points) / 1.15, max(y for _, y in points) * 1.15
+    ticks = [tick for tick in (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
+             if low <= tick <= high]  # fmt: skip
+    axes.set_ylim(low, high)
+    axes.set_yticks(ticks, [str(tick) for tick in ticks])
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set(xlabel="multiply-adds of an image (M)", ylabel="test error (%)")
+    axes.margins(x=0.1)
+    axes.grid(alpha=0.3)
+    if len(groups) > 1:
+        axes.legend(fontsize=8)
+    for point, row in front:  # below it there is nothing
+        axes.annotate(
+            row.arm.label, point, (5, -11), textcoords="offset points", fontsize=8
+        )
+    numbers = [(r.arm.name, *point) for r, point in zip(rows, points, strict=True)]
+    return Chart(figure, ("arm", "mega_macs", "test_error_percent"), numbers)
+
+
+def _decided(outcomes: Sequence[Outcome]) -> list[Row]:
+    """Arms of which no run diverged."""
+    rows = summarize(outcomes)
+    return [row for row in rows if math.isfinite(row.means["test_error"])]
+
+
+def _percent(row: Row) -> float:
+    return 100 * row.means["test_error"]
 
 
 def responses(outcomes: Sequence[Outcome]) -> Chart | None:

@@ -76,6 +76,8 @@ def collect(
 ) -> list[Outcome]:
     """All runs of an experiment that have ended, arm by arm.
 
+    Of arms that share their runs the first is taken, but for those that a claim names.
+
     Args:
         experiment: whose.
         setting: which.
@@ -84,8 +86,13 @@ def collect(
     """
     place = folder / setting.name
     outcomes = []
+    claimed = {n for claim in experiment.claims for n in (claim.less, claim.more)}
+    seen: set[str] = set()
     for arm in experiment.arms_at(setting.budget):
         stem = run_name(experiment, arm, setting, 0).removesuffix("0")
+        if stem in seen and arm.name not in claimed:
+            continue
+        seen.add(stem)
         found = {int(path.name.removeprefix(stem)): path
                  for path in place.glob(f"{stem}*")}  # fmt: skip
         for seed, path in sorted(found.items()):
