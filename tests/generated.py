@@ -234,7 +234,8 @@ def verdicts() -> dict[str, list[dict[str, str]]]:
         if file.is_file():
             with file.open(newline="") as opened:
                 rows = list(csv.DictReader(opened))
-            found[name] = [row for row in rows if row["verdict"] != "not run"]
+            if tested := [row for row in rows if row["verdict"] != "not run"]:
+                found[name] = tested
     return found
 
 
