@@ -172,6 +172,33 @@ def test_rare_classes_are_in_all_splits(tmp_path):
     assert splits.counts["train"] == 10
 
 
+def test_links_to_what_is_around_a_class(tmp_path):
+    write_folder(tmp_path, {"cat": 8, "dog": 8})
+    (tmp_path / "dog" / "up").symlink_to(tmp_path)
+    splits = data.load(f"folder:{tmp_path}")
+    found = np.concatenate([arrays(part)[1] for part in splits[:3]])
+    assert np.bincount(found).tolist() == [8, 8]
+
+
+def test_a_test_folder_of_classes_without_a_train_folder(tmp_path):
+    write_folder(tmp_path, {"Test/cat": 4, "Test/dog": 4, "more": 4})
+    with pytest.raises(DataError, match="has Test, but no train folder"):
+        data.load(f"folder:{tmp_path}")
+
+
+def test_a_class_may_be_called_valid(tmp_path):
+    write_folder(tmp_path, {"invalid": 8, "valid": 8})
+    assert data.load(f"folder:{tmp_path}").class_names == ("invalid", "valid")
+
+
+def test_a_class_that_is_lost_when_it_is_decoded(tmp_path):
+    write_folder(tmp_path, {"cat": 20, "dog": 4}, form="jpg", size=(64, 64))
+    for file in (tmp_path / "dog").iterdir():
+        file.write_bytes(file.read_bytes()[: 1000 + int(file.stem)])
+    with pytest.raises(DataError, match="no training image of class dog can be read"):
+        data.load(f"folder:{tmp_path}")
+
+
 def test_gray_folders_and_sizes(tmp_path):
     for i, size in enumerate([(30, 40), (50, 20)] * 6):
         path = tmp_path / "ab"[i % 3 == 0] / f"{i}.png"

@@ -87,7 +87,9 @@ def _splits(root: Path) -> dict[str, Path]:
             found[split] = root / fitting[0]
     if "train" in found:
         return found
-    if found and len(found) == len(names):
+    # A class may be called "valid" or "test", if it holds images and isn't alone.
+    if len(found) > 1 or any(map(_folders, found.values())):
+        names = sorted(folder.name for folder in found.values())
         raise DataError(f"data: {root} has {', '.join(names)}, but no train folder")
     return {"train": root}
 
@@ -126,15 +128,15 @@ def _files(folder: Path, class_names: Sequence[str]) -> tuple[list[str], list[in
 
 
 def _below(folder: Path) -> Iterator[str]:
-    """Paths of the files in a folder and those in it."""
-    seen = set()
+    """Paths of the files in a folder and those in it, never of those around it."""
+    seen = set(map(str, folder.resolve().parents))
     for parent, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
         if real in seen:  # a link back
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
             if not name.startswith("."):
                 yield os.path.join(parent, name)

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from keras_resnet.data.decoding import Shape, decode_all
 from keras_resnet.data.images import (
     DataError,
@@ -170,13 +172,20 @@ def load(
         elif (
             name == "val" or (name == "train" and not augment.crops)
         ) and images.count * math.prod(to) <= memory:
-            parts[name], failed = decode_all(images, to, strict)
+            readable, failed = decode_all(images, to, strict)
+            parts[name] = readable
             unreadable += failed
             if not parts[name].count:
                 raise DataError(
                     f"data: none of the {images.count} {name} images can be read: "
                     f"{failed[0]}"
                 )
+            if name == "train":
+                for label in np.setdiff1d(images.labels, readable.labels):
+                    raise DataError(
+                        "data: no training image of class "
+                        f"{found.class_names[label]} can be read: {failed[0]}"
+                    )
     duplicates = count_duplicates(digested)
     _warn(duplicates, unreadable)
     mean, std = pixel_stats(parts["train"], shape, seed, sample=encoded)
