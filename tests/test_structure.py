@@ -196,7 +196,7 @@ def test_names_that_are_imported_from_here_are_there():
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.ImportFrom) or not node.module:
                 continue
-            if node.module.split(".")[0] in ("keras_resnet", "tuning", "benchmarks"):
+            if node.module.split(".")[0] in ("keras_resnet", "tuning"):
                 module = importlib.import_module(node.module)
                 for alias in node.names:
                     assert hasattr(module, alias.name) or importlib.util.find_spec(
