@@ -16,12 +16,12 @@ import time
 from types import SimpleNamespace
 
 from keras_resnet import cifar_resnet
-from keras_resnet.training.recipes import Recipe
+from keras_resnet.recipe import Recipe
 from tuning import budget as budgets
 from tuning.budget import Budget, BudgetError, fitted
-from tuning.ready import SPACES
-from tuning.samples import recipe_from_hp
+from tuning.decode import recipe_from_hp
 from tuning.space import Range
+from tuning.spaces import SPACES
 
 
 def main() -> None:

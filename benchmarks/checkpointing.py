@@ -29,7 +29,7 @@ def main() -> None:
 
     from keras_resnet import build, cifar_resnet, data
     from keras_resnet.training import fit, get_recipe
-    from keras_resnet.training.runstate import MINUTES, RunState
+    from keras_resnet.training.resume import MINUTES, RunState
 
     spent = {"within": [0.0], "end": [0.0]}
 

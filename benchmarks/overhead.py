@@ -27,7 +27,7 @@ from benchmarks import report
 from benchmarks.search import DEFAULT, write_images
 from keras_resnet import runtime, training
 from keras_resnet.tracking import MLflowTracker
-from keras_resnet.training import distribution
+from keras_resnet.training.devices import distribution
 from tuning import Space
 
 DEPTHS = (8, 14, 20)

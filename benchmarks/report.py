@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from keras_resnet import runfolder
+from keras_resnet import files
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("keras-residual", "tensorflow", "keras", "torch", "openvino", "numpy")
@@ -113,7 +113,7 @@ def write(out: Path, name: str, records: Records) -> None:
         "records": records,
     }
     out.mkdir(parents=True, exist_ok=True)
-    runfolder.write_text(out / f"{name}.json", json.dumps(fields, indent=2) + "\n")
+    files.write_text(out / f"{name}.json", json.dumps(fields, indent=2) + "\n")
 
 
 def bars(

@@ -19,14 +19,14 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks import report
-from keras_resnet import cifar_resnet, data, runfolder, runtime, training
-from keras_resnet.amounts import in_units
+from keras_resnet import cifar_resnet, data, files, runtime, training
 from keras_resnet.tracking import MLflowTracker
+from keras_resnet.units import in_units
 from tuning import SearchResult, Space, search
 from tuning.budget import TOLERANCE, quick_cost
-from tuning.progress import values_of
 from tuning.retrain import Comparison, retrain
-from tuning.rows import REPORT
+from tuning.search_progress import values_of
+from tuning.trials import REPORT
 
 DOCS = Path(__file__).parents[1] / "docs" / "results" / "search"
 IMAGES, SIDE = 10_000, 14
@@ -82,7 +82,7 @@ def main(folder: str, minutes: float, epochs: int, seeds: int, out: Path) -> Non
         shutil.copy(path, out)
     page = out / "README.md"
     body = page.read_text().removeprefix("# Search\n\n")
-    runfolder.write_text(page, heading(minutes, epochs, seeds) + body)
+    files.write_text(page, heading(minutes, epochs, seeds) + body)
     console.print(f"\n{compared.verdict}\n{out} written", soft_wrap=True)
 
 
@@ -97,7 +97,7 @@ def write_images(path: Path) -> str:
             arrays[f"x_{name}"] = np.concatenate(pixels)
             arrays[f"y_{name}"] = np.concatenate(labels)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with runfolder.replacing(path) as temporary:
+        with files.replacing(path) as temporary:
             np.savez_compressed(temporary, **arrays)
     return str(path)
 

@@ -12,3 +12,7 @@ class UserError(ValueError):
 def one_line(error: BaseException) -> str:
     """Why something failed: the first line of an error, or its kind if it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+class RunFolderError(UserError):
+    """A folder that isn't a run, or holds another."""

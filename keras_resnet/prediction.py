@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_resnet import runfolder, serving
-from keras_resnet.data.files import CENTRAL, read_image
+from keras_resnet.data.image_files import CENTRAL, read_image
 
 Ranking = list[tuple[str, float]]
 BATCH = 64

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import fcntl
-import json
 import os
 import secrets
 import shutil
 import time
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from keras_resnet.errors import UserError, one_line
+from keras_resnet.errors import RunFolderError, one_line
+from keras_resnet.files import DAMAGES, TEMPORARY, read_json, write_text
 
 # What is in a run folder.
 RECIPE = "recipe.json"  # how it was trained
@@ -32,24 +29,6 @@ EXPORT = "export"  # SavedModels, a folder for each version
 RESULT = "result.json"  # final metrics; there once the run has ended
 
 LOCK = ".lock"
-DPI = 120  # of pictures
-_TEMPORARY = ".part-"
-
-# What Keras raises at a model file that is none, or has a byte that is wrong.
-DAMAGES = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    EOFError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-
-class RunFolderError(UserError):
-    """A folder that isn't a run, or holds another."""
 
 
 class BusyError(RunFolderError):
@@ -104,7 +83,7 @@ def open_run(folder: Path, recipe: str) -> bool:
 
 def _contents(folder: Path) -> list[Path]:
     """What is in a folder but for what a kill left half written."""
-    own = (_TEMPORARY, LOCK)
+    own = (TEMPORARY, LOCK)
     return [path for path in folder.iterdir() if not path.name.startswith(own)]
 
 
@@ -119,7 +98,7 @@ def locked(folder: Path) -> Iterator[None]:
         file = (folder / LOCK).open("w")
     except OSError as error:
         raise RunFolderError(
-            f"folder: can't write to {folder}: {_reason(error)}"
+            f"folder: can't write to {folder}: {error.strerror}"
         ) from None
     with file as lock:
         try:
@@ -133,7 +112,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def clear_leftovers(folder: Path) -> None:
     """Removes what a kill left half written."""
-    for leftover in folder.rglob(f"{_TEMPORARY}*"):
+    for leftover in folder.rglob(f"{TEMPORARY}*"):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
@@ -155,90 +134,6 @@ def check_trained(folder: Path) -> None:
         )
     if not (folder / BEST).is_file():
         raise RunFolderError(f"run: {folder} has no {BEST} yet; train it first")
-
-
-def read_json(path: Path) -> Any:
-    """A JSON file of a run.
-
-    Raises:
-        RunFolderError: missing or damaged.
-    """
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"run: can't read {path}: {error}") from None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON, sorted, by renaming."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file by renaming."""
-    with replacing(path) as temporary:
-        temporary.write_text(text)
-
-
-def write_figure(path: Path, figure: Any, **options: Any) -> None:
-    """Writes a matplotlib figure, of the kind that the name says, by renaming."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, **options)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path of the same suffix, renamed to `path` if the body succeeds.
-
-    Its folder is made if only that is missing.
-
-    Raises:
-        RunFolderError: the disk is full, or the folder can't be written to.
-    """
-    temporary = path.with_name(f"{_TEMPORARY}{secrets.token_hex(4)}-{path.name}")
-    try:
-        path.parent.mkdir(exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise RunFolderError(
-            f"folder: can't write {path}: {_reason(error)}; what was written before is "
-            "kept"
-        ) from None
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error).splitlines()[0]
-
-
-def write_lines(path: Path, rows: Iterable[Any]) -> None:
-    """Writes a JSON line for each row, by renaming."""
-    write_text(path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows))
-
-
-def write_csv(
-    path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]
-) -> None:
-    """Writes a table, by renaming."""
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All lines of JSON; none if the file is missing."""
-    if not path.exists():
-        return []
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except ValueError as error:
-        raise RunFolderError(f"run: can't read {path}: {error}") from None
 
 
 def load_best(folder: Path) -> tuple[Any, dict[str, Any]]:

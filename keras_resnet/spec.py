@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from keras_resnet import fields
+from keras_resnet import records
 from keras_resnet.errors import UserError
 
 SCHEMA = 1
@@ -149,7 +149,7 @@ class ResNetSpec:
     stem_pool_pad: StemPoolPad = "zero"
 
     def __post_init__(self) -> None:
-        fields.settle(self, _CHECKS, SpecError)
+        records.settle(self, _CHECKS, SpecError)
         _check_combinations(self)
 
     @property
@@ -186,7 +186,7 @@ class ResNetSpec:
         Raises:
             SpecError: a field that there isn't, or a value that it can't have.
         """
-        fields.refuse_unknown(changes, _CHECKS, SpecError)
+        records.refuse_unknown(changes, _CHECKS, SpecError)
         return dataclasses.replace(self, **changes)
 
     def image_shape(
@@ -209,7 +209,7 @@ class ResNetSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields and the schema, as JSON types."""
-        return fields.to_dict(self) | {"schema": SCHEMA}
+        return records.to_dict(self) | {"schema": SCHEMA}
 
     def to_json(self) -> str:
         """All fields and the schema, sorted."""
@@ -229,7 +229,7 @@ class ResNetSpec:
         if schema != SCHEMA:
             raise SpecError(f"schema: {schema!r} is not {SCHEMA}")
         changes = {key: value for key, value in given.items() if key != "schema"}
-        fields.refuse_unknown(changes, _CHECKS, SpecError)
+        records.refuse_unknown(changes, _CHECKS, SpecError)
         return cls(**changes)
 
     @classmethod
@@ -252,10 +252,10 @@ _KERNELS: dict[str, tuple[int, ...]] = {
     "dense": (1, 1),
 }
 
-_SIDE = fields.integer(1, MAX_SIDE)
-_CHANNELS = fields.integer(1, MAX_CHANNELS)
+_SIDE = records.integer(1, MAX_SIDE)
+_CHANNELS = records.integer(1, MAX_CHANNELS)
 
-_CHECKS: dict[str, fields.Check] = {
+_CHECKS: dict[str, records.Check] = {
     "name": (
         lambda value: isinstance(value, str) and bool(value) and "/" not in value,
         "a string, not empty, without '/'",
@@ -270,12 +270,12 @@ _CHECKS: dict[str, fields.Check] = {
         f"[height, width, channels] with sides from 1 to {MAX_SIDE:,} (or null), "
         "or [features] for stem 'dense'",
     ),
-    "classes": fields.integer(1, MAX_CLASSES),
-    "stem": fields.choice(Stem),
+    "classes": records.integer(1, MAX_CLASSES),
+    "stem": records.choice(Stem),
     "stem_width": _CHANNELS,
-    "block": fields.choice(Block),
-    "kernels": fields.optional(
-        fields.several(
+    "block": records.choice(Block),
+    "kernels": records.optional(
+        records.several(
             (
                 lambda value: type(value) is int and value in (1, 3, 5, 7),
                 "1, 3, 5 or 7",
@@ -284,36 +284,36 @@ _CHECKS: dict[str, fields.Check] = {
             8,
         )
     ),
-    "depths": fields.several(fields.integer(1, MAX_UNITS), 1, 8),
-    "widths": fields.several(_CHANNELS, 1, 8),
-    "k": fields.number(0, 1024, above=True),
-    "cardinality": fields.integer(1, MAX_CHANNELS),
-    "group_width": fields.optional(_CHANNELS),
-    "merge": fields.choice(MergeKind),
-    "merge_scales": fields.several(fields.number(-100, 100), 2, 2),
-    "merge_dropout": fields.number(0, 1, below=True),
-    "gate_bias": fields.number(-100, 100),
-    "shortcut": fields.choice(Shortcut),
-    "pad_pool": fields.choice(PadPool),
-    "project_norm": fields.FLAG,
-    "project_pool": fields.FLAG,
-    "order": fields.choice(Order),
-    "stride_on": fields.choice(StrideOn),
-    "stride_at": fields.choice(StrideAt),
-    "output_stride": fields.optional(
+    "depths": records.several(records.integer(1, MAX_UNITS), 1, 8),
+    "widths": records.several(_CHANNELS, 1, 8),
+    "k": records.number(0, 1024, above=True),
+    "cardinality": records.integer(1, MAX_CHANNELS),
+    "group_width": records.optional(_CHANNELS),
+    "merge": records.choice(MergeKind),
+    "merge_scales": records.several(records.number(-100, 100), 2, 2),
+    "merge_dropout": records.number(0, 1, below=True),
+    "gate_bias": records.number(-100, 100),
+    "shortcut": records.choice(Shortcut),
+    "pad_pool": records.choice(PadPool),
+    "project_norm": records.FLAG,
+    "project_pool": records.FLAG,
+    "order": records.choice(Order),
+    "stride_on": records.choice(StrideOn),
+    "stride_at": records.choice(StrideAt),
+    "output_stride": records.optional(
         (lambda value: type(value) is int and value in (4, 8, 16, 32), "4, 8, 16 or 32")
     ),
-    "survival": fields.number(0, 1, above=True),
-    "survival_rule": fields.choice(SurvivalRule),
-    "survival_mode": fields.choice(SurvivalMode),
-    "dropout": fields.number(0, 1, below=True),
-    "zero_gamma": fields.FLAG,
-    "init": fields.choice(Init),
-    "norm": fields.choice(NormKind),
-    "conv_bias": fields.choice(ConvBias),
-    "bn_epsilon": fields.number(0, 1, above=True),
-    "bn_momentum": fields.number(0, 1),
-    "stem_pool_pad": fields.choice(StemPoolPad),
+    "survival": records.number(0, 1, above=True),
+    "survival_rule": records.choice(SurvivalRule),
+    "survival_mode": records.choice(SurvivalMode),
+    "dropout": records.number(0, 1, below=True),
+    "zero_gamma": records.FLAG,
+    "init": records.choice(Init),
+    "norm": records.choice(NormKind),
+    "conv_bias": records.choice(ConvBias),
+    "bn_epsilon": records.number(0, 1, above=True),
+    "bn_momentum": records.number(0, 1),
+    "stem_pool_pad": records.choice(StemPoolPad),
 }
 
 

@@ -19,13 +19,8 @@ import tensorflow as tf
 from keras_resnet import build, cifar_resnet
 from keras_resnet.errors import UserError
 from keras_resnet.optimizers import SGD
-from keras_resnet.training import (
-    distribution,
-    get_recipe,
-    keras_multiworker,
-    launch,
-    replicas,
-)
+from keras_resnet.training import get_recipe, launch
+from keras_resnet.training.devices import distribution, multiworker, replicas
 
 SPEC = cifar_resnet(
     8, name="tiny", input_shape=(8, 8, 1), stem_width=4, widths=(4, 8, 8)
@@ -183,7 +178,7 @@ class Failing(keras.callbacks.Callback):
 
 def worker(mode, folder):
     if mode == "uncorrected":
-        keras_multiworker.correct_fit = lambda: None
+        multiworker.correct_fit = lambda: None
     strategy = distribution.make_strategy("auto", wait=float(os.environ["WAIT"]))
     chief = distribution.is_chief(strategy)
     extra = {"slow": [Slow()], "failing": [Failing()] if chief else []}.get(mode, [])

@@ -17,11 +17,11 @@ from typing import Any
 from conftest import ROOT
 
 from keras_resnet import PRESETS, estimate_cost
-from keras_resnet.amounts import in_units
 from keras_resnet.cost import Cost
 from keras_resnet.experiments import EXPERIMENTS
 from keras_resnet.experiments.reporting import VERDICTS
 from keras_resnet.presets import Preset
+from keras_resnet.units import in_units
 
 # Presets that the README names together; a name is of the last family that it fits.
 FAMILIES = {

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet import runfolder
+from keras_resnet import files, runfolder
 
 Moment = Callable[[], bool]  # whether it has come; asked all the time
 PAUSE = 0.0005  # seconds between two looks
@@ -177,7 +177,7 @@ def _state(run: Path) -> tuple[list[np.ndarray], dict[str, Any]]:
 
 
 def _rows(run: Path) -> list[dict[str, float]]:
-    rows = runfolder.read_lines(run / runfolder.HISTORY)
+    rows = files.read_lines(run / runfolder.HISTORY)
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from keras_resnet import build, runfolder
+from keras_resnet import build, files
 from keras_resnet.training import RecipeError, get_recipe
 from keras_resnet.training.plateau import count_plateaus
 from keras_resnet.training.progress import ProgressBar
@@ -151,7 +151,7 @@ def test_a_plateau_is_found_again_after_a_kill(tiny_spec, tmp_path):
     recipe = TINY.replace(schedule="plateau", patience=1, drop=0.5, epochs=6)
     recipe = recipe.replace(learning_rate=1e-9)  # nothing is learnt at it
     fit(tiny_spec, recipe, tmp_path / "whole")
-    rows = runfolder.read_lines(tmp_path / "whole" / "history.jsonl")
+    rows = files.read_lines(tmp_path / "whole" / "history.jsonl")
     rates = [row["learning_rate"] for row in rows]
     errors = [1 - row["val_accuracy"] for row in rows]
     expected = [1e-9 * 0.5 ** count_plateaus(errors[:i], 1) for i in range(6)]
@@ -159,7 +159,7 @@ def test_a_plateau_is_found_again_after_a_kill(tiny_spec, tmp_path):
     assert 1e-9 > rates[3] > rates[-1]
     fit(tiny_spec, recipe, tmp_path / "parts", epochs=3)
     fit(tiny_spec, recipe, tmp_path / "parts")
-    rows = runfolder.read_lines(tmp_path / "parts" / "history.jsonl")
+    rows = files.read_lines(tmp_path / "parts" / "history.jsonl")
     assert [row["learning_rate"] for row in rows] == rates
 
 

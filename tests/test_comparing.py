@@ -8,15 +8,8 @@ import targets
 from click.testing import CliRunner
 from test_reference import counts
 
-from keras_resnet import estimate_cost, get_spec
-from keras_resnet.analysis import (
-    charts,
-    comparing,
-    figures,
-    labels,
-    timing_charts,
-    timings,
-)
+from keras_resnet import estimate_cost, figures, get_spec
+from keras_resnet.analysis import charts, comparing, labels, timing_charts, timings
 from keras_resnet.analysis.comparing import Comparison, Entry
 from keras_resnet.analysis.published import (
     WINNERS,

@@ -6,12 +6,12 @@ import tensorflow as tf
 from images import noise
 
 from keras_resnet.data import Augment
-from keras_resnet.data.augment import (
+from keras_resnet.data.crops import by_area, by_side
+from keras_resnet.data.transforms import (
     COLOR_COMPONENTS,
     COLOR_DEVIATIONS,
     augment_batch,
 )
-from keras_resnet.data.crops import by_area, by_side
 
 FILL = (200.4, 210, 220)
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from keras_resnet import data
 from keras_resnet.data import Augment, DataError, DataWarning, whole
-from keras_resnet.data.files import read_crop, read_image
+from keras_resnet.data.image_files import read_crop, read_image
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif"])

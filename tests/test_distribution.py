@@ -19,15 +19,10 @@ import numpy as np
 import pytest
 from conftest import ROOT, python
 
-from keras_resnet import cifar_resnet, runfolder
-from keras_resnet.training import (
-    cluster,
-    distribution,
-    evaluate,
-    get_recipe,
-    launch,
-)
-from keras_resnet.training.cluster import DistributionError, read_cluster
+from keras_resnet import cifar_resnet, files, runfolder
+from keras_resnet.training import evaluate, get_recipe, launch
+from keras_resnet.training.devices import cluster, distribution
+from keras_resnet.training.devices.cluster import DistributionError, read_cluster
 
 JOB = ROOT / "tests" / "distribution_job.py"
 TWO = {"worker": ["a:1", "b:1"]}
@@ -308,11 +303,11 @@ def test_a_killed_worker_ends_the_other_which_can_be_resumed(tmp_path):
     assert code == 1
     assert errors.startswith("Error: training: worker 1 was lost")
     assert "\n" not in errors
-    before = runfolder.read_lines(history)
+    before = files.read_lines(history)
     with workers("plain", folder) as (processes, _):
         for process in processes:
             assert ended(process) == (0, "")
-    rows = runfolder.read_lines(history)
+    rows = files.read_lines(history)
     assert rows[: len(before)] == before
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5, 6]
     ranks = [json.loads((tmp_path / f"rank-{r}.json").read_text()) for r in (0, 1)]
@@ -349,7 +344,7 @@ def test_keras_still_needs_its_correction(tmp_path):
     with workers("uncorrected", tmp_path / "run") as (processes, _):
         code, errors = ended(processes[0])
     assert code != 0, (
-        "Keras' fit works on several workers: remove training/keras_multiworker.py"
+        "Keras' fit works on several workers: remove training/devices/multiworker.py"
     )
     assert "PerReplica" in errors
 
@@ -357,11 +352,11 @@ def test_keras_still_needs_its_correction(tmp_path):
 def test_another_keras_is_refused(monkeypatch):
     import keras
 
-    from keras_resnet.training import keras_multiworker
+    from keras_resnet.training.devices import multiworker
 
     monkeypatch.setattr(keras, "__version__", "3.99.0")
     with pytest.raises(DistributionError, match=r"not tested with 3\.99\.0"):
-        keras_multiworker.correct_fit()
+        multiworker.correct_fit()
 
 
 # The launcher.
@@ -408,7 +403,7 @@ def test_one_command_trains_two_workers(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("test accuracy") == 1
     assert {path.name for path in tmp_path.iterdir()} == {"recipe.json", "run"}
-    assert runfolder.read_json(tmp_path / "run" / "environment.json")["replicas"] == 2
+    assert files.read_json(tmp_path / "run" / "environment.json")["replicas"] == 2
     assert (tmp_path / "run" / "export" / "1" / "saved_model.pb").is_file()
     metrics = evaluate(tmp_path / "run")
     assert metrics["images"] == 360

@@ -194,11 +194,11 @@ SNIPPETS = [page for page in PAGES if "```python" in page.read_text()]
 @pytest.mark.parametrize("page", SNIPPETS, ids=page_id)
 def test_snippets_run(page, workplace, monkeypatch):
     """One after the other, as a reader would; recipes are cut to an epoch."""
-    from keras_resnet.training import recipe_table
+    from keras_resnet import recipes
 
     if page.name == "README.md":
-        short = {name: r.over(1) for name, r in recipe_table.RECIPES.items()}
-        monkeypatch.setattr(recipe_table, "RECIPES", short)
+        short = {name: r.over(1) for name, r in recipes.RECIPES.items()}
+        monkeypatch.setattr(recipes, "RECIPES", short)
     names: dict[str, object] = {}
     with warnings.catch_warnings():  # a page silences some
         for snippet in blocks(page.read_text(), "python"):

@@ -18,6 +18,7 @@ from images import labels, noise
 
 from keras_resnet import ResNetSpec, cifar_resnet, estimate_cost, runfolder
 from keras_resnet.cli import main
+from keras_resnet.errors import RunFolderError
 from keras_resnet.experiments import (
     EXPERIMENTS,
     Arm,
@@ -29,9 +30,9 @@ from keras_resnet.experiments import (
     run,
     setting_of,
 )
-from keras_resnet.experiments.design import spec_at
+from keras_resnet.experiments.claims import spec_at
 from keras_resnet.experiments.results import FAILED, Outcome, collect, judge
-from keras_resnet.experiments.settings import BUDGETS, recipe_of, run_name
+from keras_resnet.experiments.scale import BUDGETS, recipe_of, run_name
 from keras_resnet.surgery import deepen
 
 TINY = {"widths": (4, 8, 8), "stem_width": 4}
@@ -234,9 +235,7 @@ def test_a_folder_keeps_one_data_set(workplace):
     for seed in (0, 1):
         np.savez(file, images=noise(40, seed=seed), labels=labels(40))
         if seed:
-            with pytest.raises(
-                runfolder.RunFolderError, match=r"mine\.npz has changed since"
-            ):
+            with pytest.raises(RunFolderError, match=r"mine\.npz has changed since"):
                 run(experiment, setting, seeds=[1], folder=workplace)
         else:
             run(experiment, setting, seeds=[0], folder=workplace)

@@ -11,11 +11,19 @@ import tensorflow as tf
 from click.testing import CliRunner
 from conftest import ROOT
 
-from keras_resnet import build, cifar_resnet, features, runfolder, surgery, training
+from keras_resnet import (
+    build,
+    cifar_resnet,
+    features,
+    files,
+    surgery,
+    training,
+)
 from keras_resnet.cli import main
+from keras_resnet.errors import RunFolderError
 from keras_resnet.optimizers import SGD
-from keras_resnet.runfolder import RunFolderError
-from keras_resnet.training import checkpoints, finetuning, get_recipe, replicas
+from keras_resnet.training import checkpoints, finetuning, get_recipe
+from keras_resnet.training.devices import replicas
 from keras_resnet.training.finetuning import FinetuningError, freeze, transplant
 
 STAGES = ["conv1", "conv2", "conv3", "conv4"]
@@ -388,7 +396,7 @@ def test_a_continued_run_starts_from_its_checkpoint(old_run, tmp_path):
             )
         kernels.append(stem_in(folder))
         stem_in(folder, 0.5)
-    assert len(runfolder.read_lines(folder / "history.jsonl")) == 2
+    assert len(files.read_lines(folder / "history.jsonl")) == 2
     assert (kernels[0] != 0.5).any()
     assert (kernels[1] == 0.5).all()
     shutil.copy(source / "best.keras", tmp_path / "other.keras")

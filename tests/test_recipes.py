@@ -20,11 +20,10 @@ from keras_resnet import (
     make_plan,
 )
 from keras_resnet.data import Augment
-from keras_resnet.errors import UserError
-from keras_resnet.runfolder import RunFolderError
+from keras_resnet.errors import RunFolderError, UserError
+from keras_resnet.recipes import ROWS
 from keras_resnet.training import RECIPES, Recipe, RecipeError, get_recipe
-from keras_resnet.training.compiling import compile_args, learning_rates
-from keras_resnet.training.recipe_table import ROWS
+from keras_resnet.training.compile import compile_args, learning_rates
 
 DIGITS = get_recipe("digits")
 

@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.metrics import classification_report, log_loss
 
 from keras_resnet import runfolder
-from keras_resnet.training import pictures, report
+from keras_resnet.training import plots, report
 
 
 def answers(images, classes, seed=0):
@@ -174,7 +174,7 @@ def overlaps(texts):
 def test_names_of_confused_classes_stay_apart(drawn, tmp_path, classes):
     logits, labels = answers(1000, classes)
     long = [f"a wire-haired fox terrier, kind {i}" for i in range(classes)]
-    pictures.draw_confusion(labels, logits.argmax(-1), long, tmp_path)
+    plots.draw_confusion(labels, logits.argmax(-1), long, tmp_path)
     axes = drawn[0].axes[0]
     for axis in (axes.xaxis, axes.yaxis):
         labels_shown = axis.get_ticklabels()
@@ -188,7 +188,7 @@ def test_names_of_confused_classes_stay_apart(drawn, tmp_path, classes):
 def test_titles_of_mistakes_stay_apart(drawn, tmp_path):
     image = np.zeros((6, 6, 3), "uint8")
     name = "a wire-haired fox terrier"
-    pictures.draw_mistakes([pictures.Mistake(image, name, name, 0.999)] * 20, tmp_path)
+    plots.draw_mistakes([plots.Mistake(image, name, name, 0.999)] * 20, tmp_path)
     figure = drawn[0]
     assert not overlaps([axes.title for axes in figure.axes] + figure.texts)
 
@@ -198,9 +198,9 @@ def test_curves_have_the_learning_rate_if_it_is_known(drawn, tmp_path):
         {"epoch": 1, "loss": 2.0, "accuracy": 0.4, "learning_rate": 0.1},
         {"epoch": 2, "loss": 1.0, "accuracy": 0.5, "learning_rate": 0.01},
     ]
-    pictures.draw_curves(rows, tmp_path)
+    plots.draw_curves(rows, tmp_path)
     without = [{k: v for k, v in row.items() if k != "learning_rate"} for row in rows]
-    pictures.draw_curves(without, tmp_path)
+    plots.draw_curves(without, tmp_path)
     assert [len(figure.axes) for figure in drawn] == [3, 2]
     line = drawn[0].axes[2].lines[0]
     np.testing.assert_array_equal(line.get_ydata(), [0.1, 0.01])

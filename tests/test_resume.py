@@ -16,12 +16,12 @@ import pytest
 import tensorflow as tf
 from images import labels, noise, write_folder
 
-from keras_resnet import build, cifar_resnet, data, runfolder, training
+from keras_resnet import build, cifar_resnet, data, files, runfolder, training
 from keras_resnet.data import Augment
-from keras_resnet.runfolder import RunFolderError
-from keras_resnet.training import checkpoints, get_recipe, stopping, telling
+from keras_resnet.errors import RunFolderError
+from keras_resnet.training import checkpoints, get_recipe, logging, stopping
 from keras_resnet.training.checkpoints import CheckpointWarning
-from keras_resnet.training.runstate import TrainingError
+from keras_resnet.training.resume import TrainingError
 
 TINY = get_recipe("digits").replace(
     name="tiny",
@@ -126,18 +126,18 @@ def test_the_speed_of_an_epoch_that_is_gone_on_with_is_of_its_own_steps(
 ):
     made = []
 
-    class Kept(telling.Tracking):
+    class Kept(logging.Tracking):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr(telling, "Tracking", Kept)
+    monkeypatch.setattr(logging, "Tracking", Kept)
     recipe = TINY.replace(epochs=1, warmup_epochs=0)
     fit(tmp_path, recipe, stop=4)
     told = Told()
     fit(tmp_path, recipe, tracker=told)
     (tracking,) = made
-    row, (kept,) = told.rows[1], runfolder.read_lines(tmp_path / runfolder.HISTORY)
+    row, (kept,) = told.rows[1], files.read_lines(tmp_path / runfolder.HISTORY)
     assert tracking.before == 4
     took = tracking.trained - tracking.started
     assert row["images_per_second"] == (STEPS - 4) * 8 / took

@@ -15,7 +15,7 @@ from PIL import Image
 from servers import BINARY, free_port, served
 
 from keras_resnet import build, cifar_resnet, serving
-from keras_resnet.data.files import CENTRAL, read_image
+from keras_resnet.data.image_files import CENTRAL, read_image
 from keras_resnet.serving import Client, ServingError, pixels
 from keras_resnet.serving import client as client_module
 from keras_resnet.serving.publish import publish

@@ -1,4 +1,4 @@
-"""Images decoded in the graph against `data.files.read_image`, as evaluation has it."""
+"""Images decoded in the graph against `data.image_files.read_image`, as evaluation has it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tensorflow as tf
 from images import noise
 from PIL import Image
 
-from keras_resnet.data.files import CENTRAL, read_image
+from keras_resnet.data.image_files import CENTRAL, read_image
 from keras_resnet.serving import pixels
 
 

@@ -23,7 +23,7 @@ from keras_resnet.cli import main
 from keras_resnet.serving import server
 from keras_resnet.surgery import to_stock
 from keras_resnet.tracking import address
-from keras_resnet.tracking import models as logged_models
+from keras_resnet.tracking import registry as logged_models
 
 
 def run(*arguments):

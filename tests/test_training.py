@@ -19,12 +19,13 @@ from keras_resnet import (
     cifar_resnet,
     data,
     estimate_cost,
+    files,
     runfolder,
     serving,
     training,
 )
+from keras_resnet.errors import RunFolderError
 from keras_resnet.prediction import predict_files
-from keras_resnet.runfolder import RunFolderError
 from keras_resnet.tracking import MLflowTracker, tracker
 from keras_resnet.training import get_recipe, loop
 
@@ -76,7 +77,7 @@ def test_what_a_run_leaves(run):
     assert environment["seed"] == 0
     assert environment["versions"]["keras"] == keras.__version__
     assert environment["onednn"] in (True, False)
-    history = runfolder.read_lines(run.folder / "history.jsonl")
+    history = files.read_lines(run.folder / "history.jsonl")
     assert [row["epoch"] for row in history] == [1, 2]
     assert set(history[0]) == {
         "epoch", "seconds", "loss", "accuracy", "val_loss", "val_accuracy",
@@ -273,7 +274,7 @@ def test_a_folder_of_images_with_a_broken_one(workplace):
     recipe = TINY.replace(image_size=16, epochs=1)
     with pytest.warns(data.DataWarning, match="1 unreadable images left out: .*note"):
         result = training.train(recipe, data="folder:pets", folder="run")
-    described = runfolder.read_json(result.folder / "data.json")
+    described = files.read_json(result.folder / "data.json")
     assert described["class_names"] == ["cat", "the dog"]
     assert described["image_shape"] == [16, 16, 3]
     assert sum(described["counts"].values()) == 24
@@ -306,7 +307,7 @@ def test_trained_at_one_size_and_tested_at_another(workplace):
 @pytest.mark.slow
 def test_mixed_precision_is_of_the_run(workplace):
     result = training.train(TINY.over(1), folder="run", precision="mixed_bfloat16")
-    environment = runfolder.read_json(Path("run/environment.json"))
+    environment = files.read_json(Path("run/environment.json"))
     assert environment["precision"] == "mixed_bfloat16"
     assert keras.config.dtype_policy().name == "float32"
     model = keras.models.load_model("run/best.keras")
@@ -377,12 +378,12 @@ def test_files_are_whole_or_absent(tmp_path):
     path = tmp_path / "file.txt"
 
     def fail_half_way():
-        with runfolder.replacing(path) as temporary:
+        with files.replacing(path) as temporary:
             temporary.write_text("half")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail_half_way()
     assert list(tmp_path.iterdir()) == []
-    runfolder.write_text(path, "whole")
+    files.write_text(path, "whole")
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]

@@ -16,11 +16,11 @@ import yaml
 from click.testing import CliRunner
 from conftest import ROOT
 
-from keras_resnet import runfolder
+from keras_resnet import files, runfolder
 from keras_resnet.cli import main
-from tuning import cluster
-from tuning.rows import read_rows
+from tuning import processes
 from tuning.supervisor import supervise
+from tuning.trials import read_rows
 
 
 def failure_of(code: str) -> str:
@@ -71,7 +71,7 @@ def supervised(plan: str, workers: int = 2, deaths: int = 3) -> tuple[int, list[
     code = supervise(
         [sys.executable, "-c", STAND_IN],
         workers,
-        cluster.free_address(),
+        processes.free_address(),
         said.append,
         deaths=deaths,
     )
@@ -133,9 +133,9 @@ def test_workers_end_with_their_chief(workplace):
 
 
 def test_a_worker_does_not_wait_for_ever(workplace):
-    address = cluster.free_address()
-    with pytest.raises(cluster.ClusterError, match=r"127.0.0.1:\d+ did not answer"):
-        cluster.wait_for_chief(address, seconds=0.3)
+    address = processes.free_address()
+    with pytest.raises(processes.ClusterError, match=r"127.0.0.1:\d+ did not answer"):
+        processes.wait_for_chief(address, seconds=0.3)
     # One whose chief goes ends by itself, though it is deep in a call.
     code = (
         "import time; from tuning import cluster\n"
@@ -146,8 +146,8 @@ def test_a_worker_does_not_wait_for_ever(workplace):
 
 @pytest.mark.parametrize("text", ["", "here", "here:", "here:0", "here:70000", ":80"])
 def test_a_wrong_address_is_one_line(text):
-    with pytest.raises(cluster.ClusterError, match="HOST:PORT"):
-        cluster.parse_address(text)
+    with pytest.raises(processes.ClusterError, match="HOST:PORT"):
+        processes.parse_address(text)
 
 
 def test_an_address_that_can_not_be_listened_on_is_one_line():
@@ -155,9 +155,9 @@ def test_an_address_that_can_not_be_listened_on_is_one_line():
         other.bind(("127.0.0.1", 0))
         other.listen()
         for address in (other.getsockname(), ("no-such-host.invalid", 8500)):
-            with pytest.raises(cluster.ClusterError, match="chief: can't listen on"):
-                cluster.check_address(address)
-    cluster.check_address(("127.0.0.1", 0))
+            with pytest.raises(processes.ClusterError, match="chief: can't listen on"):
+                processes.check_address(address)
+    processes.check_address(("127.0.0.1", 0))
 
 
 @pytest.mark.parametrize(
@@ -252,7 +252,7 @@ def test_a_chief_does_not_wait_for_ever(workplace):
 
 
 def test_a_sign_is_seen_once(workplace):
-    worker, chief = cluster.Signs(workplace), cluster.Signs(workplace)
+    worker, chief = processes.Signs(workplace), processes.Signs(workplace)
     assert chief.new() == set()
     worker.give("one")
     assert chief.new() == {"one"}
@@ -273,7 +273,7 @@ def test_another_worker_gets_the_trial_of_one_that_was_killed(tiny_spec, workpla
     """It comes late, and the killed one never again."""
     Path("spec.json").write_text(tiny_spec.to_json())
     Path("space.json").write_text('{"name": "two", "units": [1, 2]}')
-    host, port = cluster.free_address()
+    host, port = processes.free_address()
     command = [
         sys.executable, "-c", SHORT, "tune", "--space", "space.json",
         "--spec", "spec.json", "--data", "digits", "--epochs", "3", "--tuner", "grid",
@@ -298,12 +298,12 @@ def test_another_worker_gets_the_trial_of_one_that_was_killed(tiny_spec, workpla
             assert worker.poll() is None
             time.sleep(0.02)
         worker.kill()
-        first = runfolder.read_lines(history)[0]
+        first = files.read_lines(history)[0]
         late = start("--worker", "late")
         told, _ = chief.communicate(timeout=600)
         assert (chief.returncode, late.wait(timeout=60)) == (0, 0)
     assert "one gave no sign for 8 s" in told
     rows = read_rows(Path("search"))
     assert [row.status for row in rows] == ["COMPLETED", "COMPLETED"]
-    assert runfolder.read_lines(history)[0] == first  # its epoch was not run again
+    assert files.read_lines(history)[0] == first  # its epoch was not run again
     assert Path("search/report/trials.csv").exists()

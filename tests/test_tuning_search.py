@@ -19,13 +19,13 @@ from conftest import ROOT
 from rich.console import Console
 
 import tuning
-from keras_resnet import data, estimate_cost, runfolder, training
+from keras_resnet import data, estimate_cost, files, runfolder, training
 from keras_resnet.cli import main
-from keras_resnet.training.recipes import Recipe
+from keras_resnet.recipe import Recipe
 from tuning import searching
-from tuning.report import importance, write_report
 from tuning.retrain import paired, retrain
-from tuning.rows import Row, best_of, pareto_front, read_rows
+from tuning.search_report import importance, write_report
+from tuning.trials import Row, best_of, pareto_front, read_rows
 from tuning.tuner import counting_deaths, seconds_after
 
 
@@ -116,7 +116,7 @@ def test_a_search_survives_a_failure_is_told_once_and_can_be_rerun(recipe, workp
 
     best = Recipe.from_json((folder / "best.json").read_text())
     rerun = training.train(best, data="digits", folder=workplace / "rerun")
-    trial = runfolder.read_lines(done.run / runfolder.HISTORY)
+    trial = files.read_lines(done.run / runfolder.HISTORY)
     for own, theirs in zip(rerun.history, trial, strict=True):
         assert own["val_loss"] == pytest.approx(theirs["val_loss"], abs=1e-6)
 
@@ -148,11 +148,11 @@ def test_a_killed_search_goes_on_in_the_middle_of_its_trial(tiny_spec, workplace
             assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
-    first = runfolder.read_lines(history)[0]
+    first = files.read_lines(history)[0]
     subprocess.run(command, env=environment, check=True, timeout=600)
     rows = read_rows(Path("search"))
     assert [row.status for row in rows] == ["COMPLETED", "COMPLETED"]
-    after = runfolder.read_lines(history)
+    after = files.read_lines(history)
     assert after[0] == first  # with its seconds: the epoch was not run again
     assert [row["epoch"] for row in after] == [1, 2, 3]
 
@@ -164,8 +164,7 @@ def test_hyperband_carries_trainings_from_rung_to_rung(recipe, splits, workplace
         space, recipe.over(3), data=splits, tuner="hyperband", folder="search"
     )
     histories = {
-        row.trial: runfolder.read_lines(row.run / runfolder.HISTORY)
-        for row in result.rows
+        row.trial: files.read_lines(row.run / runfolder.HISTORY) for row in result.rows
     }
     promoted = [row for row in result.rows if "tuner/trial_id" in row.values]
     assert promoted
@@ -337,11 +336,11 @@ def test_the_front_and_the_best_are_not_beaten_for_less():
 
 def test_a_report_tells_refused_trials_from_failed_ones(recipe, tmp_path):
     described = {"recipe": recipe.to_dict(), "objective": "accuracy"}
-    runfolder.write_json(tmp_path / "search.json", described)
+    files.write_json(tmp_path / "search.json", described)
     for i, reason in enumerate(("budget: 3MMAC are over 2MMAC", "it diverged", None)):
         place = tmp_path / f"tuner/trial_{i}"
         place.mkdir(parents=True)
-        runfolder.write_json(
+        files.write_json(
             place / "trial.json",
             {
                 "trial_id": str(i),

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 import tuning
 from keras_resnet import PRESETS, SpecError, cifar_resnet, estimate_cost, get_spec
-from keras_resnet.amounts import in_units
 from keras_resnet.training import get_recipe
+from keras_resnet.units import in_units
 from tuning.budget import Budget, at_cost, fitted, quick_cost, training_bytes
-from tuning.ready import SPACES
-from tuning.samples import declare, recipe_from_hp
+from tuning.decode import declare, recipe_from_hp
 from tuning.space import PARAMETERS, Range, Space
+from tuning.spaces import SPACES
 
 EVERYTHING = Space(
     name="everything",

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tuning.budget import Budget, BudgetError
+    from tuning.decode import recipe_from_hp, spec_from_hp
     from tuning.hypermodel import ResidualHyperModel
-    from tuning.ready import SPACES, get_space
-    from tuning.samples import recipe_from_hp, spec_from_hp
     from tuning.searching import SearchError, SearchResult, search
     from tuning.space import Range, Space, SpaceError
+    from tuning.spaces import SPACES, get_space
 
 _HOMES = {
-    "SPACES": "ready",
+    "SPACES": "spaces",
     "Budget": "budget",
     "BudgetError": "budget",
     "Range": "space",
@@ -23,10 +23,10 @@ _HOMES = {
     "SearchResult": "searching",
     "Space": "space",
     "SpaceError": "space",
-    "get_space": "ready",
-    "recipe_from_hp": "samples",
+    "get_space": "spaces",
+    "recipe_from_hp": "decode",
     "search": "searching",
-    "spec_from_hp": "samples",
+    "spec_from_hp": "decode",
 }
 
 __all__ = [

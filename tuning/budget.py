@@ -8,11 +8,11 @@ import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-from keras_resnet.amounts import in_units, parse_amount
 from keras_resnet.cost import FLOAT32, cost_of, estimate_cost
 from keras_resnet.errors import UserError
 from keras_resnet.plan import make_plan
 from keras_resnet.spec import EXPANSION, MAX_CHANNELS, ResNetSpec, SpecError
+from keras_resnet.units import in_units, parse_amount
 
 Mode = Literal["refuse", "repair", "iso"]
 TOLERANCE = 0.05  # of the multiply-adds, within which networks cost the same

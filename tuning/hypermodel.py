@@ -13,11 +13,11 @@ from keras_resnet import data as data_module
 from keras_resnet import training
 from keras_resnet.data import Splits
 from keras_resnet.network import build
-from keras_resnet.training.recipes import Recipe
+from keras_resnet.recipe import Recipe
 from tuning.budget import Budget, BudgetError, Mode, fitted
-from tuning.ready import get_space
-from tuning.samples import declare, recipe_from_hp
+from tuning.decode import declare, recipe_from_hp
 from tuning.space import Space, SpaceError
+from tuning.spaces import get_space
 
 _KEPT = 4  # loaded forms of the data: batch sizes and augmentations
 

@@ -17,9 +17,9 @@ from typing import Any
 import keras_tuner
 from keras_tuner.src.engine import stateful  # the base whose `save` is wrapped
 
-from keras_resnet import runfolder
+from keras_resnet import files
 from tuning.hypermodel import ResidualHyperModel
-from tuning.rows import KEY, is_refused
+from tuning.trials import KEY, is_refused
 
 REFUSALS = 10_000  # in a row, after which there is nothing left to find
 
@@ -104,12 +104,12 @@ class _Oracle:
     def save(self) -> None:
         """Writes the state, whole or not at all."""
         path = Path(self._get_oracle_fname())  # type: ignore[attr-defined]
-        with runfolder.replacing(path) as temporary:
+        with files.replacing(path) as temporary:
             stateful.Stateful.save(self, str(temporary))
 
     def _save_trial(self, trial: Any) -> None:
         folder = Path(self._get_trial_dir(trial.trial_id))  # type: ignore[attr-defined]
-        with runfolder.replacing(folder / "trial.json") as temporary:
+        with files.replacing(folder / "trial.json") as temporary:
             trial.save(str(temporary))
 
     def reload(self) -> None:

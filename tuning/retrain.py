@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from keras_resnet import runfolder
+from keras_resnet import files, runfolder
+from keras_resnet.recipe import Recipe
 from keras_resnet.tracking import MLflowTracker, closing
-from keras_resnet.training.recipes import Recipe
-from tuning.report import write_report
-from tuning.rows import COMPARISON, REPORT, RETRAINED
+from tuning.search_report import write_report
 from tuning.searching import SearchResult
+from tuning.trials import COMPARISON, REPORT, RETRAINED
 
 
 class Comparison(NamedTuple):
@@ -125,7 +125,7 @@ def retrain(
                 console=console,
                 **loading,
             )
-        result = runfolder.read_json(run / runfolder.RESULT)
+        result = files.read_json(run / runfolder.RESULT)
         return float(result["test_accuracy"])
 
     if tracker:  # goes on with the search's own run, which its end has closed
@@ -138,7 +138,7 @@ def retrain(
             best.append(accuracy(f"trial-{found.best.trial}", found.recipe, seed))
             others.append(accuracy("default", default, seed))
         comparison = paired(found.best.trial, seeds, best, others)
-        runfolder.write_json(
+        files.write_json(
             folder / COMPARISON,
             comparison._asdict() | {"verdict": comparison.verdict},
         )

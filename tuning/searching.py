@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rich.console import Console
 
-from keras_resnet import runfolder
-from keras_resnet.amounts import in_units
+from keras_resnet import files, runfolder
 from keras_resnet.errors import UserError
+from keras_resnet.recipe import Recipe
 from keras_resnet.tracking import closing
-from keras_resnet.training.recipes import Recipe
-from tuning import cluster
+from keras_resnet.units import in_units
+from tuning import processes
 from tuning.budget import Budget, BudgetError, Mode, quick_cost
-from tuning.progress import Progress
-from tuning.report import write_report
-from tuning.rows import BEST, PROJECT, REPORT, SEARCH, Row, best_of, read_rows
-from tuning.samples import declare, recipe_from_hp
+from tuning.decode import declare, recipe_from_hp
+from tuning.search_progress import Progress
+from tuning.search_report import write_report
 from tuning.space import Range, Space
+from tuning.trials import BEST, PROJECT, REPORT, SEARCH, Row, best_of, read_rows
 
 if TYPE_CHECKING:
     from keras_resnet.tracking import MLflowTracker
@@ -121,7 +121,9 @@ def search(
         "seed": seed,
     }
     claim(folder, described)
-    lock = contextlib.nullcontext() if cluster.is_worker() else runfolder.locked(folder)
+    lock = (
+        contextlib.nullcontext() if processes.is_worker() else runfolder.locked(folder)
+    )
     with lock:
         return _search(
             hypermodel, folder, objective, tuner, trials, strategy, tracker, console
@@ -142,7 +144,7 @@ def _search(
     from tuning.tuner import SearchTuner
 
     total = None if kind == "hyperband" else trials
-    worker = cluster.is_worker()
+    worker = processes.is_worker()
     shown = None if worker else console
     with Progress(shown, folder, total, hypermodel.budget.time) as progress:
         oracle = make_oracle(
@@ -167,7 +169,7 @@ def _search(
             if worker:
                 sys.exit(0)  # the result is the chief's
             result = read_result(folder)
-            runfolder.write_text(folder / BEST, result.recipe.to_json())
+            files.write_text(folder / BEST, result.recipe.to_json())
             write_report(folder)
             if tracker:
                 tell_best(tracker, result, hypermodel)
@@ -178,15 +180,15 @@ def guarded(
     oracle: Any, folder: Path, console: Console | None
 ) -> contextlib.AbstractContextManager[None]:
     """What keeps a chief from waiting for dead workers, and a worker for a chief."""
-    address = cluster.own_address()
+    address = processes.own_address()
     if address is None:
         return contextlib.nullcontext()
-    signs = cluster.Signs(folder)
-    if cluster.is_worker():
+    signs = processes.Signs(folder)
+    if processes.is_worker():
         name = os.environ["KERASTUNER_TUNER_ID"]
-        return cluster.ending_with_chief(address, lambda: signs.give(name))
+        return processes.ending_with_chief(address, lambda: signs.give(name))
     say = console.print if console else lambda line: None
-    return cluster.watching_workers(signs, oracle.take_back, say)
+    return processes.watching_workers(signs, oracle.take_back, say)
 
 
 def read_result(folder: Path) -> SearchResult:
@@ -196,7 +198,7 @@ def read_result(folder: Path) -> SearchResult:
         SearchError: no trial came to an end.
     """
     rows = read_rows(folder)
-    best = best_of(rows, runfolder.read_json(folder / SEARCH)["objective"])
+    best = best_of(rows, files.read_json(folder / SEARCH)["objective"])
     if best is None:
         reasons = sorted({row.reason for row in rows if row.reason})
         raise SearchError(
@@ -271,7 +273,7 @@ def claim(folder: Path, described: dict[str, Any]) -> None:
     path = folder / SEARCH
     described = json.loads(json.dumps(described))
     if path.exists():
-        before = runfolder.read_json(path)
+        before = files.read_json(path)
         differing = [k for k in described if before.get(k) != described[k]]
         if differing:
             raise SearchError(
@@ -288,7 +290,7 @@ def claim(folder: Path, described: dict[str, Any]) -> None:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        runfolder.write_json(path, described)
+        files.write_json(path, described)
     except OSError as error:
         raise SearchError(
             f"folder: can't write to {folder}: {error.strerror}"
@@ -303,7 +305,7 @@ def tracked(
     if tracker is None:
         yield
         return
-    described = runfolder.read_json(folder / SEARCH)
+    described = files.read_json(folder / SEARCH)
     told = {key: described[key] for key in ("budget", "mode", "objective", "tuner")}
     space = hypermodel.space
     told |= {"space": space.name, "seed": hypermodel.seed, "data": described["data"]}

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, get_args
 
 from keras_resnet.errors import UserError
+from keras_resnet.recipe import Recipe
 from keras_resnet.spec import Order, ResNetSpec
-from keras_resnet.training.recipes import Recipe
 
 SCHEMA = 1
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from keras_resnet.runtime import share_of_machine
-from tuning.cluster import JOIN, ClusterError, answers, variables
+from tuning.processes import JOIN, ClusterError, answers, variables
 
 DEATHS = 5  # of all processes together, after which the search gives up
 GRACE = 20.0  # seconds that a process has to end by itself

@@ -17,7 +17,7 @@ import keras_tuner
 import numpy as np
 from keras_tuner.src.engine import stateful  # the base whose `save` is wrapped
 
-from keras_resnet import runfolder
+from keras_resnet import files, runfolder
 from keras_resnet.data import Splits
 from keras_resnet.errors import one_line
 from keras_resnet.tracking import Tracker, closing
@@ -61,7 +61,7 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
         """Writes the state, whole or not at all."""
         if not self._is_worker():
             self.oracle.save()
-        with runfolder.replacing(Path(self._get_tuner_fname())) as temporary:
+        with files.replacing(Path(self._get_tuner_fname())) as temporary:
             stateful.Stateful.save(self, str(temporary))
 
     def _get_tuner_fname(self) -> str:
@@ -120,7 +120,7 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
                     model, splits, self.hypermodel.budget.latency
                 )
             self.hypermodel.fit(hp, model, epochs=until, folder=folder, tracker=tracker)
-            history = runfolder.read_lines(folder / runfolder.HISTORY)
+            history = files.read_lines(folder / runfolder.HISTORY)
             carried = int(hp.values.get("tuner/initial_epoch", 0))
             seconds = max(seconds_after(carried, history), time.perf_counter() - began)
             best = max(history, key=lambda row: -row["val_loss"])
@@ -172,13 +172,13 @@ def counting_deaths(folder: Path) -> Iterator[None]:
     """
     path = folder / "deaths.json"
     at = sorted(entry.name for entry in (folder / runfolder.CHECKPOINT).glob("*"))
-    before = runfolder.read_json(path) if path.exists() else {}
+    before = files.read_json(path) if path.exists() else {}
     deaths = before["deaths"] if before.get("at") == at else 0
     if deaths >= DEATHS:
         raise keras_tuner.errors.FailedTrialError(
             f"its process died {deaths} times at the same place; out of memory?"
         )
-    runfolder.write_json(path, {"at": at, "deaths": deaths + 1})
+    files.write_json(path, {"at": at, "deaths": deaths + 1})
     try:
         yield
     finally:  # it lives
@@ -192,7 +192,7 @@ def continue_from(parent: Path, folder: Path) -> None:
     """
     if folder.exists():
         return
-    with runfolder.replacing(folder) as temporary:
+    with files.replacing(folder) as temporary:
         skipped = shutil.ignore_patterns("tracking", runfolder.LOCK)
         shutil.copytree(parent, temporary, ignore=skipped)
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import runfolder
+from keras_resnet import files
 from keras_resnet.errors import UserError
 from keras_resnet.network import ends_in_softmax
 
@@ -148,4 +148,4 @@ def draw_activation(model: keras.Model, image: np.ndarray, path: Path) -> None:
             axes.imshow(maps[:, :, channel], cmap="gray")
     for axes in (axes for grid in grids for axes in grid):
         axes.axis("off")
-    runfolder.write_figure(path, figure)
+    files.write_figure(path, figure)

@@ -12,16 +12,9 @@ from typing import Any
 
 from keras_resnet.analysis import labels, timing_charts
 from keras_resnet.analysis.comparing import Comparison, Entry
-from keras_resnet.analysis.figures import (
-    OWN,
-    Chart,
-    Family,
-    family_of,
-    new_figure,
-    save,
-)
 from keras_resnet.analysis.published import LECTURE_NOTE, WINNERS, reduction_cost
 from keras_resnet.errors import UserError
+from keras_resnet.figures import OWN, Chart, Family, family_of, new_figure, save
 
 _TWO = ("#0072B2", "#E69F00")
 

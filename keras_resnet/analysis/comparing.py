@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_resnet.amounts import Amount, parse_amount
 from keras_resnet.analysis.published import PublishedResult, lecture
 from keras_resnet.analysis.timings import Timing
 from keras_resnet.errors import UserError, one_line
 from keras_resnet.tracking.address import store_address
 from keras_resnet.tracking.store import Store
+from keras_resnet.units import Amount, parse_amount
 
 MEASURED = ("memory", "time")  # of a budget's quantities; the others are computed
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_resnet.analysis import responses
-from keras_resnet.analysis.figures import COLORS, Chart, new_figure, save, series
+from keras_resnet.figures import COLORS, Chart, new_figure, save, series
 from keras_resnet.layers import MergeGate
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from keras_resnet import runfolder
+from keras_resnet import files, runfolder
 from keras_resnet.analysis.reference import REFERENCES, build_reference
 from keras_resnet.errors import UserError, one_line
 from keras_resnet.network import build
@@ -32,7 +32,7 @@ def load_model(target: str | Path, image_size: int | None = None) -> keras.Model
     if path.suffix == ".keras":
         try:
             return keras.models.load_model(path)
-        except runfolder.DAMAGES as error:
+        except files.DAMAGES as error:
             reason = one_line(error)
             raise UserError(f"model: can't load {path}: {reason}") from None
     spec = get_spec(str(target))

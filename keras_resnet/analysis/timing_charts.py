@@ -8,14 +8,8 @@ from typing import Any
 
 from keras_resnet.analysis import labels
 from keras_resnet.analysis.comparing import Comparison, Entry
-from keras_resnet.analysis.figures import (
-    STYLES,
-    Chart,
-    Family,
-    family_of,
-    new_figure,
-)
 from keras_resnet.analysis.timings import Timing
+from keras_resnet.figures import STYLES, Chart, Family, family_of, new_figure
 
 MIB = 2**20
 

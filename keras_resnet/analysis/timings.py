@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_resnet import runfolder, runtime
+from keras_resnet import files, runtime
 from keras_resnet.analysis.measuring import measure
 from keras_resnet.errors import UserError, one_line
 
@@ -57,7 +57,7 @@ def read_timings(folder: Path) -> list[Timing]:
 
 def write_timings(folder: Path, timings: Sequence[Timing]) -> None:
     """All timings, by renaming."""
-    runfolder.write_csv(folder / MEASURED, Timing._fields, timings)
+    files.write_csv(folder / MEASURED, Timing._fields, timings)
 
 
 def measure_missing(

@@ -317,7 +317,7 @@ def explain(
     import keras
 
     from keras_resnet.analysis import activation, explaining
-    from keras_resnet.data.files import CENTRAL, read_image
+    from keras_resnet.data.image_files import CENTRAL, read_image
     from keras_resnet.training.loop import data_of_run
 
     model, described = runfolder.load_best(run)

@@ -63,9 +63,9 @@ def convert(
     if output_stride:
         changes["output_stride"] = int(output_stride)
     runtime.prepare()
-    from keras_resnet import runfolder, weights
+    from keras_resnet import files, runfolder, weights
     from keras_resnet.network import build
-    from keras_resnet.weights.files import KERAS, TORCH
+    from keras_resnet.weights.formats import KERAS, TORCH
 
     path = Path(source)
     stats = None
@@ -73,7 +73,7 @@ def convert(
         from keras_resnet.training.finetuning import adapted, spec_of_source
 
         spec = spec_of_source(path)
-        stats = runfolder.read_json(path / runfolder.DATA)["pixel_stats"]
+        stats = files.read_json(path / runfolder.DATA)["pixel_stats"]
         stats = adapted(stats, channels) if channels else stats
     if path.suffix in (*KERAS, *TORCH) and not path.exists():
         raise UserError(f"source: file {source} doesn't exist")
@@ -106,6 +106,6 @@ def convert(
         weights.save(network, target, dialect=dialect)
     else:
         write = network.save if target.suffix == ".keras" else network.save_weights
-        with runfolder.replacing(target) as temporary:
+        with files.replacing(target) as temporary:
             write(temporary)
     click.echo(f"{target}: {network.name}, {network.count_params():,} parameters")

@@ -175,7 +175,7 @@ def run(
 
     from keras_resnet.experiments import run as run_experiment
     from keras_resnet.tracking import MLflowTracker
-    from keras_resnet.training import distribution
+    from keras_resnet.training.devices import distribution
 
     console = Console(highlight=False, markup=False)
     console.print(f"{chosen.title}\n{setting.in_words()}")

@@ -15,7 +15,7 @@ from keras_resnet.presets import get_spec
 from keras_resnet.spec import ResNetSpec, SpecError
 
 if TYPE_CHECKING:
-    from keras_resnet.training.recipes import Recipe
+    from keras_resnet.recipe import Recipe
 
 
 def spec_from(name: str | None, file: Path | None) -> ResNetSpec | None:
@@ -33,8 +33,8 @@ def recipe_and_data(name: str, data: str | None) -> tuple[Recipe, str]:
     Raises:
         UserError: no such recipe, or it is for no data by itself.
     """
-    from keras_resnet.training.recipe_table import ROWS, get_recipe
-    from keras_resnet.training.recipes import Recipe
+    from keras_resnet.recipe import Recipe
+    from keras_resnet.recipes import ROWS, get_recipe
 
     recipe = (
         Recipe.from_json(read_text(Path(name)))
@@ -58,11 +58,11 @@ def read_text(path: Path) -> str:
 
 def save_text(path: Path, text: str) -> None:
     """Writes a new text file, whole."""
-    from keras_resnet import runfolder
+    from keras_resnet import files
 
     if path.exists():
         raise SpecError(f"file: {path} exists; name a new one")
-    runfolder.write_text(path, text)
+    files.write_text(path, text)
 
 
 def table_of(*columns: str, title: str | None = None) -> Any:

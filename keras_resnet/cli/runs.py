@@ -31,8 +31,8 @@ def recipes(pattern: str, as_json: bool) -> None:
 
     Example: keras-resnet recipes '*cifar*'
     """
-    from keras_resnet.training.recipe_table import ROWS
-    from keras_resnet.training.recipes import RecipeError
+    from keras_resnet.recipe import RecipeError
+    from keras_resnet.recipes import ROWS
 
     rows = [row for row in ROWS if fnmatchcase(row.recipe.name, pattern)]
     if not rows:
@@ -204,7 +204,8 @@ def train(
         # TensorFlow would print a page on a lost worker, where we print a line.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     runtime.prepare()
-    from keras_resnet.training import distribution, follow
+    from keras_resnet.training import follow
+    from keras_resnet.training.devices import distribution
 
     if weights:
         chosen = chosen.replace(model=network)
@@ -214,10 +215,10 @@ def train(
     from rich.console import Console
 
     from keras_resnet import runfolder
+    from keras_resnet.recipe import SMOKE_STEPS
     from keras_resnet.tracking import MLflowTracker
     from keras_resnet.tracking.address import ui_command
     from keras_resnet.training import train as run_training
-    from keras_resnet.training.recipes import SMOKE_STEPS
 
     console = Console(highlight=False, markup=False)
     tracker = None

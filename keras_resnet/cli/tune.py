@@ -145,7 +145,7 @@ def tune(
 
     Example: keras-resnet tune --space wide --budget 40MMAC --folder runs/search
     """
-    from tuning import cluster
+    from tuning import processes
     from tuning.space import Space
     from tuning.supervisor import supervise
 
@@ -179,19 +179,19 @@ def tune(
         Space.from_json(read_text(Path(space))) if space.endswith(".json") else space
     )
     if chief:
-        address = cluster.parse_address(chief)
-        os.environ.update(cluster.variables(address, worker or "chief"))
+        address = processes.parse_address(chief)
+        os.environ.update(processes.variables(address, worker or "chief"))
         if worker:
-            cluster.wait_for_chief(address)
+            processes.wait_for_chief(address)
         else:
-            cluster.check_address(address)
-    supervised = bool(workers and cluster.own_address())
+            processes.check_address(address)
+    supervised = bool(workers and processes.own_address())
     if workers and not supervised:
         try:
             code = supervise(
                 [sys.executable, "-m", "keras_resnet.cli", *sys.argv[1:]],
                 workers,
-                cluster.free_address(),
+                processes.free_address(),
                 lambda line: click.echo(line, err=True),
             )
         except KeyboardInterrupt:
@@ -205,9 +205,9 @@ def tune(
     import tuning
     from keras_resnet import runfolder
     from keras_resnet.tracking import MLflowTracker
-    from keras_resnet.training import distribution
-    from tuning.rows import REPORT
+    from keras_resnet.training.devices import distribution
     from tuning.searching import read_result
+    from tuning.trials import REPORT
 
     devices = distribution.make_strategy(strategy)
     console = Console(highlight=False, markup=False, stderr=as_json)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from keras_resnet.data.augment import Augment, AugmentError
 from keras_resnet.data.images import DataError, DataWarning
-from keras_resnet.data.settings import Augment, AugmentError
 
 if TYPE_CHECKING:
-    from keras_resnet.data.loading import Splits, load
+    from keras_resnet.data.dataset import Splits, load
 
 __all__ = ["Augment", "AugmentError", "DataError", "DataWarning", "Splits", "load"]
 
@@ -16,7 +16,7 @@ __all__ = ["Augment", "AugmentError", "DataError", "DataWarning", "Splits", "loa
 def __getattr__(name: str) -> Any:
     # Recipes name their augmentation without TensorFlow; what loads imports it.
     if name in ("Splits", "load"):
-        from keras_resnet.data import loading
+        from keras_resnet.data import dataset
 
-        return getattr(loading, name)
+        return getattr(dataset, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

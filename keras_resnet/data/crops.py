@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.data.settings import Augment
+from keras_resnet.data.augment import Augment
 
 ASPECTS = (3 / 4, 4 / 3)  # width over height of a crop by area (Inception)
 TRIES = 10

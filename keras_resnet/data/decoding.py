@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_resnet.data.augment import Augment
 from keras_resnet.data.crops import chooser, generator
-from keras_resnet.data.files import CENTRAL, read_crop, read_image
+from keras_resnet.data.image_files import CENTRAL, read_crop, read_image
 from keras_resnet.data.images import DataError, DataWarning, Images
-from keras_resnet.data.settings import Augment
 
 Shape = tuple[int, int, int]
 _POOL = ThreadPoolExecutor(thread_name_prefix="decode")

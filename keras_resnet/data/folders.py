@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_resnet.data.files import Header, read_header
+from keras_resnet.data.image_files import Header, read_header
 from keras_resnet.data.images import DataError, Found, Images, Options
 
 # Split -> the folder names that it goes by.

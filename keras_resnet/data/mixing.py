@@ -8,8 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_resnet.data.augment import inside_box
-from keras_resnet.data.settings import Augment
+from keras_resnet.data.augment import Augment
+from keras_resnet.data.transforms import inside_box
 
 
 def mix_batch(

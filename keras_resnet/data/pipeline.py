@@ -16,11 +16,11 @@ from typing import Any, cast
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.augment import augment_batch
+from keras_resnet.data.augment import Augment
 from keras_resnet.data.decoding import Shape, decode_batch
 from keras_resnet.data.images import DataError, DataWarning, Images, Stream
 from keras_resnet.data.mixing import mix_batch
-from keras_resnet.data.settings import Augment
+from keras_resnet.data.transforms import augment_batch
 
 
 class Passes:

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from keras_resnet.data.augment import Augment
 from keras_resnet.data.resample import resample
-from keras_resnet.data.settings import Augment
 
 
 class Operation(NamedTuple):

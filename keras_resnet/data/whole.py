@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet.data.augment import Augment
 from keras_resnet.data.decoding import Shape, decode_batch
-from keras_resnet.data.files import central_box
+from keras_resnet.data.image_files import central_box
 from keras_resnet.data.images import Images, Stream
-from keras_resnet.data.settings import Augment
 
 SAMPLE = 2048  # images whose statistics stand for all that don't fit into memory
 CHUNK = 1000  # images that are handled at a time, to need little more memory

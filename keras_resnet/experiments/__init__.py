@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from keras_resnet.experiments.design import Arm, Claim, Experiment, ExperimentError
-from keras_resnet.experiments.settings import BUDGETS, Setting, setting_of
+from keras_resnet.experiments.claims import Arm, Claim, Experiment, ExperimentError
+from keras_resnet.experiments.scale import BUDGETS, Setting, setting_of
 from keras_resnet.experiments.table import EXPERIMENTS, get_experiment
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from keras_resnet import runfolder
 from keras_resnet.analysis import gradient_norms, layer_responses
 from keras_resnet.data import Splits
 from keras_resnet.network import build
+from keras_resnet.recipe import Recipe
 from keras_resnet.resnext import to_form
 from keras_resnet.spec import ResNetSpec
-from keras_resnet.training.recipes import Recipe
 
 BATCHES = 8  # of the validation images
 REPEATS = 5

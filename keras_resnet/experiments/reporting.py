@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_resnet import runfolder
-from keras_resnet.analysis.figures import save
-from keras_resnet.experiments.design import BudgetName, Experiment, ExperimentError
-from keras_resnet.experiments.figures import FIGURES
+from keras_resnet import files, runfolder
+from keras_resnet.experiments.claim_plots import FIGURES
+from keras_resnet.experiments.claims import BudgetName, Experiment, ExperimentError
 from keras_resnet.experiments.results import (
     MEASURES,
     Judged,
@@ -21,7 +20,8 @@ from keras_resnet.experiments.results import (
     judge,
     summarize,
 )
-from keras_resnet.experiments.settings import Setting, own_folder, resolve, setting_of
+from keras_resnet.experiments.scale import Setting, own_folder, resolve, setting_of
+from keras_resnet.figures import save
 
 VERDICTS = "verdicts.csv"
 
@@ -82,7 +82,7 @@ def report(
         chart = FIGURES[name](outcomes)
         if chart:
             figures.append(save(chart, out / name)[0])
-    runfolder.write_csv(
+    files.write_csv(
         out / VERDICTS,
         ("claim", "source", "measure", "verdict", "because"),
         [
@@ -91,7 +91,7 @@ def report(
         ],
     )
     page = out / "README.md"
-    runfolder.write_text(
+    files.write_text(
         page, _page(experiment, setting, outcomes, rows, verdicts, figures)
     )
     return Report(rows, verdicts, figures, page)
@@ -218,7 +218,7 @@ def _made_with(outcomes: Sequence[Outcome]) -> str:
     done = [outcome for outcome in outcomes if not outcome.failed]
     if not done:
         return ""
-    environment = runfolder.read_json(done[0].folder / runfolder.ENVIRONMENT)
+    environment = files.read_json(done[0].folder / runfolder.ENVIRONMENT)
     versions = ", ".join(
         f"{name} {version}"
         for name, version in environment["versions"].items()

@@ -9,11 +9,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Literal, NamedTuple
 
-from keras_resnet import runfolder
+from keras_resnet import files, runfolder
 from keras_resnet.cost import estimate_cost
-from keras_resnet.experiments.design import Arm, Claim, Experiment
-from keras_resnet.experiments.settings import Setting, run_name
-from keras_resnet.training.recipes import Recipe
+from keras_resnet.experiments.claims import Arm, Claim, Experiment
+from keras_resnet.experiments.scale import Setting, run_name
+from keras_resnet.recipe import Recipe
 
 FAILED = "failed.json"
 PROBED = "probe_{}.json"
@@ -105,13 +105,13 @@ def collect(
 def _read(arm: Arm, seed: int, folder: Path) -> Outcome | None:
     """A run that has ended; None of another."""
     if (folder / FAILED).exists():
-        reason = str(runfolder.read_json(folder / FAILED)["reason"])
+        reason = str(files.read_json(folder / FAILED)["reason"])
         measures = dict.fromkeys(_ERRORS, math.inf)
         return Outcome(arm, seed, folder, measures, [], {}, 0, 0, reason)
     if not (folder / runfolder.RESULT).exists():
         return None
-    result = runfolder.read_json(folder / runfolder.RESULT)
-    history = runfolder.read_lines(folder / runfolder.HISTORY)
+    result = files.read_json(folder / runfolder.RESULT)
+    history = files.read_lines(folder / runfolder.HISTORY)
     measures = {
         "test_error": 1 - result["test_accuracy"],
         "train_error": 1 - history[-1]["accuracy"],
@@ -119,7 +119,7 @@ def _read(arm: Arm, seed: int, folder: Path) -> Outcome | None:
     }
     probes = {}
     for file in sorted(folder.glob(PROBED.format("*"))):
-        probes[file.stem.removeprefix("probe_")] = found = runfolder.read_json(file)
+        probes[file.stem.removeprefix("probe_")] = found = files.read_json(file)
         measures |= found["measures"]
     recipe = Recipe.of_run(folder)
     cost = estimate_cost(recipe.model)

@@ -10,17 +10,12 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from keras_resnet import data as data_module
-from keras_resnet import runfolder, training
+from keras_resnet import files, runfolder, training
 from keras_resnet.data import Splits
-from keras_resnet.experiments.design import (
-    Arm,
-    BudgetName,
-    Experiment,
-    ExperimentError,
-)
+from keras_resnet.experiments.claims import Arm, BudgetName, Experiment, ExperimentError
 from keras_resnet.experiments.probes import PROBES
 from keras_resnet.experiments.results import FAILED, PROBED
-from keras_resnet.experiments.settings import (
+from keras_resnet.experiments.scale import (
     Setting,
     own_folder,
     parent_of,
@@ -28,11 +23,11 @@ from keras_resnet.experiments.settings import (
     resolve,
     run_name,
 )
+from keras_resnet.recipe import Recipe
 from keras_resnet.surgery import deepen
 from keras_resnet.tracking import MLflowTracker, closing
 from keras_resnet.training.loop import data_of_run
-from keras_resnet.training.recipes import Recipe
-from keras_resnet.training.runstate import TrainingError
+from keras_resnet.training.resume import TrainingError
 
 SETTING = "setting.json"
 
@@ -125,8 +120,8 @@ def _claim(place: Path, setting: Setting) -> None:
             f"folder: can't write to {place}: {error.strerror}"
         ) from None
     if not file.exists():
-        runfolder.write_json(file, wanted)
-    elif runfolder.read_json(file) != wanted:
+        files.write_json(file, wanted)
+    elif files.read_json(file) != wanted:
         raise ExperimentError(
             f"folder: {place} holds runs of another setting; name another --folder"
         )
@@ -189,7 +184,7 @@ def _run_all(
             file = job.folder / PROBED.format(name)
             if not file.exists():
                 probed = PROBES[name](job.folder, spec, splits, job.seed)
-                runfolder.write_json(file, probed._asdict())
+                files.write_json(file, probed._asdict())
 
     left = [job for job in jobs if not _is_done(job, experiment)]
     if left:
@@ -217,7 +212,7 @@ def _run_all(
 def _check_data(place: Path, loading: dict[str, Any]) -> None:
     """Refuses to add to runs that were trained on other images of the same name."""
     for path in sorted(place.glob(f"*/{runfolder.DATA}"))[:1]:
-        data_of_run(path.parent, runfolder.read_json(path), **loading)
+        data_of_run(path.parent, files.read_json(path), **loading)
 
 
 def _has_ended(run: Path) -> bool:
@@ -242,4 +237,4 @@ def _grown(base: Path, recipe: Recipe) -> Any:
 def _fail(job: _Job, reason: str) -> None:
     """A run that came to nothing: it would again, so it isn't repeated."""
     job.folder.mkdir(parents=True, exist_ok=True)
-    runfolder.write_json(job.folder / FAILED, {"reason": reason})
+    files.write_json(job.folder / FAILED, {"reason": reason})

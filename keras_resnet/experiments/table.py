@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-from keras_resnet.experiments.design import Arm, Claim, Experiment, ExperimentError
+from keras_resnet.experiments.claims import Arm, Claim, Experiment, ExperimentError
 from keras_resnet.presets import (
     HE15,
     HE16,

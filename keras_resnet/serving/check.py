@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from PIL import Image
 
-from keras_resnet.data.files import CENTRAL, read_image
+from keras_resnet.data.image_files import CENTRAL, read_image
 from keras_resnet.errors import UserError
 from keras_resnet.network import ends_in_softmax
 from keras_resnet.serving import native

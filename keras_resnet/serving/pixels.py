@@ -1,6 +1,6 @@
 """Encoded images -> pixels, in the graph, as evaluation sees them.
 
-`data.files.read_image` is what this repeats. What a graph can't do: turn an image as
+`data.image_files.read_image` is what this repeats. What a graph can't do: turn an image as
 its camera says, and read a BMP of 8 bits as other than gray.
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_resnet.data.files import CENTRAL
+from keras_resnet.data.image_files import CENTRAL
 
 Shape = tuple[int, int, int]
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_resnet import runfolder
+from keras_resnet import files, runfolder
+from keras_resnet.errors import RunFolderError
 from keras_resnet.network import build
-from keras_resnet.runfolder import RunFolderError
 from keras_resnet.spec import ResNetSpec
 
 
@@ -25,7 +25,7 @@ def load_judged(folder: Path) -> tuple[Any, dict[str, Any]]:
     shape = tuple(data["image_shape"])
     if model.input_shape[1:] != shape:
         # Trained and judged at two sizes: the model's own is open.
-        recipe = runfolder.read_json(folder / runfolder.RECIPE)
+        recipe = files.read_json(folder / runfolder.RECIPE)
         sized = build(
             ResNetSpec.from_dict(recipe["model"]),
             input_shape=shape,
@@ -50,7 +50,7 @@ def describe_run(folder: Path) -> dict[str, Any]:
         RunFolderError: its files are missing or damaged.
     """
     recipe, data, environment = (
-        runfolder.read_json(folder / name)
+        files.read_json(folder / name)
         for name in (runfolder.RECIPE, runfolder.DATA, runfolder.ENVIRONMENT)
     )
     if not all(isinstance(each, dict) for each in (recipe, data, environment)):
@@ -66,5 +66,5 @@ def describe_run(folder: Path) -> dict[str, Any]:
             "fingerprint": data.get("fingerprint"),
             "environment": environment,
         },
-        "metrics": runfolder.read_json(result) if result.exists() else {},
+        "metrics": files.read_json(result) if result.exists() else {},
     }

@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 import keras_resnet
-from keras_resnet import runfolder
-from keras_resnet.data.files import CENTRAL
+from keras_resnet import files, runfolder
+from keras_resnet.data.image_files import CENTRAL
 from keras_resnet.errors import UserError, one_line
 from keras_resnet.folding import fold_batch_norm
 from keras_resnet.network import ends_in_softmax, pixel_stats_of
@@ -106,7 +106,7 @@ def export(
     except OSError as error:
         raise ExportError(f"path: can't write to {path}: {error.strerror}") from None
     target = path / str(version)
-    with runfolder.replacing(target) as temporary:
+    with files.replacing(target) as temporary:
         module = tf.Module()
         signatures = graph.make_signatures(module, small, names)
         tf.saved_model.save(module, str(temporary), signatures=signatures)
@@ -118,11 +118,11 @@ def export(
         }
         (temporary / MODEL).parent.mkdir(exist_ok=True)
         (temporary / LABELS).write_text("".join(f"{name}\n" for name in names))
-        runfolder.write_json(temporary / MODEL, described)
+        files.write_json(temporary / MODEL, described)
         warmup.write_requests(temporary, described, server.name_of(path))
         if check:
             result = check_export(temporary, model, samples, described["signatures"])
-            runfolder.write_json(temporary / CHECK, result)
+            files.write_json(temporary / CHECK, result)
     server.configure(path)
     return target
 

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-from keras_resnet import runfolder
+from keras_resnet import files, runfolder
 from keras_resnet.errors import UserError, one_line
 
 FOLDER = "server"
@@ -103,7 +103,7 @@ def configure(path: Path, labels: Mapping[str, int] | None = None) -> None:
         ),
     }
     for file, text in texts.items():
-        runfolder.write_text(folder / file, text)
+        files.write_text(folder / file, text)
 
 
 def _models(name: str, labels: Mapping[str, int], served: list[int]) -> str:
@@ -124,7 +124,7 @@ def _models(name: str, labels: Mapping[str, int], served: list[int]) -> str:
 def _largest_batch(path: Path, there: list[int]) -> int:
     """The largest batch that all versions take."""
     sizes = [
-        runfolder.read_json(file)["max_batch"]
+        files.read_json(file)["max_batch"]
         for version in there
         if (file := path / str(version) / "assets" / "model.json").exists()
     ]

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from keras_resnet.errors import one_line
-from keras_resnet.tracking import models
+from keras_resnet.tracking import registry
 from keras_resnet.tracking.address import set_environment, uploading
 from keras_resnet.tracking.buffer import Buffer, Event, Sent
 
@@ -186,9 +186,9 @@ def _send_file(store: Store, buffer: Buffer, sent: Sent, batch: list[Event]) -> 
 
 def _send_model(store: Store, buffer: Buffer, sent: Sent, batch: list[Event]) -> None:
     with uploading():
-        models.send(store.client, buffer, sent)
+        registry.send(store.client, buffer, sent)
     if batch[0].fields["register"]:
-        models.register(store.client, sent, batch[0].fields["register"])
+        registry.register(store.client, sent, batch[0].fields["register"])
 
 
 def _send_end(store: Store, buffer: Buffer, sent: Sent, batch: list[Event]) -> None:

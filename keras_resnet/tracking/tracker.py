@@ -17,9 +17,9 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from keras_resnet import runfolder
+from keras_resnet import files
 from keras_resnet.errors import UserError, one_line
-from keras_resnet.tracking import models
+from keras_resnet.tracking import registry
 from keras_resnet.tracking.address import store_address
 from keras_resnet.tracking.buffer import Buffer
 
@@ -223,11 +223,11 @@ class MLflowTracker:
         def save() -> None:
             if self.buffer is None or self._has_model:
                 return
-            folder = self.buffer.folder / models.FOLDER
+            folder = self.buffer.folder / registry.FOLDER
             if folder.exists():
                 shutil.rmtree(folder)  # of a run killed just after it
-            with runfolder.replacing(folder) as temporary:
-                models.save(model, temporary, sample, dict(about))
+            with files.replacing(folder) as temporary:
+                registry.save(model, temporary, sample, dict(about))
             self.buffer.append("model", register=self.register)
             self._has_model = True
 

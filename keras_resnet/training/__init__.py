@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from keras_resnet.training.recipe_table import RECIPES, get_recipe
-from keras_resnet.training.recipes import Recipe, RecipeError
+from keras_resnet.recipe import Recipe, RecipeError
+from keras_resnet.recipes import RECIPES, get_recipe
 
 if TYPE_CHECKING:
     from keras_resnet.training.finetuning import follow, freeze, transplant

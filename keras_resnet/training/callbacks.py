@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from keras_resnet.training.averaging import Averages
 from keras_resnet.training.plateau import Plateau
-from keras_resnet.training.runstate import Order, RunState
+from keras_resnet.training.resume import Order, RunState
 
 if TYPE_CHECKING:
     from keras_resnet.data import Splits
-    from keras_resnet.training.recipes import Recipe
+    from keras_resnet.recipe import Recipe
 
 
 def callbacks_of(

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_resnet import runfolder
-from keras_resnet.errors import one_line
-from keras_resnet.runfolder import RunFolderError
+from keras_resnet import files, runfolder
+from keras_resnet.errors import RunFolderError, one_line
 
 FORMAT = 2  # 1 was Keras' weights file, which lacks random states
 KEPT = 2  # the one before is there for when the last one is damaged
@@ -63,7 +62,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
     text = np.frombuffer(json.dumps(facts).encode(), np.uint8)
     numbered = enumerate([*checkpoint.arrays, *checkpoint.metrics])
     arrays: dict[str, Any] = {str(i): array for i, array in numbered}
-    with runfolder.replacing(place / name) as temporary, temporary.open("wb") as file:
+    with files.replacing(place / name) as temporary, temporary.open("wb") as file:
         np.savez(file, facts=text, **arrays)  # with a checksum of each
         file.flush()
         os.fsync(file.fileno())

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple, get_args
 import keras
 import numpy as np
 
-from keras_resnet import runfolder, weights
+from keras_resnet import files, runfolder, weights
 from keras_resnet.errors import UserError, one_line
 from keras_resnet.network import PixelStats, build, pixel_stats_of
 from keras_resnet.presets import get_spec
+from keras_resnet.recipe import ALL_STAGES, BatchNormMode, Recipe
 from keras_resnet.spec import ResNetSpec
-from keras_resnet.training.recipes import ALL_STAGES, BatchNormMode, Recipe
 
 _STAGE = re.compile(r"(conv\d+)_|post_")
 NAMED = 3  # layers in a message
@@ -212,7 +212,7 @@ def read_source(source: Path | str, spec: ResNetSpec) -> Source:
     elif file.suffix == ".keras":
         try:
             model = keras.models.load_model(file, compile=False)
-        except runfolder.DAMAGES as error:
+        except files.DAMAGES as error:
             reason = one_line(error)
             raise FinetuningError(f"weights: can't load {file}: {reason}") from None
     else:

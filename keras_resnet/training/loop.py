@@ -16,26 +16,19 @@ from PIL import Image
 from rich.console import Console
 
 from keras_resnet import data as data_module
-from keras_resnet import runfolder, serving
+from keras_resnet import files, runfolder, serving
 from keras_resnet.data import Splits
+from keras_resnet.errors import RunFolderError
 from keras_resnet.network import build, under_policy
-from keras_resnet.runfolder import RunFolderError
+from keras_resnet.recipe import Recipe, RecipeError
+from keras_resnet.recipes import get_recipe
 from keras_resnet.tracking import Tracker
-from keras_resnet.training import (
-    checkpoints,
-    distribution,
-    finetuning,
-    replicas,
-    report,
-    stopping,
-    telling,
-)
+from keras_resnet.training import checkpoints, finetuning, logging, report, stopping
+from keras_resnet.training.devices import distribution, replicas
 from keras_resnet.training.environment import describe_environment
-from keras_resnet.training.pictures import draw_curves
+from keras_resnet.training.plots import draw_curves
 from keras_resnet.training.progress import ProgressBar
-from keras_resnet.training.recipe_table import get_recipe
-from keras_resnet.training.recipes import Recipe, RecipeError
-from keras_resnet.training.runstate import MINUTES
+from keras_resnet.training.resume import MINUTES
 
 SAMPLES = 10  # test images written beside the run
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -121,7 +114,7 @@ def fit(
                             folder, data, checkpoint_minutes=checkpoint_minutes
                         ),
                         *(
-                            [telling.Tracking(tracker, recipe, folder)]
+                            [logging.Tracking(tracker, recipe, folder)]
                             if tracker
                             else []
                         ),
@@ -257,9 +250,9 @@ def train(
             ):
                 if (folder / name).exists():
                     _check_same(folder, name, told)
-            runfolder.write_json(folder / runfolder.ENVIRONMENT, environment)
-            runfolder.write_json(folder / runfolder.DATA, described)
-            with telling.tracked(tracker, folder, recipe, environment | described):
+            files.write_json(folder / runfolder.ENVIRONMENT, environment)
+            files.write_json(folder / runfolder.DATA, described)
+            with logging.tracked(tracker, folder, recipe, environment | described):
                 result = _run(
                     model,
                     recipe,
@@ -328,7 +321,7 @@ def _run(
     fit(model, recipe, data, folder=folder, tracker=tracker, **fitting)
     best, _ = serving.load_judged(folder)
     judged = _judge(best, data)
-    history = runfolder.read_lines(folder / runfolder.HISTORY)
+    history = files.read_lines(folder / runfolder.HISTORY)
     draw_curves(history, folder / runfolder.CURVES)
     report.write(judged, report.pick(data.test, judged.worst), folder)
     samples = _write_samples(data, folder / runfolder.SAMPLES)
@@ -346,9 +339,9 @@ def _run(
     result = {f"test_{name}": value for name, value in judged.metrics.items()}
     result |= {"train_seconds": sum(row["seconds"] for row in history)}
     if tracker:
-        telling.tell_result(tracker, folder, recipe, result, best, samples)
+        logging.tell_result(tracker, folder, recipe, result, best, samples)
     # Last: a folder with a result is a finished run.
-    runfolder.write_json(folder / runfolder.RESULT, result)
+    files.write_json(folder / runfolder.RESULT, result)
     return RunResult(folder, exported, judged.metrics, history, None)
 
 
@@ -364,7 +357,7 @@ _ALIKE = ("processor", "instruction_sets", "threads", "versions")
 
 def _check_same(folder: Path, name: str, told: dict[str, Any]) -> None:
     """Refuses to go on with another run; warns where it can't be exact."""
-    before = runfolder.read_json(folder / name)
+    before = files.read_json(folder / name)
     for key in _SAME[name]:
         if _identity(before.get(key)) != _identity(told[key]):
             raise RunFolderError(
@@ -426,7 +419,7 @@ def _write_samples(data: Splits, folder: Path) -> np.ndarray:
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
         name = re.sub(r"[^\w.-]+", "-", data.class_names[label])
         path = folder / f"{i}-is-{name}.png"
-        with runfolder.replacing(path) as temporary:
+        with files.replacing(path) as temporary:
             Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(
                 temporary
             )

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_resnet.training.recipes import RecipeError
+from keras_resnet.recipe import RecipeError
 
 if TYPE_CHECKING:
-    from keras_resnet.training.recipes import Recipe
-    from keras_resnet.training.runstate import RunState
+    from keras_resnet.recipe import Recipe
+    from keras_resnet.training.resume import RunState
 
 
 class Plateau(keras.callbacks.Callback):

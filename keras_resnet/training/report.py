@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_resnet import runfolder
-from keras_resnet.training import pictures
+from keras_resnet import files, runfolder
+from keras_resnet.training import plots
 
 REPORT = "report.json"
 MISTAKES = "mistakes.png"
@@ -165,12 +165,12 @@ def write(report: Report, images: Sequence[np.ndarray], folder: Path) -> None:
             for i in report.worst
         ],
     }
-    runfolder.write_json(folder / REPORT, table)
-    pictures.draw_confusion(
+    files.write_json(folder / REPORT, table)
+    plots.draw_confusion(
         report.labels, report.predictions, names, folder / runfolder.CONFUSION
     )
     mistakes = [
-        pictures.Mistake(
+        plots.Mistake(
             image,
             names[report.labels[i]],
             names[report.predictions[i]],
@@ -178,8 +178,8 @@ def write(report: Report, images: Sequence[np.ndarray], folder: Path) -> None:
         )
         for i, image in zip(report.worst, images, strict=True)
     ]
-    pictures.draw_mistakes(mistakes, folder / MISTAKES)
-    pictures.draw_calibration(
+    plots.draw_mistakes(mistakes, folder / MISTAKES)
+    plots.draw_calibration(
         report.bins, report.metrics["calibration_error"], folder / CALIBRATION
     )
 

@@ -7,14 +7,9 @@
 from __future__ import annotations
 
 from keras_resnet.weights.download import cache_folder, fetch
-from keras_resnet.weights.files import WeightsError
+from keras_resnet.weights.formats import WeightsError
 from keras_resnet.weights.loading import load, save
-from keras_resnet.weights.published import (
-    PUBLISHED,
-    Published,
-    pretrained,
-    published,
-)
+from keras_resnet.weights.zoo import PUBLISHED, Published, pretrained, published
 
 __all__ = [
     "PUBLISHED",

@@ -19,7 +19,7 @@ from keras_resnet.plan import (
 )
 from keras_resnet.presets import PRESETS
 from keras_resnet.spec import ResNetSpec
-from keras_resnet.weights.files import WeightsError
+from keras_resnet.weights.formats import WeightsError
 
 HEAD = "predictions"
 CIFAR = "torch's CIFAR"

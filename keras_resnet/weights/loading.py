@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet import runfolder
+from keras_resnet import files, runfolder
 from keras_resnet.plan import make_plan
 from keras_resnet.presets import PRESETS
 from keras_resnet.spec import ResNetSpec
 from keras_resnet.weights import dialects
 from keras_resnet.weights.dialects import HEAD, Arrays, Dialect
-from keras_resnet.weights.files import (
+from keras_resnet.weights.formats import (
     KERAS,
     TORCH,
     WeightsError,
@@ -132,7 +132,7 @@ def save(
         if layer.weights
     }
     tensors = dialects.to_torch(arrays, spec, dialects.by_title(dialect))
-    with runfolder.replacing(path) as temporary:
+    with files.replacing(path) as temporary:
         write_torch(temporary, tensors)
 
 

@@ -1,0 +1,314 @@
+"""`load`: a source -> splits -> batches."""
+
+from __future__ import annotations
+
+import math
+import os
+import unicodedata
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_resnet.data.augment import Augment
+from keras_resnet.data.decoding import Shape, decode_all
+from keras_resnet.data.images import (
+    DataError,
+    DataWarning,
+    Found,
+    Options,
+    Stream,
+)
+from keras_resnet.data.pipeline import (
+    Passes,
+    evaluation_batches,
+    steps,
+    training_batches,
+)
+from keras_resnet.data.sources import read
+from keras_resnet.data.splits import count_duplicates, digests, fingerprint, split
+from keras_resnet.data.whole import pixel_stats, resize_all
+
+SIDE = 224  # of images of different sizes, if nothing is asked for
+LARGEST = 256  # side that images of one size keep
+NAMED = 3  # unreadable files in a warning
+
+
+class Splits(NamedTuple):
+    """Data to train on, choose by and judge by.
+
+    The three data sets give batches (uint8 images (batch, height, width, channels),
+    int64 labels (batch,)); `train` in a new order every epoch and, if the augmentation
+    mixes images, with labels float32 (batch, classes).
+
+    Attributes:
+        train: augmented if asked.
+        val: taken from the training data, to choose the best epoch by.
+        test: read only to judge the end result.
+        classes: number of classes.
+        image_shape: (height, width, channels).
+        class_names: a name for each label.
+        pixel_stats: mean and standard deviation of each channel over the training
+            images, in raw pixels; `build` puts them into the model. Of images that
+            don't fit into memory, over a seeded sample of 2,048.
+        steps: training steps an epoch.
+        counts: images in "train", "val" and "test".
+        arguments: `load(**arguments)` makes the same splits again; JSON types. None
+            if the images were given as arrays.
+        fingerprint: of all images and labels, in hexadecimal; of a stream, its name
+            and version.
+        duplicates: images that an earlier split has too: {"test in train": 3}. They
+            are kept. Not known of streams.
+        unreadable: what is left out, and why.
+        passes: which epoch the next pass over `train` is; see `start`.
+    """
+
+    train: Any
+    val: Any
+    test: Any
+    classes: int
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    pixel_stats: tuple[tuple[float, ...], tuple[float, ...]]
+    steps: int
+    counts: Mapping[str, int]
+    arguments: Mapping[str, Any] | None
+    fingerprint: str
+    duplicates: Mapping[str, int]
+    unreadable: tuple[str, ...]
+    passes: Passes
+
+    @property
+    def test_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of validation and test images."""
+        height, width, channels = self.test.element_spec[0].shape[1:]
+        return height, width, channels
+
+    def start(self, epoch: int, step: int = 0) -> None:
+        """Makes every pass over `train` from now on this epoch's, from this step on.
+
+        Order and changes follow from seed, epoch and step. Each batch before the step
+        comes as a single image, for nothing but its place is wanted; of a stream, the
+        images before are read, not decoded.
+        Until it is called, passes are counted: the first is epoch 0.
+        """
+        self.passes.tell(epoch, step)
+
+    def take(self, batches: int) -> Splits:
+        """The first batches of each split."""
+        return self._replace(
+            train=self.train.take(batches),
+            val=self.val.take(batches),
+            test=self.test.take(batches),
+            steps=min(self.steps, batches),
+        )
+
+
+def load(
+    source: Any,
+    *,
+    batch_size: int = 128,
+    augment: Augment | None = None,
+    seed: int = 0,
+    image_size: int | tuple[int, int] | None = None,
+    test_size: int | tuple[int, int] | None = None,
+    train_images: int | None = None,
+    data_dir: Path | str | None = None,
+    download: bool = False,
+    strict: bool = False,
+    drop_remainder: bool = False,
+    memory: int | None = None,
+) -> Splits:
+    """Loads images and splits them by a seed, stratified where labels are known.
+
+    Args:
+        source: "digits", "fashion_mnist", "tfds:NAME[:CONFIG]", "folder:PATH",
+            "FILE.npz", (images, labels) or {"train": (images, labels), "test": ...}.
+        batch_size: images a batch.
+        augment: random changes of the training images.
+        seed: fixes splits, order and augmentation.
+        image_size: height and width of the batches, or both. None keeps the size of
+            images that have one, up to 256 pixels, and is else 224.
+        test_size: that of validation and test, if it differs (FixRes).
+        train_images: at most so many of the training images, by the seed, to learn
+            from less; validation and test stay whole.
+        data_dir: folder of IDX files for "fashion_mnist", of prepared data sets for
+            "tfds:".
+        download: whether TFDS may fetch what isn't prepared.
+        strict: whether an unreadable image that loading meets is an error.
+        drop_remainder: whether the last training batch is left out if it isn't full.
+        memory: bytes of images that may be kept decoded; a quarter of the free memory
+            if None. What is more, or is cropped at random from larger files, is
+            decoded as it is needed.
+
+    Raises:
+        DataError: no such source, nothing usable in it, or a wrong argument.
+    """
+    augment = Augment() if augment is None else augment
+    _check_arguments(batch_size, seed, augment, train_images)
+    memory = _free_memory() // 4 if memory is None else memory
+    directory = Path(data_dir).expanduser().absolute() if data_dir else None
+    found = read(source, Options(directory, download, strict, memory))
+    _check_names(found.class_names)
+    size = _size("image_size", image_size, found)
+    shape = (*size, found.channels)
+    test_shape = (*_size("test_size", test_size or size, found), found.channels)
+    _check_augment(augment, shape)
+    parts = split(found, seed, train_images)
+    digested = digests(parts)
+    known = fingerprint(found, parts, digested)  # before some can't be decoded
+    # Whatever is decoded at once: a run's normalization must not hang on free memory.
+    encoded = isinstance(parts["train"], Stream) or parts["train"].encoded
+    unreadable = found.unreadable
+    for name, to in (("train", shape), ("val", test_shape), ("test", test_shape)):
+        images = parts[name]
+        if isinstance(images, Stream):
+            continue
+        if not images.encoded:
+            parts[name] = resize_all(images, to)
+        # Test images are decoded when they are asked for, crops from what is in a file.
+        elif (
+            name == "val" or (name == "train" and not augment.crops)
+        ) and images.count * math.prod(to) <= memory:
+            readable, failed = decode_all(images, to, strict)
+            parts[name] = readable
+            unreadable += failed
+            if not parts[name].count:
+                raise DataError(
+                    f"data: none of the {images.count} {name} images can be read: "
+                    f"{failed[0]}"
+                )
+            if name == "train":
+                for label in np.setdiff1d(images.labels, readable.labels):
+                    raise DataError(
+                        "data: no training image of class "
+                        f"{found.class_names[label]} can be read: {failed[0]}"
+                    )
+    duplicates = count_duplicates(digested)
+    _warn(duplicates, unreadable)
+    mean, std = pixel_stats(parts["train"], shape, seed, sample=encoded)
+    classes = len(found.class_names)
+    arguments = {
+        "source": _absolute(source),
+        "seed": seed,
+        "image_size": list(size),
+        "test_size": list(test_shape[:2]),
+        "train_images": train_images,
+        "data_dir": directory and str(directory),
+    }
+    if found.version:  # of TFDS: a stream is cut in other places than what fits
+        arguments["memory"] = memory
+    passes = Passes()
+    return Splits(
+        train=training_batches(
+            parts["train"],
+            passes,
+            shape=shape,
+            batch_size=batch_size,
+            augment=augment,
+            seed=seed,
+            fill=mean,
+            classes=classes,
+            drop_remainder=drop_remainder,
+        ),
+        val=evaluation_batches(parts["val"], shape=test_shape, batch_size=batch_size),
+        test=evaluation_batches(parts["test"], shape=test_shape, batch_size=batch_size),
+        classes=classes,
+        image_shape=shape,
+        class_names=found.class_names,
+        pixel_stats=(mean, std),
+        steps=steps(parts["train"].count, batch_size, drop_remainder),
+        counts={name: images.count for name, images in parts.items()},
+        arguments=arguments if isinstance(source, str) else None,
+        fingerprint=known,
+        duplicates=duplicates,
+        unreadable=unreadable,
+        passes=passes,
+    )
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Refuses names that no figure, label file or JSON could show."""
+    for name in names:
+        if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
+            raise DataError(
+                f"data: class {name!r} has line breaks, control characters or bytes "
+                "that are not UTF-8; rename it"
+            )
+
+
+def _check_arguments(
+    batch_size: Any, seed: Any, augment: Any, train_images: Any
+) -> None:
+    counts = {"batch_size": batch_size}
+    if train_images is not None:
+        counts["train_images"] = train_images
+    for name, value in counts.items():
+        if type(value) is not int or value < 1:
+            raise DataError(f"{name}: {value!r} is not a positive integer")
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise DataError(f"seed: {seed!r} is not an integer from 0 to 2**32 - 1")
+    if not isinstance(augment, Augment):
+        raise DataError(f"augment: {augment!r} is not an Augment(pad=, flip=, ...)")
+
+
+def _check_augment(augment: Augment, shape: Shape) -> None:
+    """What can't be done to images of this shape."""
+    height, width, channels = shape
+    if augment.pad >= min(height, width):
+        raise DataError(
+            f"augment: pad: {augment.pad} pixels, but the images are {height}x{width}"
+        )
+    if augment.resize and augment.resize[0] < max(height, width):
+        raise DataError(
+            f"augment: resize: {list(augment.resize)} is smaller than the crop, "
+            f"{height}x{width}"
+        )
+    if augment.lighting and channels != 3:
+        raise DataError("augment: lighting: needs colors, but the images are gray")
+
+
+def _size(field: str, asked: Any, found: Found) -> tuple[int, int]:
+    """Height and width of the batches."""
+    if asked is None:
+        size = found.size
+        return size if size and max(size) <= LARGEST else (SIDE, SIDE)
+    sides = tuple(asked) if isinstance(asked, tuple | list) else (asked, asked)
+    if len(sides) != 2 or any(type(side) is not int or side < 1 for side in sides):
+        raise DataError(f"{field}: {asked!r} is not a number of pixels, or two of them")
+    return sides
+
+
+def _absolute(source: Any) -> Any:
+    """A source's name that is right in any working folder."""
+    if isinstance(source, str):
+        kind, _, path = source.partition(":")
+        if kind == "folder":
+            return f"folder:{Path(path).expanduser().absolute()}"
+        if source.endswith(".npz"):
+            return str(Path(source).expanduser().absolute())
+    return source
+
+
+def _warn(duplicates: Mapping[str, int], unreadable: Sequence[str]) -> None:
+    messages = []
+    if duplicates:
+        counts = ", ".join(f"{count} of {where}" for where, count in duplicates.items())
+        messages.append(f"data: the same images are in two splits: {counts}; kept")
+    if unreadable:
+        named = "; ".join(unreadable[:NAMED])
+        messages.append(f"data: {len(unreadable)} unreadable images left out: {named}")
+    for message in messages:
+        warnings.warn(message, DataWarning, stacklevel=3)
+
+
+def _free_memory() -> int:
+    """Bytes that can be had without swapping."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        facts = dict(line.split(":", 1) for line in lines)
+        return int(facts["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

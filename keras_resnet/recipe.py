@@ -1,0 +1,385 @@
+"""How networks are trained: the fields of a recipe, their checks, their JSON form.
+
+The recipes themselves are in `recipes`. No TensorFlow at import.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from keras_resnet import records, runfolder
+from keras_resnet.data.augment import Augment
+from keras_resnet.errors import RunFolderError, UserError, one_line
+from keras_resnet.presets import get_spec
+from keras_resnet.spec import ResNetSpec
+
+SCHEMA = 1
+
+Schedule = Literal["constant", "cosine", "steps", "plateau"]
+WarmUpKind = Literal["linear", "constant"]
+OptimizerName = Literal["sgd", "lamb", "adamw"]
+BatchNormMode = Literal["follow", "frozen", "train"]
+LossName = Literal["cross_entropy", "binary"]
+
+
+ALL_STAGES = "all"
+
+
+class RecipeError(UserError):
+    """A recipe that can't be run; the message is one line."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A network and how it is trained; where it runs is an argument of the run.
+
+    Devices, precision and XLA are no fields: a recipe runs anywhere.
+
+    Attributes:
+        name: name of the recipe.
+        model: the network; its input shape and classes give way to the data's.
+        epochs: passes over the training images.
+        batch_size: images a step, over all devices.
+        image_size: side in pixels of the training images; None: as the data has them.
+        test_size: side of the images that the network is judged by, where it is
+            another one (Wightman 2021: trained at 160, tested at 224).
+        learning_rate: the highest.
+        schedule: "constant"; "cosine" to zero; "steps": times `drop` at each of
+            `drops`; "plateau": times `drop` after `patience` epochs without a lower
+            validation error (He 2015, section 3.4).
+        drops: fractions of the training after which the learning rate drops.
+        drop: factor of each drop.
+        patience: epochs that a plateau lasts.
+        warmup_epochs: epochs of smaller rates at the start; drops count from the start
+            of the training, the cosine from the end of the warm-up.
+        warmup_start: the first rate, as a share of the highest.
+        warmup: "linear" increase (Goyal 2017), or "constant" at the first rate (He
+            2015, section 4.2, for ResNet-110).
+        optimizer: "sgd", or Keras' "lamb" or "adamw".
+        momentum: of SGD.
+        rate_in_velocity: whether the learning rate is inside the momentum's velocity
+            (Caffe, Keras; He 2015) or outside (torch; the later papers): they differ
+            after each drop.
+        nesterov: Nesterov's momentum.
+        l2: weight decay coupled to the gradient, the papers'; of SGD.
+        weight_decay: decoupled, as AdamW and LAMB have it: w -= rate * decay * w.
+        l2_on_vectors: whether biases and batch norms' gamma and beta decay too, in
+            both ways.
+        clip_norm: greatest norm of all gradients together; 0 leaves them.
+        ema: decay a step of the exponential moving average of all weights, batch
+            norms' statistics too, which is validated, kept as best model and left
+            at the end; 0 has none. It is less at first: (1 + step) / (10 + step).
+        loss: "cross_entropy" of the softmax, or "binary" cross-entropies of one
+            sigmoid a class (Wightman 2021).
+        label_smoothing: share of a label spread over all classes.
+        freeze: the last stage that keeps its weights, such as "conv4"; "all" but the
+            head; None freezes none. See `training.freeze`.
+        batch_norm: "follow": batch norms are frozen with their stage; "frozen": all
+            are; "train": none is.
+        stage_decay: factor of the learning rate from a stage to the one before it; the
+            head has the whole rate. Of SGD.
+        steps_per_execution: steps between two looks at the outside; saves time where
+            steps are short.
+        augment: random changes of the training images.
+        source: paper, section, and what differs from it here.
+
+    Raises:
+        UserError: naming the field, its value and what is allowed.
+    """
+
+    name: str
+    model: ResNetSpec
+    epochs: int
+    batch_size: int = 128
+    image_size: int | None = None
+    test_size: int | None = None
+    learning_rate: float = 0.1
+    schedule: Schedule = "cosine"
+    drops: tuple[float, ...] = ()
+    drop: float = 0.1
+    patience: int = 5
+    warmup_epochs: float = 0.0
+    warmup_start: float = 0.0
+    warmup: WarmUpKind = "linear"
+    optimizer: OptimizerName = "sgd"
+    momentum: float = 0.9
+    rate_in_velocity: bool = True
+    nesterov: bool = False
+    l2: float = 1e-4
+    weight_decay: float = 0.0
+    l2_on_vectors: bool = True
+    clip_norm: float = 0.0
+    ema: float = 0.0
+    loss: LossName = "cross_entropy"
+    label_smoothing: float = 0.0
+    freeze: str | None = None
+    batch_norm: BatchNormMode = "follow"
+    stage_decay: float = 1.0
+    steps_per_execution: int = 1
+    augment: Augment = dataclasses.field(default_factory=Augment)
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        records.settle(self, _CHECKS, RecipeError, "recipe: ")
+        _check_combinations(self)
+
+    @property
+    def freezes(self) -> bool:
+        """Whether anything of the network stays as it was."""
+        return self.freeze is not None or self.batch_norm == "frozen"
+
+    def replace(self, **changes: Any) -> Recipe:
+        """A copy with some fields changed.
+
+        Raises:
+            UserError: a field that there isn't, or a value that it can't have.
+        """
+        records.refuse_unknown(changes, _CHECKS, RecipeError, "recipe: ")
+        return dataclasses.replace(self, **changes)
+
+    def over(self, epochs: int) -> Recipe:
+        """The same over another number of epochs; the warm-up keeps its share."""
+        share = self.warmup_epochs / self.epochs
+        return self.replace(epochs=epochs, warmup_epochs=share * epochs)
+
+    def smoke(self) -> Recipe:
+        """A small network of the same family over two epochs of small images.
+
+        It shows on a laptop that the recipe runs. The learning rate is scaled with
+        the batch (Goyal 2017).
+        """
+        batch = min(self.batch_size, _SMOKE_BATCH)
+        size = min(self.image_size or _SMOKE_SIZE, _SMOKE_SIZE)
+        changes: dict[str, Any] = {
+            "model": _small(self.model),
+            "batch_size": batch,
+            "learning_rate": self.learning_rate * batch / self.batch_size,
+            "steps_per_execution": 1,
+        }
+        if self.image_size:
+            changes["image_size"] = size
+        if self.test_size:
+            changes["test_size"] = min(self.test_size, _SMOKE_SIZE)
+        if self.augment.resize:
+            least, greatest = self.augment.resize
+            lengths = (size, max(size, size * greatest // least))
+            changes["augment"] = dataclasses.replace(self.augment, resize=lengths)
+        return self.over(min(self.epochs, 2)).replace(**changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields and the schema, as JSON types."""
+        return vars(self) | {
+            "model": self.model.to_dict(),
+            "augment": self.augment.to_dict(),
+            "drops": list(self.drops),
+            "schema": SCHEMA,
+        }
+
+    def to_json(self) -> str:
+        """All fields and the schema, sorted."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """The inverse of `to_json`; "model" may also be the name of a preset.
+
+        Raises:
+            UserError: no JSON, another schema, a field that there isn't or is missing,
+                or a value that it can't have.
+        """
+        try:
+            given = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise RecipeError(f"recipe: not JSON: {error}") from None
+        if not isinstance(given, dict):
+            raise RecipeError(f"recipe: {given!r} is not a JSON object of fields")
+        schema = given.pop("schema", SCHEMA)
+        if schema != SCHEMA:
+            raise RecipeError(f"recipe: schema: {schema!r} is not {SCHEMA}")
+        records.refuse_unknown(given, _CHECKS, RecipeError, "recipe: ")
+        missing = sorted({"name", "model", "epochs"} - set(given))
+        if missing:
+            raise RecipeError(f"recipe: {', '.join(missing)}: missing")
+        model = given["model"]
+        given["model"] = (
+            get_spec(model) if isinstance(model, str) else ResNetSpec.from_dict(model)
+        )
+        if "augment" in given:
+            given["augment"] = Augment.from_dict(given["augment"])
+        return cls(**given)
+
+    @classmethod
+    def of_run(cls, folder: Path) -> Recipe:
+        """How the run in a folder is trained.
+
+        Raises:
+            RunFolderError: the folder's recipe is missing or can't be read.
+            UserError: it is no recipe of this version.
+        """
+        path = folder / runfolder.RECIPE
+        try:
+            text = path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunFolderError(f"run: can't read {path}: {one_line(error)}") from None
+        return cls.from_json(text)
+
+    def compile_args(self, model: Any, steps: int) -> dict[str, Any]:
+        """Arguments for `model.compile`: optimizer, loss on logits, metrics.
+
+        Args:
+            model: the model to train; it must put out logits.
+            steps: steps an epoch, `Splits.steps`.
+
+        Raises:
+            UserError: the model does not put out logits.
+        """
+        from keras_resnet.training import compile
+
+        return compile.compile_args(self, model, steps)
+
+    def callbacks(
+        self,
+        folder: Path | str | None = None,
+        data: Any = None,
+        *,
+        checkpoint_minutes: float = 10.0,
+    ) -> list[Any]:
+        """Callbacks for `model.fit` that the recipe needs, in this order.
+
+        Args:
+            folder: the run folder, where the run is kept and continued; nothing is
+                written if None.
+            data: the splits whose `train` is fitted: their order then follows from
+                the epoch, and a run goes on within one. Without them a run goes on
+                from its last epoch, and its data's order is the caller's.
+            checkpoint_minutes: between two checkpoints within an epoch.
+        """
+        from keras_resnet.training import callbacks
+
+        place = None if folder is None else Path(folder)
+        return callbacks.callbacks_of(self, place, data, checkpoint_minutes)
+
+
+SMOKE_STEPS = 50  # of an epoch, where only a trial is wanted
+_SMOKE_BATCH = 32
+_SMOKE_SIZE = 64
+
+
+def _small(spec: ResNetSpec) -> ResNetSpec:
+    """The same family with one unit a stage and a stem of 16 channels or so."""
+    factor = max(spec.stem_width // 16, 1)
+    return spec.replace(
+        depths=(1,) * len(spec.depths),
+        stem_width=spec.stem_width // factor,
+        widths=tuple(width // factor for width in spec.widths),
+        k=min(spec.k, 2),
+        cardinality=min(spec.cardinality, 4),
+        group_width=spec.group_width and max(spec.group_width // factor, 4),
+    )
+
+
+_POSITIVE = records.integer(1, allowed="a positive integer")
+_SIZE = (lambda value: value is None or _POSITIVE[0](value)), "a number of pixels"
+_NUMBER = records.number(0, allowed="a number, not negative")
+_BELOW_ONE = records.number(0, 1, below=True)
+_FRACTION = records.number(0, 1, above=True, below=True)
+
+_CHECKS: dict[str, records.Check] = {
+    "name": (
+        lambda value: isinstance(value, str) and bool(value) and "/" not in value,
+        "a name without '/'",
+    ),
+    "model": (lambda value: isinstance(value, ResNetSpec), "a spec"),
+    "epochs": _POSITIVE,
+    "batch_size": _POSITIVE,
+    "image_size": _SIZE,
+    "test_size": _SIZE,
+    "learning_rate": records.number(0, above=True, allowed="a positive number"),
+    "schedule": records.choice(Schedule),
+    "drops": (
+        lambda value: (
+            isinstance(value, tuple)
+            and all(map(_FRACTION[0], value))
+            and list(value) == sorted(set(value))
+        ),
+        "a list of increasing fractions between 0 and 1",
+    ),
+    "drop": _NUMBER,
+    "patience": _POSITIVE,
+    "warmup_epochs": _NUMBER,
+    "warmup_start": _BELOW_ONE,
+    "warmup": records.choice(WarmUpKind),
+    "optimizer": records.choice(OptimizerName),
+    "momentum": _BELOW_ONE,
+    "rate_in_velocity": records.FLAG,
+    "nesterov": records.FLAG,
+    "l2": _NUMBER,
+    "weight_decay": _NUMBER,
+    "l2_on_vectors": records.FLAG,
+    "clip_norm": _NUMBER,
+    "ema": _BELOW_ONE,
+    "loss": records.choice(LossName),
+    "label_smoothing": _BELOW_ONE,
+    "freeze": (
+        lambda value: (
+            value is None
+            or (isinstance(value, str) and bool(re.fullmatch(r"conv\d+|all", value)))
+        ),
+        "a stage, such as 'conv4', or 'all'",
+    ),
+    "batch_norm": records.choice(BatchNormMode),
+    "stage_decay": records.number(0, 1, above=True),
+    "steps_per_execution": _POSITIVE,
+    "augment": (lambda value: isinstance(value, Augment), "an Augment"),
+    "source": (lambda value: isinstance(value, str), "a string"),
+}
+
+
+def _check_combinations(recipe: Recipe) -> None:
+    """Refuses fields that contradict each other or would do nothing."""
+    schedule = recipe.schedule
+    if bool(recipe.drops) != (schedule == "steps"):
+        raise RecipeError(
+            f"recipe: drops: {list(recipe.drops)} with schedule {schedule!r}; "
+            "'steps' needs them, the others have none"
+        )
+    if recipe.warmup_epochs >= recipe.epochs:
+        raise RecipeError(
+            f"recipe: warmup_epochs: {recipe.warmup_epochs:g} are not fewer than the "
+            f"{recipe.epochs} epochs"
+        )
+    if recipe.warmup_epochs and schedule == "plateau":
+        raise RecipeError(
+            f"recipe: warmup_epochs: {recipe.warmup_epochs:g} with schedule 'plateau', "
+            "which has no warm-up; leave one of them out"
+        )
+    if recipe.warmup_epochs and schedule == "cosine" and recipe.warmup == "constant":
+        raise RecipeError(
+            "recipe: warmup: 'constant' with schedule 'cosine', which starts by a "
+            "'linear' one"
+        )
+    if recipe.warmup_epochs and recipe.warmup == "constant" and not recipe.warmup_start:
+        raise RecipeError(
+            "recipe: warmup_start: 0 with warmup 'constant', which would not train; a "
+            "tenth is usual"
+        )
+    if recipe.l2 and recipe.optimizer != "sgd":
+        raise RecipeError(
+            f"recipe: l2: {recipe.l2:g} with optimizer {recipe.optimizer!r}, which "
+            "takes weight_decay; set l2 to 0"
+        )
+    if recipe.stage_decay != 1 and (recipe.optimizer != "sgd" or recipe.weight_decay):
+        other = "weight_decay" if recipe.optimizer == "sgd" else recipe.optimizer
+        raise RecipeError(
+            f"recipe: stage_decay: {recipe.stage_decay:g} with {other}, for which "
+            "Keras has one rate for all weights; use 'sgd' with l2"
+        )
+    if recipe.test_size and not recipe.image_size:
+        raise RecipeError(
+            f"recipe: test_size: {recipe.test_size} without image_size, the training "
+            "images' side"
+        )

@@ -1,0 +1,96 @@
+"""Recipe -> optimizer, learning rates, loss and metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+from keras_resnet.losses import LabelAccuracy, LabelLoss
+from keras_resnet.network import ends_in_softmax
+from keras_resnet.optimizers import SGD, WarmUp, step_decay
+from keras_resnet.recipe import RecipeError
+from keras_resnet.training.finetuning import rate_factors
+
+if TYPE_CHECKING:
+    from keras_resnet.recipe import Recipe
+
+TOP_5_FROM = 100  # classes: where single guesses are a hard test, as on ImageNet
+
+
+def compile_args(recipe: Recipe, model: keras.Model, steps: int) -> dict[str, Any]:
+    """See `Recipe.compile_args`."""
+    if ends_in_softmax(model):
+        raise RecipeError(
+            "model: ends in a softmax; build it with classifier_activation=None, "
+            "or compile it yourself"
+        )
+    top_5 = model.output_shape[-1] >= TOP_5_FROM
+    if recipe.augment.mixes:
+        accuracy: list[Any] = [LabelAccuracy()]
+    else:
+        accuracy = ["accuracy"]
+    return {
+        "optimizer": _optimizer(recipe, model, learning_rates(recipe, steps)),
+        "loss": _loss(recipe),
+        "metrics": accuracy + [LabelAccuracy(k=5, name="top5_accuracy")] * top_5,
+        "steps_per_execution": recipe.steps_per_execution,
+    }
+
+
+def learning_rates(recipe: Recipe, steps: int) -> Any:
+    """The learning rate: a schedule by step, or a number.
+
+    Args:
+        recipe: the recipe.
+        steps: steps an epoch.
+    """
+    total, warmup = recipe.epochs * steps, round(recipe.warmup_epochs * steps)
+    start, gradual = recipe.warmup_start, recipe.warmup == "linear"
+    rate = recipe.learning_rate
+    if recipe.schedule == "cosine":
+        return keras.optimizers.schedules.CosineDecay(
+            start * rate if warmup else rate,
+            max(total - warmup, 1),
+            warmup_target=rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    rates: Any = rate
+    if recipe.schedule == "steps":
+        drops = [round(drop * total) for drop in recipe.drops]
+        rates = step_decay(rate, drops, recipe.drop)
+    return WarmUp(rates, warmup, start, gradual) if warmup else rates
+
+
+def _optimizer(recipe: Recipe, model: keras.Model, rates: Any) -> Any:
+    shared = {"global_clipnorm": recipe.clip_norm or None}
+    decay = recipe.weight_decay
+    if recipe.optimizer == "sgd":
+        decays = recipe.stage_decay != 1
+        optimizer = SGD(
+            rates,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            l2=recipe.l2,
+            l2_on_vectors=recipe.l2_on_vectors,
+            rate_in_velocity=recipe.rate_in_velocity,
+            weight_decay=decay or None,
+            rate_factors=rate_factors(model, recipe.stage_decay) if decays else None,
+            **shared,
+        )
+    else:
+        kinds = {"lamb": keras.optimizers.Lamb, "adamw": keras.optimizers.AdamW}
+        optimizer = kinds[recipe.optimizer](rates, weight_decay=decay, **shared)
+    if decay and not recipe.l2_on_vectors:
+        vectors = [v for v in model.trainable_variables if len(v.shape) < 2]
+        optimizer.exclude_from_weight_decay(var_list=vectors)
+    return optimizer
+
+
+def _loss(recipe: Recipe) -> Any:
+    plain = recipe.loss == "cross_entropy" and not recipe.label_smoothing
+    if plain and not recipe.augment.mixes:
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    return LabelLoss(
+        binary=recipe.loss == "binary", label_smoothing=recipe.label_smoothing
+    )

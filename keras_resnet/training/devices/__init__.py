@@ -1,0 +1,1 @@
+"""On what a training runs: one device, several, or the workers of a cluster."""

@@ -1,0 +1,219 @@
+"""Published checkpoints: a table of whose, of what, where, and how images went in."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from keras_resnet.network import build
+from keras_resnet.presets import get_spec
+from keras_resnet.weights import download
+from keras_resnet.weights.formats import WeightsError, check_torch
+from keras_resnet.weights.loading import load
+
+TORCHVISION = "https://download.pytorch.org/models/"
+TIMM = (
+    "https://github.com/huggingface/pytorch-image-models/releases/download/"
+    "v0.1-rsb-weights/"
+)
+KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
+
+Pixels = tuple[float, ...]
+
+# Of ImageNet's pixels, red, green and blue, from 0 to 255.
+_TORCH = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+_CAFFE = (123.68, 116.779, 103.939), (1.0, 1.0, 1.0)
+_TF = (127.5, 127.5, 127.5), (127.5, 127.5, 127.5)
+
+
+class Published(NamedTuple):
+    """Weights trained on ImageNet, and how images are prepared for them.
+
+    Attributes:
+        preset: the network.
+        url: where the publisher has it.
+        digest: its MD5, or how its SHA-256 begins.
+        mean: of red, green and blue, in raw pixels.
+        std: the same.
+        bgr: whether the network was trained on blue, green, red.
+        size: side of the crop that it was judged on.
+        resize: length of the shorter side that the crop was taken from.
+        interpolation: how it was resized.
+    """
+
+    preset: str
+    url: str
+    digest: str
+    mean: Pixels
+    std: Pixels
+    bgr: bool
+    size: int
+    resize: int
+    interpolation: Literal["bilinear", "bicubic"]
+
+    def fetch(self) -> Path:
+        """The file, downloaded unless it is there.
+
+        Raises:
+            WeightsError: it can't be had, or not be read then.
+        """
+        if self.url.endswith(".pth"):
+            check_torch(f"{self.url} is")
+        path = download.cache_folder() / self.url.rsplit("/", 1)[1]
+        return download.fetch(self.url, self.digest, path)
+
+
+def _torchvision(preset: str, file: str, resize: int) -> Published:
+    digest = file.rsplit("-", 1)[1].removesuffix(".pth")
+    url = TORCHVISION + file
+    return Published(preset, url, digest, *_TORCH, False, 224, resize, "bilinear")
+
+
+def _timm(preset: str, network: str, recipe: str, digest: str) -> Published:
+    url = f"{TIMM}{network}_{recipe}_0-{digest}.pth"
+    size, resize = (224, 236) if recipe == "a3" else (288, 288)
+    return Published(preset, url, digest, *_TORCH, False, size, resize, "bicubic")
+
+
+def _keras(preset: str, name: str, digest: str) -> Published:
+    url = f"{KERAS}{name}_weights_tf_dim_ordering_tf_kernels.h5"
+    stats = _TF if preset.endswith("_v2") else _CAFFE
+    return Published(preset, url, digest, *stats, stats is _CAFFE, 224, 224, "bilinear")
+
+
+_V1, _V2 = "IMAGENET1K_V1", "IMAGENET1K_V2"
+
+PUBLISHED: dict[str, Published] = {
+    **{
+        f"torchvision/{network}.{version}": _torchvision(preset, file, resize)
+        for network, version, preset, file, resize in (
+            ("resnet18", _V1, "resnet18", "resnet18-f37072fd.pth", 256),
+            ("resnet34", _V1, "resnet34", "resnet34-b627a593.pth", 256),
+            ("resnet50", _V1, "resnet50_v1_5", "resnet50-0676ba61.pth", 256),
+            ("resnet50", _V2, "resnet50_v1_5", "resnet50-11ad3fa6.pth", 232),
+            ("resnet101", _V1, "resnet101_v1_5", "resnet101-63fe2227.pth", 256),
+            ("resnet101", _V2, "resnet101_v1_5", "resnet101-cd907fc2.pth", 232),
+            ("resnet152", _V1, "resnet152_v1_5", "resnet152-394f9c45.pth", 256),
+            ("resnet152", _V2, "resnet152_v1_5", "resnet152-f82ba261.pth", 232),
+            *(
+                (network, version, network, f"{network}-{digest}.pth", resize)
+                for network, version, digest, resize in (
+                    ("resnext50_32x4d", _V1, "7cdf4587", 256),
+                    ("resnext50_32x4d", _V2, "1a0047aa", 232),
+                    ("resnext101_32x8d", _V1, "8ba56ff5", 256),
+                    ("resnext101_32x8d", _V2, "110c445d", 232),
+                    ("resnext101_64x4d", _V1, "173b62eb", 232),
+                    ("wide_resnet50_2", _V1, "95faca4d", 256),
+                    ("wide_resnet50_2", _V2, "9ba9bcbe", 232),
+                    ("wide_resnet101_2", _V1, "32ee1156", 256),
+                    ("wide_resnet101_2", _V2, "d733dc28", 232),
+                )
+            ),
+        )
+    },
+    # Wightman 2021 (2110.00476): A1 and A2 judged at 288 pixels, A3 at 224.
+    **{
+        f"timm/{network}.{recipe}_in1k": _timm(preset, network, recipe, digest)
+        for network, recipe, preset, digest in (
+            ("resnet18", "a1", "resnet18", "d63eafa0"),
+            ("resnet18", "a2", "resnet18", "b61bd467"),
+            ("resnet18", "a3", "resnet18", "40c531c8"),
+            ("resnet34", "a1", "resnet34", "46f8f793"),
+            ("resnet34", "a2", "resnet34", "82d47d71"),
+            ("resnet34", "a3", "resnet34", "a20cabb6"),
+            ("resnet50", "a1", "resnet50_v1_5", "14fe96d1"),
+            ("resnet50", "a2", "resnet50_v1_5", "a2746f79"),
+            ("resnet50", "a3", "resnet50_v1_5", "59cae1ef"),
+            ("resnet50d", "a1", "resnet50_d", "e20cff14"),
+            ("resnet50d", "a2", "resnet50_d", "a3adc64d"),
+            ("resnet50d", "a3", "resnet50_d", "403fdfad"),
+            ("resnet101", "a1", "resnet101_v1_5", "cdcb52a9"),
+            ("resnet101", "a2", "resnet101_v1_5", "6edb36c7"),
+            ("resnet101", "a3", "resnet101_v1_5", "1db14157"),
+            ("resnet152", "a1", "resnet152_v1_5", "2eee8a7a"),
+            ("resnet152", "a2", "resnet152_v1_5", "b4c6978f"),
+            ("resnet152", "a3", "resnet152_v1_5", "134d4688"),
+        )
+    },
+    **{
+        f"keras/{name}": _keras(preset, name, digest)
+        for name, preset, digest in (
+            ("resnet50", "keras_resnet50", "2cb95161c43110f7111970584f804107"),
+            ("resnet101", "keras_resnet101", "f1aeb4b969a6efcfb50fad2f0c20cfc5"),
+            ("resnet152", "keras_resnet152", "100835be76be38e30d865e96f2aaae62"),
+            ("resnet50v2", "keras_resnet50_v2", "3ef43a0b657b3be2300d5770ece849e0"),
+            ("resnet101v2", "keras_resnet101_v2", "6343647c601c52e1368623803854d971"),
+            ("resnet152v2", "keras_resnet152_v2", "a49b44d1979771252814e80f8ec446f9"),
+        )
+    },
+}
+
+
+def published(name: str) -> Published:
+    """The row of a name.
+
+    Raises:
+        WeightsError: no such row; the closest names are given.
+    """
+    if name in PUBLISHED:
+        return PUBLISHED[name]
+    close = difflib.get_close_matches(name, PUBLISHED, 3, 0.5)
+    raise WeightsError(
+        f"weights: nothing is published here as {name!r}"
+        + (f"; closest: {', '.join(close)}" if close else "")
+    )
+
+
+def pretrained(
+    name: str,
+    *,
+    classes: int | None = None,
+    input_shape: Sequence[int | None] | None = None,
+    include_top: bool = True,
+    pooling: Literal["avg", "max"] | None = None,
+    **changes: Any,
+) -> Any:
+    """A published network with its weights: from raw RGB pixels to logits.
+
+    Its preprocessing is inside: `pixel_stats` is the publisher's, and a network trained
+    on blue, green, red has its first kernel turned round.
+
+    Args:
+        name: such as "torchvision/resnet50.IMAGENET1K_V2"; the keys of `PUBLISHED`.
+        classes: with a new classifier of so many classes.
+        input_shape: (height, width, channels) instead of the size that it was judged
+            on; height and width may be None. Of one channel, the first kernel is
+            summed over its channels; of others repeated.
+        include_top: whether to end in the classifier.
+        pooling: as `build` has it.
+        **changes: other fields of the spec that leave the weights' shapes, such as
+            `output_stride`.
+
+    Raises:
+        UserError: no such name, no connection, or a size or field that doesn't fit.
+    """
+    row = published(name)
+    shape = (row.size, row.size, 3) if input_shape is None else tuple(input_shape)
+    spec = get_spec(row.preset).replace(input_shape=shape, **changes)
+    channels = spec.input_shape[-1]
+    mean, std = row.mean, row.std
+    if channels != len(mean):  # gray, or channels of no color: all alike
+        mean, std = ((float(np.mean(v)),) * int(channels or 1) for v in (mean, std))
+    model = build(
+        spec,
+        classes=classes,
+        include_top=include_top,
+        pooling=pooling,
+        pixel_stats=(mean, std),
+    )
+    head = include_top and model.output_shape[-1] == spec.classes
+    load(model, row.fetch(), head=head, adapt_channels=True)
+    if row.bgr and channels == len(row.mean):
+        first = next(layer for layer in model.layers if layer.weights)
+        kernel = np.asarray(first.kernel)
+        first.kernel.assign(kernel[:, :, ::-1])
+    return model

@@ -1,0 +1,187 @@
+"""Pictures of a search's trials. No TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_resnet import files
+from keras_resnet.plan import make_plan
+from keras_resnet.spec import EXPANSION, ResNetSpec
+from keras_resnet.units import in_units
+from tuning.search_progress import short, values_of
+from tuning.trials import Row, pareto_front
+
+WIDE = 8  # times the least cost, from which on the axis is logarithmic
+OFF = -0.12  # height of a hyperparameter that is off
+MANY, GROUPS = 10, 5  # more values than these have means of so many groups
+APART = 0.12  # of the axis, between two ticks
+
+
+def shape_of(row: Row, base: ResNetSpec) -> dict[str, float]:
+    """Depth, width over the base's, and cardinality of a trial's network."""
+    spec = row.recipe.model
+    expansion = {
+        name: EXPANSION if s.block == "bottleneck" else 1
+        for name, s in (("own", spec), ("base", base))
+    }
+    own = spec.outer_width(0) / expansion["own"]
+    return {
+        "depth": make_plan(spec).depth,
+        "k": own / (base.outer_width(0) / expansion["base"]),
+        "C": spec.cardinality,
+    }
+
+
+def draw_pareto(rows: Sequence[Row], path: Path) -> None:
+    """Accuracy against multiply-adds, and the front."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.scatter(*_cost_and_accuracy(rows), color="tab:gray", alpha=0.6, label="trials")
+    front = pareto_front(rows)
+    axes.step(*_cost_and_accuracy(front), where="post", color="tab:blue", marker="o",
+              label="none better for less")  # fmt: skip
+    for row in front:
+        axes.annotate(
+            row.trial,
+            (row.metrics["macs"] / 1e6, 100 * row.metrics["val_accuracy"]),
+            xytext=(4, 4),
+            textcoords="offset points",
+        )
+    axes.set(xlabel="multiply-adds (M)", ylabel="validation accuracy (%)")
+    axes.margins(y=0.1)  # for the numbers
+    costs, _ = _cost_and_accuracy(rows)
+    if max(costs) > WIDE * min(costs):
+        axes.set_xscale("log")
+        _tick(axes, [10.0**i * digit for i in range(-6, 9) for digit in (1, 2, 5)])
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside upper center", ncols=2)
+    files.write_figure(path, figure)
+
+
+def _cost_and_accuracy(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
+    return (
+        [row.metrics["macs"] / 1e6 for row in rows],
+        [100 * row.metrics["val_accuracy"] for row in rows],
+    )
+
+
+def draw_parallel(rows: Sequence[Row], path: Path) -> None:
+    """A line a trial over its hyperparameters, the better the darker."""
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(name for row in rows for name in values_of(row)))
+    figure = Figure(figsize=(max(1.6 * len(names) + 2, 5), 4.2), layout="constrained")
+    axes = figure.subplots()
+
+    def label(place: int, height: float, text: str) -> None:
+        box = {"boxstyle": "square,pad=0.1", "color": "white", "alpha": 0.8}
+        axes.text(place + 0.04, height, text, fontsize=8, va="center", bbox=box)
+
+    columns: list[list[float]] = []
+    for place, name in enumerate(names):
+        values = [values_of(row).get(name) for row in rows]
+        ordered = sorted({v for v in values if v is not None},
+                         key=lambda v: (isinstance(v, str), v))  # fmt: skip
+        # Evenly by rank: what is searched on a logarithm is not crowded at one end.
+        steps = max(len(ordered) - 1, 1)
+        scale = {value: rank / steps for rank, value in enumerate(ordered)}
+        columns.append([scale.get(value, OFF) for value in values])
+        for rank in np.linspace(0, len(ordered) - 1, min(len(ordered), 6)):
+            value = ordered[round(rank)]
+            label(place, scale[value], short(value))
+        if None in values:
+            label(place, OFF, "off")
+    accuracy = np.array([row.metrics["val_accuracy"] for row in rows])
+    low, high = accuracy.min(), accuracy.max()
+    columns.append([(a - low) / max(high - low, 1e-9) for a in accuracy])
+    for height, value in {0: low, int(high > low): high}.items():
+        label(len(names), height, f"{value:.2%}")
+    for i in np.argsort(accuracy):
+        axes.plot(
+            range(len(columns)),
+            [column[i] for column in columns],
+            color=colormaps["viridis_r"](0.1 + 0.9 * columns[-1][i]),
+            alpha=0.7,
+        )
+    axes.set_xticks(range(len(columns)), [*names, "accuracy"])
+    axes.set(yticks=[], xlim=(-0.1, len(names) + 0.6), ylim=(OFF - 0.08, 1.08))
+    axes.spines[:].set_visible(False)
+    axes.grid(axis="x", alpha=0.5)
+    files.write_figure(path, figure)
+
+
+def draw_importance(shares: dict[str, float], path: Path) -> None:
+    """A bar a hyperparameter."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 0.35 * len(shares) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(list(shares)[::-1], [100 * s for s in shares.values()][::-1])
+    axes.set(xlabel="variance of accuracy between its values (%)", xlim=(0, 100))
+    files.write_figure(path, figure)
+
+
+def draw_shapes(rows: Sequence[Row], base: ResNetSpec, path: Path) -> None:
+    """Accuracy by depth, width and cardinality, with the mean of each value."""
+    from matplotlib.figure import Figure
+
+    shapes = [shape_of(row, base) for row in rows]
+    accuracy = np.array([100 * row.metrics["val_accuracy"] for row in rows])
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    costs = [row.metrics["macs"] for row in rows]
+    low, high = (in_units(cost, "MAC") for cost in (min(costs), max(costs)))
+    figure.suptitle(
+        f"networks of {low} to {high}",
+        fontsize=10,
+    )
+    labels = {
+        "depth": "depth (layers)",
+        "k": "width over the base's",
+        "C": "cardinality",
+    }
+    panels = figure.subplots(1, 3, sharey=True)
+    for axes, (name, label) in zip(panels, labels.items(), strict=True):
+        values = np.array([shape[name] for shape in shapes])
+        axes.scatter(values, accuracy, color="tab:gray", alpha=0.6)
+        groups = _groups(values)
+        axes.plot(
+            [values[group].mean() for group in groups],
+            [accuracy[group].mean() for group in groups],
+            color="tab:blue",
+            marker="_",
+            label="mean",
+        )
+        axes.set(xlabel=label)
+        axes.set_xscale("log", base=2)
+        _tick(axes, sorted(set(values)))
+        axes.grid(alpha=0.3)
+    panels[0].set(ylabel="validation accuracy (%)")
+    panels[0].legend()
+    files.write_figure(path, figure)
+
+
+def _groups(values: Any) -> list[Any]:
+    """Places of equal values; where these are many, of a few near ones."""
+    known = sorted(set(values))
+    if len(known) > MANY:
+        return np.array_split(np.argsort(values), GROUPS)
+    return [np.flatnonzero(values == value) for value in known]
+
+
+def _tick(axes: Any, values: Sequence[float]) -> None:
+    """Ticks of a logarithmic axis, as many as there is room for."""
+    low, high = axes.get_xlim()
+    shown: list[float] = []
+    for value in values:
+        room = not shown or np.log(value / shown[-1]) > APART * np.log(high / low)
+        if low <= value <= high and room:
+            shown.append(value)
+    axes.set_xticks(shown, [f"{value:.3g}" for value in shown])
+    axes.minorticks_off()
