@@ -6,7 +6,6 @@ The recipes themselves are in `recipes`. No TensorFlow at import.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +15,6 @@ from keras_resnet.data.augment import Augment
 from keras_resnet.errors import RunFolderError, UserError, one_line
 from keras_resnet.presets import get_spec
 from keras_resnet.spec import ResNetSpec
-
-SCHEMA = 1
 
 Schedule = Literal["constant", "cosine", "steps", "plateau"]
 WarmUpKind = Literal["linear", "constant"]
@@ -33,8 +30,65 @@ class RecipeError(UserError):
     """A recipe that can't be run; the message is one line."""
 
 
+_POSITIVE = records.integer(1, allowed="a positive integer")
+_SIZE = (lambda value: value is None or _POSITIVE[0](value)), "a number of pixels"
+_NUMBER = records.number(0, allowed="a number, not negative")
+_BELOW_ONE = records.number(0, 1, below=True)
+_FRACTION = records.number(0, 1, above=True, below=True)
+
+_CHECKS: dict[str, records.Check] = {
+    "name": (
+        lambda value: isinstance(value, str) and bool(value) and "/" not in value,
+        "a name without '/'",
+    ),
+    "model": (lambda value: isinstance(value, ResNetSpec), "a spec"),
+    "epochs": _POSITIVE,
+    "batch_size": _POSITIVE,
+    "image_size": _SIZE,
+    "test_size": _SIZE,
+    "learning_rate": records.number(0, above=True, allowed="a positive number"),
+    "schedule": records.choice(Schedule),
+    "drops": (
+        lambda value: (
+            isinstance(value, tuple)
+            and all(map(_FRACTION[0], value))
+            and list(value) == sorted(set(value))
+        ),
+        "a list of increasing fractions between 0 and 1",
+    ),
+    "drop": _NUMBER,
+    "patience": _POSITIVE,
+    "warmup_epochs": _NUMBER,
+    "warmup_start": _BELOW_ONE,
+    "warmup": records.choice(WarmUpKind),
+    "optimizer": records.choice(OptimizerName),
+    "momentum": _BELOW_ONE,
+    "rate_in_velocity": records.FLAG,
+    "nesterov": records.FLAG,
+    "l2": _NUMBER,
+    "weight_decay": _NUMBER,
+    "l2_on_vectors": records.FLAG,
+    "clip_norm": _NUMBER,
+    "ema": _BELOW_ONE,
+    "loss": records.choice(LossName),
+    "label_smoothing": _BELOW_ONE,
+    "freeze": (
+        lambda value: (
+            value is None
+            or (isinstance(value, str) and bool(re.fullmatch(r"conv\d+|all", value)))
+        ),
+        "a stage, such as 'conv4', or 'all'",
+    ),
+    "batch_norm": records.choice(BatchNormMode),
+    "stage_decay": records.number(0, 1, above=True),
+    "steps_per_execution": _POSITIVE,
+    "augment": (lambda value: isinstance(value, Augment), "an Augment"),
+    "source": (lambda value: isinstance(value, str), "a string"),
+}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(records.Record):
     """A network and how it is trained; where it runs is an argument of the run.
 
     Devices, precision and XLA are no fields: a recipe runs anywhere.
@@ -91,6 +145,12 @@ class Recipe:
         UserError: naming the field, its value and what is allowed.
     """
 
+    _kind = "recipe"
+    _error = RecipeError
+    _checks = _CHECKS
+    _prefix = "recipe: "
+    _schema = 1
+
     name: str
     model: ResNetSpec
     epochs: int
@@ -124,22 +184,13 @@ class Recipe:
     source: str = ""
 
     def __post_init__(self) -> None:
-        records.settle(self, _CHECKS, RecipeError, "recipe: ")
+        super().__post_init__()
         _check_combinations(self)
 
     @property
     def freezes(self) -> bool:
         """Whether anything of the network stays as it was."""
         return self.freeze is not None or self.batch_norm == "frozen"
-
-    def replace(self, **changes: Any) -> Recipe:
-        """A copy with some fields changed.
-
-        Raises:
-            UserError: a field that there isn't, or a value that it can't have.
-        """
-        records.refuse_unknown(changes, _CHECKS, RecipeError, "recipe: ")
-        return dataclasses.replace(self, **changes)
 
     def over(self, epochs: int) -> Recipe:
         """The same over another number of epochs; the warm-up keeps its share."""
@@ -167,50 +218,16 @@ class Recipe:
         if self.augment.resize:
             least, greatest = self.augment.resize
             lengths = (size, max(size, size * greatest // least))
-            changes["augment"] = dataclasses.replace(self.augment, resize=lengths)
+            changes["augment"] = self.augment.replace(resize=lengths)
         return self.over(min(self.epochs, 2)).replace(**changes)
 
-    def to_dict(self) -> dict[str, Any]:
-        """All fields and the schema, as JSON types."""
-        return vars(self) | {
-            "model": self.model.to_dict(),
-            "augment": self.augment.to_dict(),
-            "drops": list(self.drops),
-            "schema": SCHEMA,
-        }
-
-    def to_json(self) -> str:
-        """All fields and the schema, sorted."""
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
-
     @classmethod
-    def from_json(cls, text: str) -> Recipe:
-        """The inverse of `to_json`; "model" may also be the name of a preset.
-
-        Raises:
-            UserError: no JSON, another schema, a field that there isn't or is missing,
-                or a value that it can't have.
-        """
-        try:
-            given = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise RecipeError(f"recipe: not JSON: {error}") from None
-        if not isinstance(given, dict):
-            raise RecipeError(f"recipe: {given!r} is not a JSON object of fields")
-        schema = given.pop("schema", SCHEMA)
-        if schema != SCHEMA:
-            raise RecipeError(f"recipe: schema: {schema!r} is not {SCHEMA}")
-        records.refuse_unknown(given, _CHECKS, RecipeError, "recipe: ")
-        missing = sorted({"name", "model", "epochs"} - set(given))
-        if missing:
-            raise RecipeError(f"recipe: {', '.join(missing)}: missing")
-        model = given["model"]
-        given["model"] = (
-            get_spec(model) if isinstance(model, str) else ResNetSpec.from_dict(model)
-        )
-        if "augment" in given:
-            given["augment"] = Augment.from_dict(given["augment"])
-        return cls(**given)
+    def _from_json(cls, field: str, value: Any) -> Any:
+        """As it is; "model" may also be the name of a preset."""
+        if field == "model":
+            named = isinstance(value, str)
+            return get_spec(value) if named else ResNetSpec.from_dict(value)
+        return Augment.from_dict(value) if field == "augment" else value
 
     @classmethod
     def of_run(cls, folder: Path) -> Recipe:
@@ -280,63 +297,6 @@ def _small(spec: ResNetSpec) -> ResNetSpec:
         cardinality=min(spec.cardinality, 4),
         group_width=spec.group_width and max(spec.group_width // factor, 4),
     )
-
-
-_POSITIVE = records.integer(1, allowed="a positive integer")
-_SIZE = (lambda value: value is None or _POSITIVE[0](value)), "a number of pixels"
-_NUMBER = records.number(0, allowed="a number, not negative")
-_BELOW_ONE = records.number(0, 1, below=True)
-_FRACTION = records.number(0, 1, above=True, below=True)
-
-_CHECKS: dict[str, records.Check] = {
-    "name": (
-        lambda value: isinstance(value, str) and bool(value) and "/" not in value,
-        "a name without '/'",
-    ),
-    "model": (lambda value: isinstance(value, ResNetSpec), "a spec"),
-    "epochs": _POSITIVE,
-    "batch_size": _POSITIVE,
-    "image_size": _SIZE,
-    "test_size": _SIZE,
-    "learning_rate": records.number(0, above=True, allowed="a positive number"),
-    "schedule": records.choice(Schedule),
-    "drops": (
-        lambda value: (
-            isinstance(value, tuple)
-            and all(map(_FRACTION[0], value))
-            and list(value) == sorted(set(value))
-        ),
-        "a list of increasing fractions between 0 and 1",
-    ),
-    "drop": _NUMBER,
-    "patience": _POSITIVE,
-    "warmup_epochs": _NUMBER,
-    "warmup_start": _BELOW_ONE,
-    "warmup": records.choice(WarmUpKind),
-    "optimizer": records.choice(OptimizerName),
-    "momentum": _BELOW_ONE,
-    "rate_in_velocity": records.FLAG,
-    "nesterov": records.FLAG,
-    "l2": _NUMBER,
-    "weight_decay": _NUMBER,
-    "l2_on_vectors": records.FLAG,
-    "clip_norm": _NUMBER,
-    "ema": _BELOW_ONE,
-    "loss": records.choice(LossName),
-    "label_smoothing": _BELOW_ONE,
-    "freeze": (
-        lambda value: (
-            value is None
-            or (isinstance(value, str) and bool(re.fullmatch(r"conv\d+|all", value)))
-        ),
-        "a stage, such as 'conv4', or 'all'",
-    ),
-    "batch_norm": records.choice(BatchNormMode),
-    "stage_decay": records.number(0, 1, above=True),
-    "steps_per_execution": _POSITIVE,
-    "augment": (lambda value: isinstance(value, Augment), "an Augment"),
-    "source": (lambda value: isinstance(value, str), "a string"),
-}
 
 
 def _check_combinations(recipe: Recipe) -> None:

@@ -1,14 +1,16 @@
-"""What the fields of specs, recipes and augmentations may be. No TensorFlow.
+"""Validation and JSON of the frozen records: specs, recipes, augmentations, spaces.
 
-Each of them keeps a table of its fields' checks, made of those here.
+Each record keeps a table of its fields' checks, made of those here. No TensorFlow.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 import numbers
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self, get_args
 
 from keras_resnet.errors import UserError
 
@@ -77,20 +79,102 @@ def optional(item: Check) -> Check:
     return (lambda value: value is None or item[0](value)), f"{item[1]}, or null"
 
 
-def settle(
-    record: Any, checks: Mapping[str, Check], error: type[UserError], prefix: str = ""
-) -> None:
-    """Makes the fields of a frozen dataclass plain, and checks them.
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A frozen dataclass whose fields are checked when it is made, and its JSON form.
 
-    Raises:
-        UserError: of the class `error`, at the first that is wrong.
+    A subclass says what it is called in messages, which error it raises, and what its
+    fields may be.
     """
-    for field, (check, allowed) in checks.items():
-        value = _plain(getattr(record, field))
-        object.__setattr__(record, field, value)
-        if not check(value):
-            shown = list(value) if isinstance(value, tuple) else value
-            raise error(f"{prefix}{field}: {shown!r} is not {allowed}")
+
+    _kind: ClassVar[str]
+    _error: ClassVar[type[UserError]]
+    _checks: ClassVar[Mapping[str, Check]]
+    _prefix: ClassVar[str] = ""  # of messages about a field
+    _schema: ClassVar[int | None] = None  # kept with the fields, if there is one
+
+    def __post_init__(self) -> None:
+        """Makes the fields plain, and checks each of them."""
+        for field, (check, allowed) in self._checks.items():
+            value = _plain(getattr(self, field))
+            object.__setattr__(self, field, value)
+            if not check(value):
+                shown = list(value) if isinstance(value, tuple) else value
+                raise self._error(f"{self._prefix}{field}: {shown!r} is not {allowed}")
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some fields changed.
+
+        Raises:
+            UserError: a field that there isn't, or a value that it can't have.
+        """
+        self._refuse_unknown(changes)
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, and the schema if it has one, as JSON types."""
+        fields = {field: _as_json(value) for field, value in vars(self).items()}
+        return fields if self._schema is None else fields | {"schema": self._schema}
+
+    def to_json(self) -> str:
+        """What `to_dict` gives, sorted."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`; fields left out take their defaults.
+
+        Raises:
+            UserError: another schema, a field that there isn't or is missing, or a
+                value that it can't have.
+        """
+        if not isinstance(given, Mapping):
+            raise cls._error(f"{cls._kind}: {given!r} is not a JSON object of fields")
+        fields = dict(given)
+        if cls._schema is not None:
+            schema = fields.pop("schema", cls._schema)
+            if schema != cls._schema:
+                raise cls._error(
+                    f"{cls._prefix}schema: {schema!r} is not {cls._schema}"
+                )
+        cls._refuse_unknown(fields)
+        missing = sorted(
+            field.name
+            for field in dataclasses.fields(cls)
+            if field.name not in fields
+            and field.default is field.default_factory is dataclasses.MISSING
+        )
+        if missing:
+            raise cls._error(f"{cls._prefix}{', '.join(missing)}: missing")
+        return cls(**{name: cls._from_json(name, v) for name, v in fields.items()})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of `to_json`.
+
+        Raises:
+            UserError: no JSON, or what `from_dict` refuses.
+        """
+        try:
+            given = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise cls._error(f"{cls._kind}: not JSON: {error}") from None
+        return cls.from_dict(given)
+
+    @classmethod
+    def _from_json(cls, field: str, value: Any) -> Any:
+        """A field's value from its JSON form."""
+        return value
+
+    @classmethod
+    def _refuse_unknown(cls, given: Mapping[str, Any]) -> None:
+        names = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(str(name) for name in given if name not in names)
+        if unknown:
+            raise cls._error(
+                f"{cls._prefix}{', '.join(unknown)}: not a field; the fields are "
+                f"{', '.join(names)}"
+            )
 
 
 def _plain(value: Any) -> Any:
@@ -104,28 +188,8 @@ def _plain(value: Any) -> Any:
     return float(value) if isinstance(value, numbers.Real) else value
 
 
-def refuse_unknown(
-    given: Iterable[Any],
-    checks: Mapping[str, Check],
-    error: type[UserError],
-    prefix: str = "",
-) -> None:
-    """Refuses names of fields that there are not.
-
-    Raises:
-        UserError: of the class `error`, with those that there are.
-    """
-    unknown = sorted(str(name) for name in given if name not in checks)
-    if unknown:
-        raise error(
-            f"{prefix}{', '.join(unknown)}: not a field; the fields are "
-            f"{', '.join(checks)}"
-        )
-
-
-def to_dict(record: Any) -> dict[str, Any]:
-    """All fields, tuples as lists: JSON types where the fields are."""
-    return {
-        field: list(value) if isinstance(value, tuple) else value
-        for field, value in vars(record).items()
-    }
+def _as_json(value: Any) -> Any:
+    """A list for a tuple, an object for a record."""
+    if isinstance(value, Record):
+        return value.to_dict()
+    return list(value) if isinstance(value, tuple) else value

@@ -8,14 +8,10 @@ network with a width factor, a ResNeXt is a bottleneck network with a cardinalit
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from keras_resnet import records
 from keras_resnet.errors import UserError
-
-SCHEMA = 1
 
 Stem = Literal["imagenet", "cifar", "deep", "dense"]
 Block = Literal["basic", "bottleneck", "dense"]
@@ -51,199 +47,6 @@ EXPANSION = 4  # outer width over inner width of a bottleneck (He 2015, Table 1)
 
 class SpecError(UserError):
     """A spec, preset name or size that can't be built; the message is one line."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ResNetSpec:
-    """A network of residual units. The defaults are ResNet-50 (He 2015, Table 1).
-
-    Attributes:
-        name: name of the model.
-        input_shape: (height, width, channels), height and width may be None where
-            only known later; (features,) for `stem="dense"`.
-        classes: number of classes.
-        stem: "imagenet" 7x7/2 convolution and 3x3/2 max pool; "cifar" one 3x3;
-            "deep" three 3x3 and the pool (ResNet-C); "dense" one dense layer.
-        stem_width: channels that leave the stem. The width factor leaves it alone.
-        block: "basic" (two 3x3), "bottleneck" (1x1, 3x3, 1x1), "dense" (two dense
-            layers).
-        kernels: kernel sizes of the unit's convolutions where they aren't the
-            usual, such as (3, 1, 3) for the B(3,1,3) of Wide ResNets, Table 2.
-        depths: units in each stage.
-        widths: outer channels of each stage, before the width factor.
-        k: width factor, multiplies outer widths and bottlenecks' inner ones.
-        cardinality: groups C of the bottleneck's 3x3 (ResNeXt).
-        group_width: channels d of one group in the first stage ("C x d"); doubled
-            where the outer width doubles. None: a quarter of the outer width in all.
-        merge: how shortcut x and residual F meet: "add" x + F; "none" F (plain);
-            "scale"; "exclusive_gate" (1-g)x + gF, the highway unit;
-            "shortcut_gate" (1-g)x + F; "dropout" on x (He 2016, Table 1), or
-            "dropout_inverted" as Keras scales it.
-        merge_scales: the factors of x and F under "scale".
-        merge_dropout: the rate under both dropouts.
-        gate_bias: initial bias of the gates' 1x1 convolutions.
-        shortcut: how shapes are matched: "pad" zero channels (option A), "project"
-            1x1 convolution where the shape changes (B), "project_all" in every
-            unit (C).
-        pad_pool: how "pad" halves the image: every second pixel, or 2x2 average.
-        project_norm: batch norm after a projection.
-        project_pool: 2x2 average pool before a projection (ResNet-D).
-        order: where batch norm and ReLU stand in a unit (He 2016, Table 2).
-        stride_on: the bottleneck's convolution that strides: "1x1" (the paper,
-            keras.applications) or "3x3" (v1.5: torchvision, ResNeXt).
-        stride_at: the unit of a stage that strides; "last" is keras.applications V2.
-        output_stride: total stride at which strides turn into dilation, or None.
-        survival: p_L of stochastic depth, the probability that the last unit survives.
-        survival_rule: that of unit l of L: "linear" 1 - (l/L)(1 - p_L) (Huang 2016,
-            Equation 4), or "uniform" p_L.
-        survival_mode: one draw a "batch" (the paper) or a "sample".
-        dropout: rate inside a unit, before its last convolution (Wide ResNets).
-        zero_gamma: batch norms that end a residual branch start at 0 (Goyal 2017).
-        init: initialization of convolutions.
-        norm: "batch" or "none".
-        conv_bias: convolutions with a bias: "none", "all" (keras.applications V1),
-            or its V2's: stem, projections and last 1x1; V2's stem has no batch norm.
-        bn_epsilon: added to the variance.
-        bn_momentum: of the moving averages, Keras' convention (torch's 0.1 is 0.9).
-        stem_pool_pad: what surrounds the image in the stem's max pool. The same
-            unless the stem's output is signed.
-
-    Raises:
-        SpecError: naming the field, its value and what is allowed.
-    """
-
-    name: str = "resnet"
-    input_shape: tuple[int | None, ...] = (224, 224, 3)
-    classes: int = 1000
-    stem: Stem = "imagenet"
-    stem_width: int = 64
-    block: Block = "bottleneck"
-    kernels: tuple[int, ...] | None = None
-    depths: tuple[int, ...] = (3, 4, 6, 3)
-    widths: tuple[int, ...] = (256, 512, 1024, 2048)
-    k: float = 1
-    cardinality: int = 1
-    group_width: int | None = None
-    merge: MergeKind = "add"
-    merge_scales: tuple[float, ...] = (1.0, 1.0)
-    merge_dropout: float = 0.5
-    gate_bias: float = -1.0
-    shortcut: Shortcut = "project"
-    pad_pool: PadPool = "subsample"
-    project_norm: bool = True
-    project_pool: bool = False
-    order: Order = "post"
-    stride_on: StrideOn = "1x1"
-    stride_at: StrideAt = "first"
-    output_stride: int | None = None
-    survival: float = 1.0
-    survival_rule: SurvivalRule = "linear"
-    survival_mode: SurvivalMode = "batch"
-    dropout: float = 0.0
-    zero_gamma: bool = False
-    init: Init = "he_fan_in"
-    norm: NormKind = "batch"
-    conv_bias: ConvBias = "none"
-    bn_epsilon: float = 1e-5
-    bn_momentum: float = 0.9
-    stem_pool_pad: StemPoolPad = "zero"
-
-    def __post_init__(self) -> None:
-        records.settle(self, _CHECKS, SpecError)
-        _check_combinations(self)
-
-    @property
-    def conv_kernels(self) -> tuple[int, ...]:
-        """Kernel sizes of a unit's convolutions (1 for a dense layer)."""
-        return self.kernels or _KERNELS[self.block]
-
-    def outer_width(self, stage: int) -> int:
-        """Channels that leave the units of `stage` (from 0)."""
-        return int(self.widths[stage] * self.k)
-
-    def inner_width(self, stage: int) -> int:
-        """Channels inside the units of `stage` (from 0).
-
-        With a group width d it is C floor(d k w_i / w_0), torchvision's and the
-        ResNeXt code's floor(n d / 64) C.
-        """
-        if self.block != "bottleneck":
-            return self.outer_width(stage)
-        if self.group_width is None:
-            return self.outer_width(stage) // EXPANSION
-        scale = self.widths[stage] / self.widths[0]
-        return self.cardinality * int(self.group_width * self.k * scale)
-
-    def survival_of(self, unit: int) -> float:
-        """Survival probability of unit 1 .. L."""
-        if self.survival_rule == "uniform":
-            return self.survival
-        return 1 - unit / sum(self.depths) * (1 - self.survival)
-
-    def replace(self, **changes: Any) -> ResNetSpec:
-        """A copy with some fields changed.
-
-        Raises:
-            SpecError: a field that there isn't, or a value that it can't have.
-        """
-        records.refuse_unknown(changes, _CHECKS, SpecError)
-        return dataclasses.replace(self, **changes)
-
-    def image_shape(
-        self, side: int | None = None, channels: int | None = None
-    ) -> tuple[int | None, ...]:
-        """The input shape, with another side or number of channels.
-
-        Raises:
-            SpecError: either is given, and the network takes no images.
-        """
-        if side is None and channels is None:
-            return self.input_shape
-        if len(self.input_shape) == 1:
-            raise SpecError(
-                f"input_shape: {self.name} takes {self.input_shape[0]} features, not "
-                "images of some size and channels"
-            )
-        height, width, own = self.input_shape
-        return side or height, side or width, channels or own
-
-    def to_dict(self) -> dict[str, Any]:
-        """All fields and the schema, as JSON types."""
-        return records.to_dict(self) | {"schema": SCHEMA}
-
-    def to_json(self) -> str:
-        """All fields and the schema, sorted."""
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
-
-    @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> ResNetSpec:
-        """The inverse of `to_dict`; fields left out take their defaults.
-
-        Raises:
-            SpecError: another schema, a field that there isn't, or a value that it
-                can't have.
-        """
-        if not isinstance(given, Mapping):
-            raise SpecError(f"spec: {given!r} is not a JSON object of fields")
-        schema = given.get("schema", SCHEMA)
-        if schema != SCHEMA:
-            raise SpecError(f"schema: {schema!r} is not {SCHEMA}")
-        changes = {key: value for key, value in given.items() if key != "schema"}
-        records.refuse_unknown(changes, _CHECKS, SpecError)
-        return cls(**changes)
-
-    @classmethod
-    def from_json(cls, text: str) -> ResNetSpec:
-        """The inverse of `to_json`.
-
-        Raises:
-            SpecError: no JSON, or what `from_dict` refuses.
-        """
-        try:
-            given = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise SpecError(f"spec: not JSON: {error}") from None
-        return cls.from_dict(given)
 
 
 _KERNELS: dict[str, tuple[int, ...]] = {
@@ -315,6 +118,157 @@ _CHECKS: dict[str, records.Check] = {
     "bn_momentum": records.number(0, 1),
     "stem_pool_pad": records.choice(StemPoolPad),
 }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResNetSpec(records.Record):
+    """A network of residual units. The defaults are ResNet-50 (He 2015, Table 1).
+
+    Attributes:
+        name: name of the model.
+        input_shape: (height, width, channels), height and width may be None where
+            only known later; (features,) for `stem="dense"`.
+        classes: number of classes.
+        stem: "imagenet" 7x7/2 convolution and 3x3/2 max pool; "cifar" one 3x3;
+            "deep" three 3x3 and the pool (ResNet-C); "dense" one dense layer.
+        stem_width: channels that leave the stem. The width factor leaves it alone.
+        block: "basic" (two 3x3), "bottleneck" (1x1, 3x3, 1x1), "dense" (two dense
+            layers).
+        kernels: kernel sizes of the unit's convolutions where they aren't the
+            usual, such as (3, 1, 3) for the B(3,1,3) of Wide ResNets, Table 2.
+        depths: units in each stage.
+        widths: outer channels of each stage, before the width factor.
+        k: width factor, multiplies outer widths and bottlenecks' inner ones.
+        cardinality: groups C of the bottleneck's 3x3 (ResNeXt).
+        group_width: channels d of one group in the first stage ("C x d"); doubled
+            where the outer width doubles. None: a quarter of the outer width in all.
+        merge: how shortcut x and residual F meet: "add" x + F; "none" F (plain);
+            "scale"; "exclusive_gate" (1-g)x + gF, the highway unit;
+            "shortcut_gate" (1-g)x + F; "dropout" on x (He 2016, Table 1), or
+            "dropout_inverted" as Keras scales it.
+        merge_scales: the factors of x and F under "scale".
+        merge_dropout: the rate under both dropouts.
+        gate_bias: initial bias of the gates' 1x1 convolutions.
+        shortcut: how shapes are matched: "pad" zero channels (option A), "project"
+            1x1 convolution where the shape changes (B), "project_all" in every
+            unit (C).
+        pad_pool: how "pad" halves the image: every second pixel, or 2x2 average.
+        project_norm: batch norm after a projection.
+        project_pool: 2x2 average pool before a projection (ResNet-D).
+        order: where batch norm and ReLU stand in a unit (He 2016, Table 2).
+        stride_on: the bottleneck's convolution that strides: "1x1" (the paper,
+            keras.applications) or "3x3" (v1.5: torchvision, ResNeXt).
+        stride_at: the unit of a stage that strides; "last" is keras.applications V2.
+        output_stride: total stride at which strides turn into dilation, or None.
+        survival: p_L of stochastic depth, the probability that the last unit survives.
+        survival_rule: that of unit l of L: "linear" 1 - (l/L)(1 - p_L) (Huang 2016,
+            Equation 4), or "uniform" p_L.
+        survival_mode: one draw a "batch" (the paper) or a "sample".
+        dropout: rate inside a unit, before its last convolution (Wide ResNets).
+        zero_gamma: batch norms that end a residual branch start at 0 (Goyal 2017).
+        init: initialization of convolutions.
+        norm: "batch" or "none".
+        conv_bias: convolutions with a bias: "none", "all" (keras.applications V1),
+            or its V2's: stem, projections and last 1x1; V2's stem has no batch norm.
+        bn_epsilon: added to the variance.
+        bn_momentum: of the moving averages, Keras' convention (torch's 0.1 is 0.9).
+        stem_pool_pad: what surrounds the image in the stem's max pool. The same
+            unless the stem's output is signed.
+
+    Raises:
+        SpecError: naming the field, its value and what is allowed.
+    """
+
+    _kind = "spec"
+    _error = SpecError
+    _checks = _CHECKS
+    _schema = 1
+
+    name: str = "resnet"
+    input_shape: tuple[int | None, ...] = (224, 224, 3)
+    classes: int = 1000
+    stem: Stem = "imagenet"
+    stem_width: int = 64
+    block: Block = "bottleneck"
+    kernels: tuple[int, ...] | None = None
+    depths: tuple[int, ...] = (3, 4, 6, 3)
+    widths: tuple[int, ...] = (256, 512, 1024, 2048)
+    k: float = 1
+    cardinality: int = 1
+    group_width: int | None = None
+    merge: MergeKind = "add"
+    merge_scales: tuple[float, ...] = (1.0, 1.0)
+    merge_dropout: float = 0.5
+    gate_bias: float = -1.0
+    shortcut: Shortcut = "project"
+    pad_pool: PadPool = "subsample"
+    project_norm: bool = True
+    project_pool: bool = False
+    order: Order = "post"
+    stride_on: StrideOn = "1x1"
+    stride_at: StrideAt = "first"
+    output_stride: int | None = None
+    survival: float = 1.0
+    survival_rule: SurvivalRule = "linear"
+    survival_mode: SurvivalMode = "batch"
+    dropout: float = 0.0
+    zero_gamma: bool = False
+    init: Init = "he_fan_in"
+    norm: NormKind = "batch"
+    conv_bias: ConvBias = "none"
+    bn_epsilon: float = 1e-5
+    bn_momentum: float = 0.9
+    stem_pool_pad: StemPoolPad = "zero"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_combinations(self)
+
+    @property
+    def conv_kernels(self) -> tuple[int, ...]:
+        """Kernel sizes of a unit's convolutions (1 for a dense layer)."""
+        return self.kernels or _KERNELS[self.block]
+
+    def outer_width(self, stage: int) -> int:
+        """Channels that leave the units of `stage` (from 0)."""
+        return int(self.widths[stage] * self.k)
+
+    def inner_width(self, stage: int) -> int:
+        """Channels inside the units of `stage` (from 0).
+
+        With a group width d it is C floor(d k w_i / w_0), torchvision's and the
+        ResNeXt code's floor(n d / 64) C.
+        """
+        if self.block != "bottleneck":
+            return self.outer_width(stage)
+        if self.group_width is None:
+            return self.outer_width(stage) // EXPANSION
+        scale = self.widths[stage] / self.widths[0]
+        return self.cardinality * int(self.group_width * self.k * scale)
+
+    def survival_of(self, unit: int) -> float:
+        """Survival probability of unit 1 .. L."""
+        if self.survival_rule == "uniform":
+            return self.survival
+        return 1 - unit / sum(self.depths) * (1 - self.survival)
+
+    def image_shape(
+        self, side: int | None = None, channels: int | None = None
+    ) -> tuple[int | None, ...]:
+        """The input shape, with another side or number of channels.
+
+        Raises:
+            SpecError: either is given, and the network takes no images.
+        """
+        if side is None and channels is None:
+            return self.input_shape
+        if len(self.input_shape) == 1:
+            raise SpecError(
+                f"input_shape: {self.name} takes {self.input_shape[0]} features, not "
+                "images of some size and channels"
+            )
+        height, width, own = self.input_shape
+        return side or height, side or width, channels or own
 
 
 def _check_combinations(spec: ResNetSpec) -> None:

@@ -159,7 +159,7 @@ def test_json_may_name_a_preset():
         ({"test_size": 224}, "recipe: test_size: 224 without image_size"),
         ({"augment": {"pad": -1}}, "augment: pad: -1 is not"),
         ({"augment": {"pat": 1}}, "augment: pat: not a field; the fields are"),
-        ({"augment": 3}, "augment: 3 is not an object"),
+        ({"augment": 3}, "augment: 3 is not a JSON object"),
         ({"lr": 0.1}, "recipe: lr: not a field; the fields are name, model, "),
         ({"schema": 7}, "recipe: schema: 7 is not 1"),
         ({"name": None}, "recipe: name: None"),

@@ -1,4 +1,4 @@
-"""Images decoded in the graph against `data.image_files.read_image`, as evaluation has it."""
+"""Images decoded in the graph, as `data.image_files.read_image` has them."""
 
 from __future__ import annotations
 

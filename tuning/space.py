@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, get_args
+from typing import Any, ClassVar, NamedTuple, get_args
 
+from keras_resnet import records
 from keras_resnet.errors import UserError
 from keras_resnet.recipe import Recipe
 from keras_resnet.spec import Order, ResNetSpec
-
-SCHEMA = 1
 
 
 class SpaceError(UserError):
@@ -74,7 +72,7 @@ PARAMETERS: dict[str, Parameter] = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Space:
+class Space(records.Record):
     """What is varied; None leaves the base's own. Choices are tuples.
 
     Attributes:
@@ -101,6 +99,14 @@ class Space:
         SpaceError: naming the field, its value and what is allowed.
     """
 
+    _kind = "space"
+    _error = SpaceError
+    _checks: ClassVar[dict[str, records.Check]] = {
+        "name": (lambda value: isinstance(value, str), "a string")
+    }
+    _prefix = "space: "
+    _schema = 1
+
     name: str = "space"
     block: Values | None = None
     depth: Values | None = None
@@ -117,6 +123,7 @@ class Space:
     batch_size: Values | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for field, parameter in PARAMETERS.items():
             values = getattr(self, field)
             if isinstance(values, list):
@@ -135,15 +142,6 @@ class Space:
     def searched(self) -> tuple[str, ...]:
         """Fields that are varied."""
         return tuple(f for f in PARAMETERS if getattr(self, f) is not None)
-
-    def replace(self, **changes: Any) -> Space:
-        """A copy with some fields changed.
-
-        Raises:
-            SpaceError: a field that there isn't, or a value that it can't have.
-        """
-        _check_keys(changes)
-        return dataclasses.replace(self, **changes)
 
     def blocks(self, base: ResNetSpec) -> tuple[str, ...]:
         """The kinds of units that its samples have."""
@@ -174,60 +172,15 @@ class Space:
 
     def to_dict(self) -> dict[str, Any]:
         """The searched fields, name and schema, as JSON types."""
-        fields = {field: getattr(self, field) for field in self.searched}
         return {
-            "schema": SCHEMA,
-            "name": self.name,
-            **{
-                field: dataclasses.asdict(values)
-                if isinstance(values, Range)
-                else list(values)
-                for field, values in fields.items()
-            },
+            field: dataclasses.asdict(values) if isinstance(values, Range) else values
+            for field, values in super().to_dict().items()
+            if values is not None
         }
 
-    def to_json(self) -> str:
-        """As `to_dict`, sorted."""
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
-
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Space:
-        """The inverse of `to_dict`.
-
-        Raises:
-            SpaceError: another schema, a field that there isn't, or a value that it
-                can't have.
-        """
-        if not isinstance(fields, Mapping):
-            raise SpaceError(f"space: {fields!r} is not a JSON object of fields")
-        schema = fields.get("schema", SCHEMA)
-        if schema != SCHEMA:
-            raise SpaceError(f"space: schema: {schema!r} is not {SCHEMA}")
-        fields = {key: value for key, value in fields.items() if key != "schema"}
-        _check_keys(fields)
-        return cls(**{f: _range(f, v) for f, v in fields.items()})
-
-    @classmethod
-    def from_json(cls, text: str) -> Space:
-        """The inverse of `to_json`.
-
-        Raises:
-            SpaceError: no JSON, or what `from_dict` refuses.
-        """
-        try:
-            fields = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise SpaceError(f"space: not JSON: {error}") from None
-        return cls.from_dict(fields)
-
-
-def _check_keys(fields: Mapping[str, Any]) -> None:
-    unknown = sorted(str(key) for key in fields if key not in {"name", *PARAMETERS})
-    if unknown:
-        raise SpaceError(
-            f"space: {', '.join(unknown)}: not a field; the fields are "
-            f"{', '.join(PARAMETERS)}"
-        )
+    def _from_json(cls, field: str, value: Any) -> Any:
+        return _range(field, value)
 
 
 def _range(field: str, values: Any) -> Any:

@@ -1,7 +1,7 @@
 """Encoded images -> pixels, in the graph, as evaluation sees them.
 
-`data.image_files.read_image` is what this repeats. What a graph can't do: turn an image as
-its camera says, and read a BMP of 8 bits as other than gray.
+`data.image_files.read_image` is what this repeats. What a graph can't do: turn an image
+as its camera says, and read a BMP of 8 bits as other than gray.
 """
 
 from __future__ import annotations
