@@ -16,3 +16,7 @@ def one_line(error: BaseException) -> str:
 
 class RunFolderError(UserError):
     """A folder that isn't a run, or holds another."""
+
+
+class BudgetError(UserError):
+    """A budget that is none, or that nothing meets."""

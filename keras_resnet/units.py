@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
+from keras_resnet.errors import BudgetError
+
 Quantity = Literal["macs", "params", "memory", "time"]
 
 _PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
@@ -31,17 +33,22 @@ class Amount(NamedTuple):
     unit: str
 
 
-def parse_amount(text: str) -> Amount | None:
-    """What a text says, "GMACs" and "Mparams" too; None if it is no amount above 0."""
+def parse_amount(text: str) -> Amount:
+    """What a text says, "GMACs" and "Mparams" too.
+
+    Raises:
+        BudgetError: it is no amount above 0.
+    """
     match = _AMOUNT.fullmatch(text)
-    if not match or not float(match[1]) > 0:
-        return None
-    written = match[2]
+    written = match[2] if match else ""
     unit = (
         written.removesuffix("s") if written.endswith(("MACs", "params")) else written
     )
-    if unit not in _UNITS:
-        return None
+    if not match or unit not in _UNITS or not float(match[1]) > 0:
+        raise BudgetError(
+            f"budget: {text.strip()!r} is not a number and a unit, such as 4.1GMAC, "
+            "25Mparam, 500MB, 30ms or 2h"
+        )
     quantity, factor = _UNITS[unit]
     return Amount(quantity, float(match[1]) * factor, unit)
 

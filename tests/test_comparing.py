@@ -22,6 +22,7 @@ from keras_resnet.cli import main
 from keras_resnet.errors import UserError
 from keras_resnet.tracking.address import store_address
 from keras_resnet.tracking.store import Store
+from keras_resnet.units import parse_amount
 
 OWN = Entry(
     "tiny", "mine", 98.0, 70_000, 2_000_000, "digits test", "as trained", "here", True
@@ -123,7 +124,7 @@ def test_lecture_has_a_row_for_each_network():
     ],
 )
 def test_budgets(text, budget):
-    quantity, value, _ = comparing.parse_budget(text)
+    quantity, value, _ = parse_amount(text)
     assert (quantity, value) == (budget[0], pytest.approx(budget[1]))
 
 
@@ -132,14 +133,14 @@ def test_budgets(text, budget):
 )
 def test_budgets_that_are_none(text):
     with pytest.raises(UserError, match="is not a number and a unit"):
-        comparing.parse_budget(text)
+        parse_amount(text)
 
 
 def test_best_under_a_budget():
     entries = comparing.lecture_entries()
 
     def best(text: str) -> str | None:
-        found = comparing.best_under(comparing.parse_budget(text), entries, TIMINGS)
+        found = comparing.best_under(parse_amount(text), entries, TIMINGS)
         return found and found.title
 
     assert best("4.1GMAC") == "ResNet-50"
@@ -149,7 +150,7 @@ def test_best_under_a_budget():
     assert best("34ms") == "ResNet-50"
     assert best("2MiB") == "AlexNet"
     with pytest.raises(UserError, match="time was measured at batch 1"):
-        comparing.best_under(comparing.parse_budget("1s"), entries, [])
+        comparing.best_under(parse_amount("1s"), entries, [])
 
 
 def test_charts_and_their_numbers(tmp_path):

@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tuning.budget import Budget, BudgetError
+    from keras_resnet.errors import BudgetError
+    from tuning.budget import Budget
     from tuning.decode import recipe_from_hp, spec_from_hp
     from tuning.hypermodel import ResidualHyperModel
     from tuning.searching import SearchError, SearchResult, search

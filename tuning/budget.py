@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from keras_resnet.cost import FLOAT32, cost_of, estimate_cost
-from keras_resnet.errors import UserError
+from keras_resnet.errors import BudgetError
 from keras_resnet.plan import make_plan
 from keras_resnet.spec import EXPANSION, MAX_CHANNELS, ResNetSpec, SpecError
 from keras_resnet.units import in_units, parse_amount
@@ -17,10 +17,6 @@ from keras_resnet.units import in_units, parse_amount
 Mode = Literal["refuse", "repair", "iso"]
 TOLERANCE = 0.05  # of the multiply-adds, within which networks cost the same
 CLOSE = 0.01  # of them, at which no nearer widths are sought
-
-
-class BudgetError(UserError):
-    """A budget that is none, or that nothing meets; the message is one line."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,11 +49,6 @@ class Budget:
         limits: dict[str, float] = {}
         for part in text.split(","):
             amount = parse_amount(part)
-            if amount is None:
-                raise BudgetError(
-                    f"budget: {part.strip()!r} is not an amount such as 4.1GMAC, "
-                    "2Mparam, 500MB, 5ms or 2h"
-                )
             field = "latency" if amount.unit == "ms" else amount.quantity
             if field in limits:
                 raise BudgetError(f"budget: {text!r} has two limits of {field}")

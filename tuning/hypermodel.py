@@ -12,9 +12,10 @@ import keras_tuner
 from keras_resnet import data as data_module
 from keras_resnet import training
 from keras_resnet.data import Splits
+from keras_resnet.errors import BudgetError
 from keras_resnet.network import build
 from keras_resnet.recipe import Recipe
-from tuning.budget import Budget, BudgetError, Mode, fitted
+from tuning.budget import Budget, Mode, fitted
 from tuning.decode import declare, recipe_from_hp
 from tuning.space import Space, SpaceError
 from tuning.spaces import get_space

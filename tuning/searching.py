@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from rich.console import Console
 
 from keras_resnet import files, runfolder
-from keras_resnet.errors import UserError
+from keras_resnet.errors import BudgetError, UserError
 from keras_resnet.recipe import Recipe
 from keras_resnet.tracking import closing
 from keras_resnet.units import in_units
 from tuning import processes
-from tuning.budget import Budget, BudgetError, Mode, quick_cost
+from tuning.budget import Budget, Mode, quick_cost
 from tuning.decode import declare, recipe_from_hp
 from tuning.search_progress import Progress
 from tuning.search_report import write_report

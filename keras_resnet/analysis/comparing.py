@@ -11,7 +11,7 @@ from keras_resnet.analysis.timings import Timing
 from keras_resnet.errors import UserError, one_line
 from keras_resnet.tracking.address import store_address
 from keras_resnet.tracking.store import Store
-from keras_resnet.units import Amount, parse_amount
+from keras_resnet.units import Amount
 
 MEASURED = ("memory", "time")  # of a budget's quantities; the others are computed
 
@@ -124,21 +124,6 @@ def own_runs(experiment: str) -> list[Entry]:
             f"runs: experiment {experiment!r} has no finished training run of ours"
         )
     return entries
-
-
-def parse_budget(text: str) -> Amount:
-    """Such as "4.1GMAC", "25Mparam", "500MB" or "30ms".
-
-    Raises:
-        UserError: it is none of them.
-    """
-    amount = parse_amount(text)
-    if amount is None:
-        raise UserError(
-            f"budget: {text!r} is not a number and a unit, such as 4.1GMAC, 25Mparam, "
-            "500MB or 30ms"
-        )
-    return amount
 
 
 def best_under(

@@ -207,10 +207,11 @@ def compare(
     Example: keras-resnet compare --runs keras_resnet --measure --batch 1
     """
     from keras_resnet.analysis import comparing, timings
+    from keras_resnet.units import parse_amount
 
     if networks and not measured:
         raise UserError("network: names what is measured; it needs --measure")
-    limit = comparing.parse_budget(budget) if budget else None
+    limit = parse_amount(budget) if budget else None
     own = comparing.own_runs(runs) if runs else []
     found = timings.read_timings(out)
     if measured:

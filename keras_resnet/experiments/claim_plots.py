@@ -12,6 +12,7 @@ from keras_resnet.analysis.explaining import responses_chart
 from keras_resnet.analysis.responses import LayerResponse
 from keras_resnet.experiments.results import MEASURES, Outcome, Row, by_arm, summarize
 from keras_resnet.figures import COLORS, Chart, new_figure, series
+from keras_resnet.statistics import pareto_front
 
 MARKERS = "osD^vPX*h<>"
 
@@ -124,10 +125,10 @@ def pareto(outcomes: Sequence[Outcome]) -> Chart | None:
             *zip(*own, strict=True), MARKERS[i % len(MARKERS)], linestyle="",
             color=COLORS[i % len(COLORS)], alpha=0.8, label=group,
         )  # fmt: skip
-    front = sorted(
-        (point, row)
-        for point, row in zip(points, rows, strict=True)
-        if point[1] <= min(y for x, y in points if x <= point[0])
+    front = pareto_front(
+        zip(points, rows, strict=True),
+        cost=lambda drawn: drawn[0][0],
+        quality=lambda drawn: -drawn[0][1],
     )
     best = [point for point, _ in front]
     axes.step(*zip(*best, strict=True), where="post", color="black", zorder=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -14,6 +13,7 @@ from keras_resnet.cost import estimate_cost
 from keras_resnet.experiments.claims import Arm, Claim, Experiment
 from keras_resnet.experiments.scale import Setting, run_name
 from keras_resnet.recipe import Recipe
+from keras_resnet.statistics import t_test
 
 FAILED = "failed.json"
 PROBED = "probe_{}.json"
@@ -185,10 +185,9 @@ def judge(claim: Claim, outcomes: Sequence[Outcome]) -> Judged:
         if failed == [len(less), 0]:
             return judged("contradicted", told)
         return judged("undecided", told)
-    difference = mean(more) - mean(less)
     if min(len(less), len(more)) < 2:
-        return judged("undecided", "one seed doesn't tell", difference)
-    low, high, p_value = _welch(more, less)
+        return judged("undecided", "one seed doesn't tell", mean(more) - mean(less))
+    difference, low, high, p_value = t_test(more, less)
     verdict: Verdict = "undecided"
     if p_value < LEVEL:
         verdict = "confirmed" if difference > 0 else "contradicted"
@@ -200,20 +199,6 @@ def judge(claim: Claim, outcomes: Sequence[Outcome]) -> Judged:
     told = f"{shown[0]} {unit}".rstrip() + f" ({shown[1]} to {shown[2]})"
     told += f", p = {p_value:.2g}"
     return judged(verdict, told, difference, low, high, p_value)
-
-
-def _welch(one: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:
-    """95 % interval of the difference of means and the two-sided p-value."""
-    from scipy import stats
-
-    if len({*one}) == len({*other}) == 1:  # no spread at all
-        difference = one[0] - other[0]
-        return difference, difference, float(difference == 0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of one arm without spread
-        tested = stats.ttest_ind(one, other, equal_var=False)
-        low, high = tested.confidence_interval(0.95)
-    return float(low), float(high), float(tested.pvalue)
 
 
 class Row(NamedTuple):

@@ -1,0 +1,71 @@
+"""What a few seeds show: differences with their intervals, and Pareto fronts."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from statistics import mean
+from typing import NamedTuple, TypeVar
+
+_Item = TypeVar("_Item")
+
+
+class Difference(NamedTuple):
+    """A difference of two means, by a t-test.
+
+    Attributes:
+        mean: of the first minus that of the second.
+        low: lower end of its 95 % confidence interval; NaN for one seed.
+        high: upper end; NaN for one seed.
+        p_value: two-sided; NaN for one seed.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+
+
+def t_test(
+    one: Sequence[float], other: Sequence[float], *, paired: bool = False
+) -> Difference:
+    """Welch's t-test, or Student's of pairs.
+
+    Without any spread the interval is the difference itself, and p is 0 or 1.
+
+    Args:
+        one: a number a seed.
+        other: the same of what it is compared with.
+        paired: whether equal places share a seed, and with it splits and order.
+    """
+    from scipy import stats
+
+    difference = mean(one) - mean(other)
+    if min(len(one), len(other)) < 2:
+        return Difference(difference, math.nan, math.nan, math.nan)
+    differences = {a - b for a, b in zip(one, other, strict=True)} if paired else set()
+    if len(differences) == 1 or (not paired and len({*one}) == len({*other}) == 1):
+        return Difference(difference, difference, difference, float(difference == 0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of one side without spread
+        tested = (
+            stats.ttest_rel(one, other)
+            if paired
+            else stats.ttest_ind(one, other, equal_var=False)
+        )
+        low, high = map(float, tested.confidence_interval(0.95))
+    return Difference(difference, low, high, float(tested.pvalue))
+
+
+def pareto_front(
+    items: Iterable[_Item],
+    cost: Callable[[_Item], float],
+    quality: Callable[[_Item], float],
+) -> list[_Item]:
+    """Items than which none is as good for less or better for the same, by cost."""
+    front: list[_Item] = []
+    for item in sorted(items, key=lambda item: (cost(item), -quality(item))):
+        if not front or quality(item) > quality(front[-1]):
+            front.append(item)
+    return front
