@@ -23,7 +23,8 @@ import numpy as np
 
 from benchmarks import report
 from keras_resnet import build, cifar_resnet, training
-from keras_resnet.data.images import Images, Options
+from keras_resnet.data.images import Images
+from keras_resnet.data.options import Options
 from keras_resnet.data.sources import read
 
 CLASSES = 5
@@ -99,7 +100,7 @@ class Learner:
 
 def halves(source: str) -> tuple[Half, Half, Half | None]:
     """Old classes, new classes, and test images of these if there are separate ones."""
-    found = read(source, Options(None, False, False, 1 << 32))
+    found = read(source, Options())
 
     def half(images: Images, first: int) -> Half:
         chosen = (images.labels >= first) & (images.labels < first + CLASSES)

@@ -9,7 +9,7 @@ from images import arrays, labels, noise
 from keras_resnet import data
 from keras_resnet.data import DataError
 from keras_resnet.data.arrays import read_npz
-from keras_resnet.data.images import Options
+from keras_resnet.data.options import Options
 from keras_resnet.data.sources import FASHION_MNIST
 
 SAMPLE = Path(__file__).parent / "golden" / "fashion_mnist"
@@ -171,7 +171,7 @@ def test_a_wrong_byte_of_an_npz_file_is_a_line(tmp_path, save):
     file = tmp_path / "a.npz"
     save(file, images=noise(9), labels=labels(9))
     whole = file.read_bytes()
-    options = Options(None, download=False, strict=False, memory=0)
+    options = Options(memory=0)
     messages = []
     for place in range(0, len(whole), 2):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])

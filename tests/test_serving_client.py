@@ -15,8 +15,8 @@ from PIL import Image
 from servers import BINARY, free_port, served
 
 from keras_resnet import build, cifar_resnet, serving
-from keras_resnet.data.image_files import CENTRAL, read_image
-from keras_resnet.serving import Client, ServingError, pixels
+from keras_resnet.data.image_files import CENTRAL, MAX_GIF, read_image
+from keras_resnet.serving import Client, ServingError
 from keras_resnet.serving import client as client_module
 from keras_resnet.serving.publish import publish
 
@@ -73,7 +73,7 @@ def test_answers_are_the_models(exported, urls, tmp_path, kind):
         long = [Image.fromarray(noise(1, (64, 64, 3), i)[0]) for i in range(80)]
         animation = io.BytesIO()
         long[0].save(animation, "GIF", save_all=True, append_images=long[1:])
-        assert len(animation.getvalue()) > pixels.MAX_GIF
+        assert len(animation.getvalue()) > MAX_GIF
         content = [*forms, encoded(photo, "JPEG"), turned, animation.getvalue()]
         files = []
         for i, each in enumerate(content):
@@ -227,10 +227,3 @@ def test_names_are_quoted_in_addresses():
         pytest.raises(ServingError, match="refused"),
     ):
         client.predict(noise(1, (8, 8, 3)))
-
-
-def test_limits_are_the_graphs():
-    assert (client_module.MAX_PIXELS, client_module.MAX_GIF) == (
-        pixels.MAX_PIXELS,
-        pixels.MAX_GIF,
-    )

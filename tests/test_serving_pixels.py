@@ -10,7 +10,7 @@ import tensorflow as tf
 from images import noise
 from PIL import Image
 
-from keras_resnet.data.image_files import CENTRAL, read_image
+from keras_resnet.data.image_files import CENTRAL, MAX_GIF, read_image
 from keras_resnet.serving import pixels
 
 
@@ -86,7 +86,7 @@ def test_what_is_no_image_is_named(decode):
 def test_what_is_too_large_is_named(decode):
     bomb = bytearray(FILES["png"])
     bomb[16:24] = (2**16).to_bytes(4, "big") * 2
-    gif = FILES["gif"] + bytes(pixels.MAX_GIF)
+    gif = FILES["gif"] + bytes(MAX_GIF)
     for wrong in (bytes(bomb), gif, FILES["png"][:16] + bytes(8)):
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"at index\] \[1\]"):
             decode[3]([FILES["png"], wrong])

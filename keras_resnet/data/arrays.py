@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_resnet.data.images import DataError, Found, Images, Options
+from keras_resnet.data.images import DataError, Found, Images
+from keras_resnet.data.options import Options
 from keras_resnet.errors import one_line
+from keras_resnet.files import DAMAGES
 
 SPLITS = ("train", "val", "test")
 _FORMS = "(images, labels) or {'train': (images, labels), 'test': ...}"
-# What numpy and zipfile raise at a file that is no archive of arrays, or has a byte
-# that is wrong.
-_DAMAGES = (
-    OSError,
-    ValueError,
-    EOFError,
-    TypeError,
-    IndexError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def read_given(source: Any) -> Found:
@@ -98,7 +86,7 @@ def read_npz(path: str, options: Options) -> Found:
         # numpy leaves a file open that is no archive.
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             content = dict(arrays)
-    except _DAMAGES as error:
+    except (*DAMAGES, IndexError) as error:
         reason = getattr(error, "strerror", None) or one_line(error)
         raise DataError(f"data: can't read {file}: {reason}") from None
     if "images" in content and "labels" in content:

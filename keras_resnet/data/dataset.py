@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import os
 import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from keras_resnet.data.augment import Augment
-from keras_resnet.data.decoding import Shape, decode_all
-from keras_resnet.data.images import (
-    DataError,
-    DataWarning,
-    Found,
-    Options,
-    Stream,
-)
+from keras_resnet.data.decoding import Shape
+from keras_resnet.data.images import DataError, DataWarning, Found, Stream
+from keras_resnet.data.memory import keep
+from keras_resnet.data.options import Options, free_memory
 from keras_resnet.data.pipeline import (
     Passes,
     evaluation_batches,
@@ -29,7 +21,7 @@ from keras_resnet.data.pipeline import (
 )
 from keras_resnet.data.sources import read
 from keras_resnet.data.splits import count_duplicates, digests, fingerprint, split
-from keras_resnet.data.whole import pixel_stats, resize_all
+from keras_resnet.data.statistics import pixel_stats
 
 SIDE = 224  # of images of different sizes, if nothing is asked for
 LARGEST = 256  # side that images of one size keep
@@ -94,7 +86,7 @@ class Splits(NamedTuple):
         images before are read, not decoded.
         Until it is called, passes are counted: the first is epoch 0.
         """
-        self.passes.tell(epoch, step)
+        self.passes.set(epoch, step)
 
     def take(self, batches: int) -> Splits:
         """The first batches of each split."""
@@ -146,87 +138,74 @@ def load(
     Raises:
         DataError: no such source, nothing usable in it, or a wrong argument.
     """
-    augment = Augment() if augment is None else augment
-    _check_arguments(batch_size, seed, augment, train_images)
-    memory = _free_memory() // 4 if memory is None else memory
-    directory = Path(data_dir).expanduser().absolute() if data_dir else None
-    found = read(source, Options(directory, download, strict, memory))
+    options = Options(
+        batch_size=batch_size,
+        augment=Augment() if augment is None else augment,
+        seed=seed,
+        image_size=image_size,
+        test_size=test_size,
+        train_images=train_images,
+        data_dir=Path(data_dir).expanduser().absolute() if data_dir else None,
+        download=download,
+        strict=strict,
+        drop_remainder=drop_remainder,
+        memory=free_memory() // 4 if memory is None else memory,
+    )
+    found = read(source, options)
     _check_names(found.class_names)
-    size = _size("image_size", image_size, found)
-    shape = (*size, found.channels)
-    test_shape = (*_size("test_size", test_size or size, found), found.channels)
-    _check_augment(augment, shape)
+    shape, test_shape = _shapes(found, options)
     parts = split(found, seed, train_images)
     digested = digests(parts)
     known = fingerprint(found, parts, digested)  # before some can't be decoded
-    # Whatever is decoded at once: a run's normalization must not hang on free memory.
-    encoded = isinstance(parts["train"], Stream) or parts["train"].encoded
-    unreadable = found.unreadable
-    for name, to in (("train", shape), ("val", test_shape), ("test", test_shape)):
-        images = parts[name]
-        if isinstance(images, Stream):
-            continue
-        if not images.encoded:
-            parts[name] = resize_all(images, to)
-        # Test images are decoded when they are asked for, crops from what is in a file.
-        elif (
-            name == "val" or (name == "train" and not augment.crops)
-        ) and images.count * math.prod(to) <= memory:
-            readable, failed = decode_all(images, to, strict)
-            parts[name] = readable
-            unreadable += failed
-            if not parts[name].count:
-                raise DataError(
-                    f"data: none of the {images.count} {name} images can be read: "
-                    f"{failed[0]}"
-                )
-            if name == "train":
-                for label in np.setdiff1d(images.labels, readable.labels):
-                    raise DataError(
-                        "data: no training image of class "
-                        f"{found.class_names[label]} can be read: {failed[0]}"
-                    )
+    # Of whatever is decoded at once: normalization must not depend on free memory.
+    sampled = isinstance(parts["train"], Stream) or parts["train"].encoded
+    parts, failed = keep(parts, shape, test_shape, found.class_names, options)
+    unreadable = found.unreadable + failed
     duplicates = count_duplicates(digested)
     _warn(duplicates, unreadable)
-    mean, std = pixel_stats(parts["train"], shape, seed, sample=encoded)
-    classes = len(found.class_names)
-    arguments = {
-        "source": _absolute(source),
-        "seed": seed,
-        "image_size": list(size),
-        "test_size": list(test_shape[:2]),
-        "train_images": train_images,
-        "data_dir": directory and str(directory),
-    }
-    if found.version:  # of TFDS: a stream is cut in other places than what fits
-        arguments["memory"] = memory
+    stats = pixel_stats(parts["train"], shape, seed, sample=sampled)
     passes = Passes()
+    classes = len(found.class_names)
+    train = training_batches(parts["train"], passes, shape, stats[0], classes, options)
+    val, test = (
+        evaluation_batches(parts[name], shape=test_shape, batch_size=batch_size)
+        for name in ("val", "test")
+    )
     return Splits(
-        train=training_batches(
-            parts["train"],
-            passes,
-            shape=shape,
-            batch_size=batch_size,
-            augment=augment,
-            seed=seed,
-            fill=mean,
-            classes=classes,
-            drop_remainder=drop_remainder,
-        ),
-        val=evaluation_batches(parts["val"], shape=test_shape, batch_size=batch_size),
-        test=evaluation_batches(parts["test"], shape=test_shape, batch_size=batch_size),
+        train=train,
+        val=val,
+        test=test,
         classes=classes,
         image_shape=shape,
         class_names=found.class_names,
-        pixel_stats=(mean, std),
+        pixel_stats=stats,
         steps=steps(parts["train"].count, batch_size, drop_remainder),
         counts={name: images.count for name, images in parts.items()},
-        arguments=arguments if isinstance(source, str) else None,
+        arguments=_arguments(source, shape, test_shape, found, options),
         fingerprint=known,
         duplicates=duplicates,
         unreadable=unreadable,
         passes=passes,
     )
+
+
+def _arguments(
+    source: Any, shape: Shape, test_shape: Shape, found: Found, options: Options
+) -> dict[str, Any] | None:
+    """What `load` makes the same splits from; None of arrays."""
+    if not isinstance(source, str):
+        return None
+    arguments = {
+        "source": _absolute(source),
+        "seed": options.seed,
+        "image_size": list(shape[:2]),
+        "test_size": list(test_shape[:2]),
+        "train_images": options.train_images,
+        "data_dir": options.data_dir and str(options.data_dir),
+    }
+    if found.version:  # of TFDS: a stream is cut in other places than what fits
+        arguments["memory"] = options.memory
+    return arguments
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -239,19 +218,16 @@ def _check_names(names: Sequence[str]) -> None:
             )
 
 
-def _check_arguments(
-    batch_size: Any, seed: Any, augment: Any, train_images: Any
-) -> None:
-    counts = {"batch_size": batch_size}
-    if train_images is not None:
-        counts["train_images"] = train_images
-    for name, value in counts.items():
-        if type(value) is not int or value < 1:
-            raise DataError(f"{name}: {value!r} is not a positive integer")
-    if type(seed) is not int or not 0 <= seed < 2**32:
-        raise DataError(f"seed: {seed!r} is not an integer from 0 to 2**32 - 1")
-    if not isinstance(augment, Augment):
-        raise DataError(f"augment: {augment!r} is not an Augment(pad=, flip=, ...)")
+def _shapes(found: Found, options: Options) -> tuple[Shape, Shape]:
+    """Height, width and channels of training batches and of the others.
+
+    Raises:
+        DataError: no size, or the augmentation can't be done at it.
+    """
+    size = _size("image_size", options.image_size, found)
+    test_size = _size("test_size", options.test_size or size, found)
+    _check_augment(options.augment, (*size, found.channels))
+    return (*size, found.channels), (*test_size, found.channels)
 
 
 def _check_augment(augment: Augment, shape: Shape) -> None:
@@ -281,14 +257,13 @@ def _size(field: str, asked: Any, found: Found) -> tuple[int, int]:
     return sides
 
 
-def _absolute(source: Any) -> Any:
+def _absolute(source: str) -> str:
     """A source's name that is right in any working folder."""
-    if isinstance(source, str):
-        kind, _, path = source.partition(":")
-        if kind == "folder":
-            return f"folder:{Path(path).expanduser().absolute()}"
-        if source.endswith(".npz"):
-            return str(Path(source).expanduser().absolute())
+    kind, _, path = source.partition(":")
+    if kind == "folder":
+        return f"folder:{Path(path).expanduser().absolute()}"
+    if source.endswith(".npz"):
+        return str(Path(source).expanduser().absolute())
     return source
 
 
@@ -302,13 +277,3 @@ def _warn(duplicates: Mapping[str, int], unreadable: Sequence[str]) -> None:
         messages.append(f"data: {len(unreadable)} unreadable images left out: {named}")
     for message in messages:
         warnings.warn(message, DataWarning, stacklevel=3)
-
-
-def _free_memory() -> int:
-    """Bytes that can be had without swapping."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        facts = dict(line.split(":", 1) for line in lines)
-        return int(facts["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_resnet.data.image_files import Header, read_header
-from keras_resnet.data.images import DataError, Found, Images, Options
+from keras_resnet.data.images import DataError, Found, Images
+from keras_resnet.data.options import Options
 
 # Split -> the folder names that it goes by.
 SPLITS = {

@@ -16,6 +16,10 @@ from keras_resnet.errors import one_line
 
 Shape = tuple[int | None, int | None, int]
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+# Decoding takes some bytes for each pixel, however few those of the file are.
+MAX_PIXELS = 2**25
+# All frames of a GIF are decompressed to reach the first, by up to 2,700 to 1.
+MAX_GIF = 2**18
 CENTRAL = 0.875  # of the shorter side is kept in evaluation: 224 of 256 pixels
 _MODES = {1: "L", 3: "RGB"}
 _GRAY = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,19 +87,3 @@ class Found(NamedTuple):
     test: Images | Stream | None = None
     unreadable: tuple[str, ...] = ()
     version: str = ""
-
-
-class Options(NamedTuple):
-    """How a source is read.
-
-    Attributes:
-        data_dir: folder of what is not in the source's name.
-        download: whether anything may be fetched.
-        strict: whether an unreadable file is an error.
-        memory: bytes that may be kept in memory.
-    """
-
-    data_dir: Path | None
-    download: bool
-    strict: bool
-    memory: int

@@ -13,7 +13,7 @@ from keras_resnet.data.transforms import inside_box
 
 
 def mix_batch(
-    images: Any, labels: Any, seed: Any, settings: Augment, classes: int
+    images: Any, labels: Any, seed: Any, augment: Augment, classes: int
 ) -> tuple[Any, Any]:
     """Mixes each image with its neighbor in the batch, all by one share.
 
@@ -24,7 +24,7 @@ def mix_batch(
         images: uint8 (batch, height, width, channels), in random order.
         labels: int (batch,).
         seed: int (2,), which fixes all that is random.
-        settings: `mixup` and `cutmix`, alphas of the Beta distribution.
+        augment: `mixup` and `cutmix`, alphas of the Beta distribution.
         classes: number of classes.
 
     Returns:
@@ -34,7 +34,7 @@ def mix_batch(
     labels = tf.one_hot(labels, classes)
     mixes: list[Callable[[], tuple[Any, Any]]] = [
         partial(mix, images, labels, seeds[0], alpha)
-        for mix, alpha in ((_mixup, settings.mixup), (_cutmix, settings.cutmix))
+        for mix, alpha in ((_mixup, augment.mixup), (_cutmix, augment.cutmix))
         if alpha
     ]
     if len(mixes) == 1:

@@ -11,7 +11,7 @@ import dataclasses
 import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,39 +20,36 @@ from keras_resnet.data.augment import Augment
 from keras_resnet.data.decoding import Shape, decode_batch
 from keras_resnet.data.images import DataError, DataWarning, Images, Stream
 from keras_resnet.data.mixing import mix_batch
+from keras_resnet.data.options import Options
 from keras_resnet.data.transforms import augment_batch
 
 
 class Passes:
     """Which epoch a pass over the training images is, and the step that it begins at.
 
-    Counts the passes that it is asked for, until it is told.
+    Counts the passes that it is asked for, until one is set.
     """
 
     def __init__(self) -> None:
         self._counted = itertools.count()
-        self._told: tuple[int, int] | None = None
+        self._set: tuple[int, int] | None = None
 
-    def tell(self, epoch: int, step: int = 0) -> None:
+    def set(self, epoch: int, step: int = 0) -> None:
         """From now on a pass is this epoch's, from this step on; both from 0."""
-        self._told = epoch, step
+        self._set = epoch, step
 
     def next(self) -> tuple[int, int]:
         """Epoch and first step of a pass that begins now."""
-        return self._told or (next(self._counted), 0)
+        return self._set or (next(self._counted), 0)
 
 
 def training_batches(
     images: Images | Stream,
     passes: Passes,
-    *,
     shape: Shape,
-    batch_size: int,
-    augment: Augment,
-    seed: int,
     fill: Sequence[float],
     classes: int,
-    drop_remainder: bool,
+    options: Options,
 ) -> Any:
     """Batches in a new order every epoch, changed at random.
 
@@ -63,57 +60,27 @@ def training_batches(
         images: arrays of `shape`, or encoded ones of any.
         passes: says which epoch comes.
         shape: height, width, channels of the batches.
-        batch_size: images a batch.
-        augment: what to do to them.
-        seed: fixes order and augmentation.
         fill: the mean pixel.
         classes: number of classes.
-        drop_remainder: whether a last batch that isn't full is left out.
+        options: batch size, seed, augmentation, and whether a last batch that isn't
+            full is left out.
     """
-    batches = steps(images.count, batch_size, drop_remainder)
-
-    def begin() -> np.ndarray:
-        return np.array([seed, *passes.next()], np.int64)
-
-    def streamed(begun: np.ndarray) -> Iterator[Any]:
-        """Content of a stream: TFDS takes the seed of its order as a number only."""
-        examples = cast(Stream, images).examples
-        _, _, first = begun
-        for _ in range(first):
-            yield from examples(None).batch(1).take(1).as_numpy_iterator()
-        [mixed] = np.random.SeedSequence(begun[:2].tolist()).generate_state(1)
-        rest = examples(int(mixed)).batch(batch_size, drop_remainder=drop_remainder)
-        yield from rest.skip(first).as_numpy_iterator()
-
-    def contents(begun: Any) -> Any:
-        """What the batches are made of, and their seeds."""
-        epoch, first = begun[:2], begun[2]
-        if isinstance(images, Stream):
-            content = tf.data.Dataset.from_generator(
-                streamed,
-                args=(begun,),
-                output_signature=(
-                    tf.TensorSpec([None], tf.string),
-                    tf.TensorSpec([None], tf.int64),
-                ),
-            )
-        else:
-            order = _order(images.count, epoch)
-            one = tf.data.Dataset.from_tensor_slices((order[:1],))
-            rest = tf.data.Dataset.from_tensor_slices((order[first * batch_size :],))
-            content = (
-                one.batch(1)
-                .repeat(first)
-                .concatenate(rest.batch(batch_size, drop_remainder=drop_remainder))
-            )
-        seeds = tf.data.Dataset.range(batches).map(
-            lambda step: tf.random.fold_in(epoch, step)
-        )
-        return tf.data.Dataset.zip(content, seeds)
-
+    augment = options.augment
+    batches = steps(images.count, options.batch_size, options.drop_remainder)
     fetch = _fetcher(images, shape, augment)
     if _encoded(images):  # they are cropped as they are decoded
         augment = dataclasses.replace(augment, scale=None, resize=None)
+
+    def begin() -> np.ndarray:
+        return np.array([options.seed, *passes.next()], np.int64)
+
+    def contents(begun: Any) -> Any:
+        """What the batches are made of, and their seeds."""
+        content = _content(images, begun, options)
+        seeds = tf.data.Dataset.range(batches).map(
+            lambda step: tf.random.fold_in(begun[:2], step)
+        )
+        return tf.data.Dataset.zip(content, seeds)
 
     def batch(content: Any, seed: Any) -> tuple[Any, Any]:
         pixels, labels = fetch(*content, tf.random.fold_in(seed, 0))
@@ -132,6 +99,38 @@ def training_batches(
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     return _finished(dataset, batches)
+
+
+def _content(images: Images | Stream, begun: Any, options: Options) -> Any:
+    """The indices of each batch's images, or what a stream brings.
+
+    Args:
+        images: what the batches are made of.
+        begun: int (3,): seed, epoch and first step.
+        options: batch size, and whether a last batch that isn't full is left out.
+    """
+    epoch, first = begun[:2], begun[2]
+    drop, batch_size = options.drop_remainder, options.batch_size
+    if isinstance(images, Images):
+        order = _order(images.count, epoch)
+        one = tf.data.Dataset.from_tensor_slices((order[:1],))
+        rest = tf.data.Dataset.from_tensor_slices((order[first * batch_size :],))
+        skipped = one.batch(1).repeat(first)
+        return skipped.concatenate(rest.batch(batch_size, drop_remainder=drop))
+    examples = images.examples
+
+    def streamed(begun: np.ndarray) -> Iterator[Any]:
+        """TFDS takes the seed of its order as a Python number only."""
+        for _ in range(begun[2]):
+            yield from examples(None).batch(1).take(1).as_numpy_iterator()
+        [mixed] = np.random.SeedSequence(begun[:2].tolist()).generate_state(1)
+        rest = examples(int(mixed)).batch(batch_size, drop_remainder=drop)
+        yield from rest.skip(begun[2]).as_numpy_iterator()
+
+    signature = (tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.int64))
+    return tf.data.Dataset.from_generator(
+        streamed, args=(begun,), output_signature=signature
+    )
 
 
 def evaluation_batches(

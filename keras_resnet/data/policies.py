@@ -35,15 +35,15 @@ class Operation(NamedTuple):
     geometric: bool = False
 
 
-def apply_policy(images: Any, seed: Any, settings: Augment, fill: Any) -> Any:
+def apply_policy(images: Any, seed: Any, augment: Augment, fill: Any) -> Any:
     """Changes each image by one or more random operations; float32."""
     images = tf.cast(images, tf.float32)
-    if settings.policy == "trivial":
+    if augment.policy == "trivial":
         count = tf.shape(images)[0]
         strengths = tf.random.stateless_uniform([count], tf.random.fold_in(seed, 0))
         return _deal(images, seed, strengths, fill, wide=True)
-    for i in range(settings.policy_ops):
-        strengths = tf.fill([tf.shape(images)[0]], float(settings.policy_magnitude))
+    for i in range(augment.policy_ops):
+        strengths = tf.fill([tf.shape(images)[0]], float(augment.policy_magnitude))
         images = _deal(images, tf.random.fold_in(seed, i), strengths, fill, wide=False)
     return images
 

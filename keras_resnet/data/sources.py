@@ -12,7 +12,8 @@ import numpy as np
 from keras_resnet.data.arrays import read_given, read_npz
 from keras_resnet.data.folders import read_folder
 from keras_resnet.data.idx import has_idx, read_split
-from keras_resnet.data.images import DataError, Found, Images, Options
+from keras_resnet.data.images import DataError, Found, Images
+from keras_resnet.data.options import Options
 from keras_resnet.data.tfds_source import read_tfds
 
 # Where Debian's package dataset-fashion-mnist puts its files.

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.data.images import DataError, Found, Images, Options, Stream
+from keras_resnet.data.images import DataError, Found, Images, Stream
+from keras_resnet.data.options import Options
 from keras_resnet.errors import one_line
 
 # Its splits -> ours; ImageNet's "test" has no labels and so doesn't count.

@@ -32,38 +32,38 @@ COLOR_COMPONENTS = (
 
 
 def augment_batch(
-    images: Any, seed: Any, settings: Augment, fill: Sequence[float]
+    images: Any, seed: Any, augment: Augment, fill: Sequence[float]
 ) -> Any:
     """Changes every image of a batch on its own; mixing is in `mixing`.
 
     Args:
         images: uint8 (batch, height, width, channels).
         seed: int (2,), which fixes all that is random.
-        settings: what to do.
+        augment: what to do.
         fill: a value for each channel: the mean pixel.
 
     Returns:
         A batch of the same shape and type.
     """
     for i, (field, change) in enumerate(_CHANGES.items()):
-        if getattr(settings, field) not in (None, 0, "none"):
-            changed = change(images, tf.random.fold_in(seed, i), settings, fill)
+        if getattr(augment, field) not in (None, 0, "none"):
+            changed = change(images, tf.random.fold_in(seed, i), augment, fill)
             images = tf.ensure_shape(changed, images.shape)
     return images
 
 
-def _pad_crop(images: Any, seed: Any, settings: Augment, fill: Any) -> Any:
+def _pad_crop(images: Any, seed: Any, augment: Augment, fill: Any) -> Any:
     """Shifts each image by -pad .. pad pixels in both directions."""
-    pad = settings.pad
+    pad = augment.pad
     batch, height, width = tf.unstack(tf.shape(images)[:3])
     shifts = tf.random.stateless_uniform(
         [2, batch, 1], seed, -pad, pad + 1, dtype=tf.int32
     )
     rows, columns = tf.range(height) + shifts[0], tf.range(width) + shifts[1]
-    inside = _mirrored if settings.pad_mode == "reflect" else _clipped
+    inside = _mirrored if augment.pad_mode == "reflect" else _clipped
     shifted = tf.gather(images, inside(rows, height), axis=1, batch_dims=1)
     shifted = tf.gather(shifted, inside(columns, width), axis=2, batch_dims=1)
-    if settings.pad_mode == "reflect":
+    if augment.pad_mode == "reflect":
         return shifted
     within = (
         _within(rows, height)[:, :, tf.newaxis, tf.newaxis]
@@ -85,12 +85,12 @@ def _within(index: Any, size: Any) -> Any:
     return (index >= 0) & (index < size)
 
 
-def _crop(images: Any, seed: Any, settings: Augment, fill: Any) -> Any:
+def _crop(images: Any, seed: Any, augment: Augment, fill: Any) -> Any:
     """Takes a part of each image and resizes it to the whole, bilinearly."""
     height, width = images.shape[1:3]
 
     def draw(seed: np.ndarray, count: int) -> np.ndarray:
-        choose = chooser(settings, (height, width), generator(seed))
+        choose = chooser(augment, (height, width), generator(seed))
         boxes = [choose(height, width) for _ in range(count)] if choose else []
         return np.array(boxes, np.float32)
 
@@ -105,14 +105,14 @@ def _crop(images: Any, seed: Any, settings: Augment, fill: Any) -> Any:
     )
 
 
-def _flip(images: Any, seed: Any, settings: Augment, fill: Any) -> Any:
+def _flip(images: Any, seed: Any, augment: Augment, fill: Any) -> Any:
     flips = _uniform(images, seed)
     return tf.where(flips < 0.5, images, tf.reverse(images, [2]))
 
 
-def _color(images: Any, seed: Any, settings: Augment, fill: Any) -> Any:
+def _color(images: Any, seed: Any, augment: Augment, fill: Any) -> Any:
     """Brightness, contrast and saturation, in this order, each by up to a share."""
-    low, high = 1 - settings.color, 1 + settings.color
+    low, high = 1 - augment.color, 1 + augment.color
     seeds = tf.random.split(seed, 3)
     brightness, contrast, saturation = (
         _uniform(images, seeds[i], low, high) for i in range(3)
@@ -126,10 +126,10 @@ def _color(images: Any, seed: Any, settings: Augment, fill: Any) -> Any:
     return _to_pixels(images)
 
 
-def _lighting(images: Any, seed: Any, settings: Augment, fill: Any) -> Any:
+def _lighting(images: Any, seed: Any, augment: Augment, fill: Any) -> Any:
     """Moves each image's color along ImageNet's principal components."""
     alphas = tf.random.stateless_normal(
-        [tf.shape(images)[0], 3], seed, stddev=settings.lighting
+        [tf.shape(images)[0], 3], seed, stddev=augment.lighting
     )
     shifts = tf.linalg.matmul(
         alphas * COLOR_DEVIATIONS, COLOR_COMPONENTS, transpose_b=True
@@ -138,7 +138,7 @@ def _lighting(images: Any, seed: Any, settings: Augment, fill: Any) -> Any:
     return _to_pixels(tf.cast(images, tf.float32) + shifts)
 
 
-def _erase(images: Any, seed: Any, settings: Augment, fill: Any) -> Any:
+def _erase(images: Any, seed: Any, augment: Augment, fill: Any) -> Any:
     """Fills a random rectangle of some images (Zhong 2017, section 3.2)."""
     seeds = tf.random.split(seed, 5)
     height, width = images.shape[1:3]
@@ -151,7 +151,7 @@ def _erase(images: Any, seed: Any, settings: Augment, fill: Any) -> Any:
     top = tf.floor(_uniform(images, seeds[2]) * (height - rows + 1))
     left = tf.floor(_uniform(images, seeds[3]) * (width - columns + 1))
     erased = inside_box(images, top, left, top + rows, left + columns)
-    erased &= _uniform(images, seeds[4]) < settings.erase
+    erased &= _uniform(images, seeds[4]) < augment.erase
     return tf.where(erased, _as_pixels(fill), images)
 
 
@@ -162,8 +162,8 @@ def inside_box(images: Any, top: Any, left: Any, bottom: Any, right: Any) -> Any
     return (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
 
 
-def _policy(images: Any, seed: Any, settings: Augment, fill: Any) -> Any:
-    return _to_pixels(apply_policy(images, seed, settings, fill))
+def _policy(images: Any, seed: Any, augment: Augment, fill: Any) -> Any:
+    return _to_pixels(apply_policy(images, seed, augment, fill))
 
 
 def _uniform(images: Any, seed: Any, low: Any = 0.0, high: Any = 1.0) -> Any:

@@ -20,12 +20,10 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from PIL import Image, ImageOps
 
+from keras_resnet.data.image_files import MAX_GIF, MAX_PIXELS
 from keras_resnet.errors import UserError
 
 FORMS = ("JPEG", "PNG", "GIF", "BMP")
-# As `serving.pixels` has them, which needs TensorFlow; a test holds them equal.
-MAX_PIXELS = 2**25
-MAX_GIF = 2**18
 BATCH = 32
 _MESSAGE = 2**28  # bytes of a gRPC message
 _PAUSE = 0.1  # seconds before the first retry; each later one waits twice as long

@@ -10,14 +10,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_resnet.data.image_files import CENTRAL
+from keras_resnet.data.image_files import CENTRAL, MAX_GIF, MAX_PIXELS
 
 Shape = tuple[int, int, int]
-
-# Decoding takes some bytes for each pixel, however few those of the file are.
-MAX_PIXELS = 2**25
-# All frames of a GIF are decompressed to reach the first, by up to 2,700 to 1.
-MAX_GIF = 2**18
 
 _HEADER = 32  # bytes that tell kind and size
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM")

@@ -14,13 +14,12 @@ import tensorflow as tf
 
 import keras_resnet
 from keras_resnet import files, runfolder
-from keras_resnet.data.image_files import CENTRAL
+from keras_resnet.data.image_files import CENTRAL, MAX_GIF, MAX_PIXELS
 from keras_resnet.errors import UserError, one_line
 from keras_resnet.folding import fold_batch_norm
 from keras_resnet.network import ends_in_softmax, pixel_stats_of
 from keras_resnet.serving import graph, runs, server, warmup
 from keras_resnet.serving.check import CHECK, check_export
-from keras_resnet.serving.pixels import MAX_GIF, MAX_PIXELS
 
 LABELS = Path("assets") / "labels.txt"
 MODEL = Path("assets") / "model.json"

@@ -1,32 +1,15 @@
-"""What is done to all images of a split at once: resizing, statistics."""
+"""Mean and standard deviation of the training images."""
 
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
 
 from keras_resnet.data.augment import Augment
 from keras_resnet.data.decoding import Shape, decode_batch
-from keras_resnet.data.image_files import central_box
 from keras_resnet.data.images import Images, Stream
 
 SAMPLE = 2048  # images whose statistics stand for all that don't fit into memory
-CHUNK = 1000  # images that are handled at a time, to need little more memory
-
-
-def resize_all(images: Images, shape: Shape) -> Images:
-    """Arrays of another size, with the aspect of each image: the middle is kept."""
-    pixels = np.asarray(images.pixels)
-    height, width = pixels.shape[1:3]
-    if (height, width) == shape[:2]:
-        return images
-    left, top, right, bottom = map(round, central_box(height, width, *shape[:2], 1.0))
-    resized = np.empty((len(pixels), *shape), np.uint8)
-    for start in range(0, len(pixels), CHUNK):
-        part = pixels[start : start + CHUNK, top:bottom, left:right]
-        part = tf.image.resize(part, shape[:2], antialias=True)
-        resized[start : start + CHUNK] = tf.saturate_cast(tf.round(part), tf.uint8)
-    return Images(resized, images.labels)
+CHUNK = 1000  # images that are counted at a time, to need little more memory
 
 
 def pixel_stats(

@@ -1,0 +1,54 @@
+"""How data is loaded: the arguments of `load`, checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from keras_resnet.data.augment import Augment
+from keras_resnet.data.images import DataError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """The arguments of `load` but for the source, as it documents them."""
+
+    batch_size: int = 128
+    augment: Augment = dataclasses.field(default_factory=Augment)
+    seed: int = 0
+    image_size: Any = None
+    test_size: Any = None
+    train_images: int | None = None
+    data_dir: Path | None = None
+    download: bool = False
+    strict: bool = False
+    drop_remainder: bool = False
+    memory: int = 2**30
+
+    def __post_init__(self) -> None:
+        counts = {"batch_size": self.batch_size, "train_images": self.train_images}
+        for name, value in counts.items():
+            if value is None and name == "train_images":
+                continue
+            if type(value) is not int or value < 1:
+                raise DataError(f"{name}: {value!r} is not a positive integer")
+        if type(self.seed) is not int or not 0 <= self.seed < 2**32:
+            raise DataError(
+                f"seed: {self.seed!r} is not an integer from 0 to 2**32 - 1"
+            )
+        if not isinstance(self.augment, Augment):
+            raise DataError(
+                f"augment: {self.augment!r} is not an Augment(pad=, flip=, ...)"
+            )
+
+
+def free_memory() -> int:
+    """Bytes that can be had without swapping."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        facts = dict(line.split(":", 1) for line in lines)
+        return int(facts["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
