@@ -16,15 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_resnet import files
+from keras_resnet.figures import COLORS, MARKERS, caption, new_figure, write_figure
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("keras-residual", "tensorflow", "keras", "torch", "openvino", "numpy")
-# Okabe and Ito (2008): told apart by color-blind readers too.
-COLORS = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442",
-    "#000000",
-)  # fmt: skip
-MARKERS = "osD^vP*X"
 
 Records = Sequence[Mapping[str, Any]]
 Columns = Mapping[str, tuple[str, str]]  # name: a record's key, format
@@ -132,7 +127,8 @@ def bars(
     figure, axes = _figure(
         title,
         (8, 0.3 * len(drawn) + 0.5 * len(panels) + 1.2),
-        nrows=len(panels),
+        rows=len(panels),
+        grid="",
         sharex=True,
         height_ratios=[len(panel) for panel in panels],
     )
@@ -158,7 +154,7 @@ def lines(
     out: Path, name: str, title: str, axis: str, panels: Mapping[tuple[str, str], Lines]
 ) -> None:
     """Draws `name`.png: a panel for each (title, abscissa), a line a series."""
-    figure, axes = _figure(title, (4 * len(panels), 4), ncols=len(panels))
+    figure, axes = _figure(title, (4 * len(panels), 4), columns=len(panels), grid="y")
     names = list(dict.fromkeys(each for series in panels.values() for each in series))
     for ax, ((case, abscissa), series) in zip(axes, panels.items(), strict=True):
         for each, points in series.items():
@@ -172,21 +168,13 @@ def lines(
         ax.set_title(case, loc="left", fontsize=10)
         ax.set_xlabel(abscissa)
         ax.set_ylim(0, 1.08 * ax.dataLim.ymax)
-        ax.grid(axis="y", alpha=0.3)
     axes[0].set_ylabel(axis)
     axes[0].legend(fontsize=9)
     _save(figure, out, name)
 
 
 def _figure(title: str, size: tuple[float, float], **grid: Any) -> tuple[Any, Any]:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(
-        figsize=size, squeeze=False, layout="constrained", **grid
-    )
+    figure, axes = new_figure(*size, squeeze=False, **grid)
     figure.suptitle(title, fontsize=11)
     for ax in axes.flat:
         ax.spines[["top", "right"]].set_visible(False)
@@ -195,7 +183,7 @@ def _figure(title: str, size: tuple[float, float], **grid: Any) -> tuple[Any, An
 
 def _save(figure: Any, out: Path, name: str) -> None:
     facts = machine()
-    figure.supxlabel(f"{facts['cpu']}, {facts['cores']} cores", fontsize=8)
+    caption(figure, f"{facts['cpu']}, {facts['cores']} cores")
     out.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out / f"{name}.png", dpi=150)
+    write_figure(out / f"{name}.png", figure)
     click.echo(f"{name}.json and {name}.png written", err=True)

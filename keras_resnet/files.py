@@ -16,7 +16,6 @@ from typing import Any
 
 from keras_resnet.errors import RunFolderError
 
-DPI = 120  # of pictures
 TEMPORARY = ".part-"  # how the name of a file that is being written begins
 
 # What Keras raises at a model file that is none, or has a byte that is wrong.
@@ -53,12 +52,6 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file by renaming."""
     with replacing(path) as temporary:
         temporary.write_text(text)
-
-
-def write_figure(path: Path, figure: Any, **options: Any) -> None:
-    """Writes a matplotlib figure, of the kind that the name says, by renaming."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, **options)
 
 
 @contextmanager

@@ -8,8 +8,8 @@ import targets
 from click.testing import CliRunner
 from test_reference import counts
 
-from keras_resnet import estimate_cost, figures, get_spec
-from keras_resnet.analysis import charts, comparing, labels, timing_charts, timings
+from keras_resnet import estimate_cost, get_spec
+from keras_resnet.analysis import charts, comparing, timing_charts, timings
 from keras_resnet.analysis.comparing import Comparison, Entry
 from keras_resnet.analysis.published import (
     WINNERS,
@@ -188,17 +188,6 @@ def test_runs_of_equal_names_have_a_bar_each():
     assert [bar.get_width() for bar in bars] == [97.0, 98.0]
     assert len({bar.get_y() for bar in bars}) == 2
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["mine", "mine"]
-
-
-def test_labels_do_not_overlap():
-    figure, axes = figures.new_figure()
-    points = [(0, 0), (0.05, 0.02), (0.1, 0), (1, 1), (1.02, 1)]
-    axes.scatter(*zip(*points, strict=True))
-    labels.place(axes, [labels.Point(x, y, "a network", 4) for x, y in points])
-    figure.canvas.draw()
-    boxes = [text.get_window_extent() for text in axes.texts]
-    for i, box in enumerate(boxes):
-        assert not any(box.overlaps(other) for other in boxes[:i])
 
 
 def test_command(workplace):

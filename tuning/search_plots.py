@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet import files
+from keras_resnet.figures import (
+    COLORS,
+    GRAY,
+    SMALL,
+    new_figure,
+    write_figure,
+)
 from keras_resnet.plan import make_plan
 from keras_resnet.spec import EXPANSION, ResNetSpec
 from keras_resnet.units import in_units
@@ -38,13 +44,10 @@ def shape_of(row: Row, base: ResNetSpec) -> dict[str, float]:
 
 def draw_pareto(rows: Sequence[Row], path: Path) -> None:
     """Accuracy against multiply-adds, and the front."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.scatter(*_cost_and_accuracy(rows), color="tab:gray", alpha=0.6, label="trials")
+    figure, axes = new_figure(6, 4)
+    axes.scatter(*_cost_and_accuracy(rows), color=GRAY, alpha=0.6, label="trials")
     front = pareto_front(rows)
-    axes.step(*_cost_and_accuracy(front), where="post", color="tab:blue", marker="o",
+    axes.step(*_cost_and_accuracy(front), where="post", color=COLORS[0], marker="o",
               label="none better for less")  # fmt: skip
     for row in front:
         axes.annotate(
@@ -59,9 +62,8 @@ def draw_pareto(rows: Sequence[Row], path: Path) -> None:
     if max(costs) > WIDE * min(costs):
         axes.set_xscale("log")
         _tick(axes, [10.0**i * digit for i in range(-6, 9) for digit in (1, 2, 5)])
-    axes.grid(alpha=0.3)
     figure.legend(loc="outside upper center", ncols=2)
-    files.write_figure(path, figure)
+    write_figure(path, figure)
 
 
 def _cost_and_accuracy(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
@@ -74,15 +76,13 @@ def _cost_and_accuracy(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
 def draw_parallel(rows: Sequence[Row], path: Path) -> None:
     """A line a trial over its hyperparameters, the better the darker."""
     from matplotlib import colormaps
-    from matplotlib.figure import Figure
 
     names = list(dict.fromkeys(name for row in rows for name in values_of(row)))
-    figure = Figure(figsize=(max(1.6 * len(names) + 2, 5), 4.2), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure(max(1.6 * len(names) + 2, 5), 4.2, grid="x")
 
     def label(place: int, height: float, text: str) -> None:
         box = {"boxstyle": "square,pad=0.1", "color": "white", "alpha": 0.8}
-        axes.text(place + 0.04, height, text, fontsize=8, va="center", bbox=box)
+        axes.text(place + 0.04, height, text, fontsize=SMALL, va="center", bbox=box)
 
     columns: list[list[float]] = []
     for place, name in enumerate(names):
@@ -113,58 +113,48 @@ def draw_parallel(rows: Sequence[Row], path: Path) -> None:
     axes.set_xticks(range(len(columns)), [*names, "accuracy"])
     axes.set(yticks=[], xlim=(-0.1, len(names) + 0.6), ylim=(OFF - 0.08, 1.08))
     axes.spines[:].set_visible(False)
-    axes.grid(axis="x", alpha=0.5)
-    files.write_figure(path, figure)
+    write_figure(path, figure)
 
 
 def draw_importance(shares: dict[str, float], path: Path) -> None:
     """A bar a hyperparameter."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 0.35 * len(shares) + 1.2), layout="constrained")
-    axes = figure.subplots()
-    axes.barh(list(shares)[::-1], [100 * s for s in shares.values()][::-1])
+    figure, axes = new_figure(5, 0.35 * len(shares) + 1.2, grid="x")
+    heights = [100 * s for s in shares.values()]
+    axes.barh(list(shares)[::-1], heights[::-1], color=COLORS[0])
     axes.set(xlabel="variance of accuracy between its values (%)", xlim=(0, 100))
-    files.write_figure(path, figure)
+    write_figure(path, figure)
 
 
 def draw_shapes(rows: Sequence[Row], base: ResNetSpec, path: Path) -> None:
     """Accuracy by depth, width and cardinality, with the mean of each value."""
-    from matplotlib.figure import Figure
-
     shapes = [shape_of(row, base) for row in rows]
     accuracy = np.array([100 * row.metrics["val_accuracy"] for row in rows])
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
     costs = [row.metrics["macs"] for row in rows]
     low, high = (in_units(cost, "MAC") for cost in (min(costs), max(costs)))
-    figure.suptitle(
-        f"networks of {low} to {high}",
-        fontsize=10,
-    )
     labels = {
         "depth": "depth (layers)",
         "k": "width over the base's",
         "C": "cardinality",
     }
-    panels = figure.subplots(1, 3, sharey=True)
+    figure, panels = new_figure(11, 3.6, columns=3, sharey=True)
+    figure.suptitle(f"networks of {low} to {high}", fontsize=10)
     for axes, (name, label) in zip(panels, labels.items(), strict=True):
         values = np.array([shape[name] for shape in shapes])
-        axes.scatter(values, accuracy, color="tab:gray", alpha=0.6)
+        axes.scatter(values, accuracy, color=GRAY, alpha=0.6)
         groups = _groups(values)
         axes.plot(
             [values[group].mean() for group in groups],
             [accuracy[group].mean() for group in groups],
-            color="tab:blue",
+            color=COLORS[0],
             marker="_",
             label="mean",
         )
         axes.set(xlabel=label)
         axes.set_xscale("log", base=2)
         _tick(axes, sorted(set(values)))
-        axes.grid(alpha=0.3)
     panels[0].set(ylabel="validation accuracy (%)")
     panels[0].legend()
-    files.write_figure(path, figure)
+    write_figure(path, figure)
 
 
 def _groups(values: Any) -> list[Any]:

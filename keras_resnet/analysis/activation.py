@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import files
 from keras_resnet.errors import UserError
+from keras_resnet.figures import SMALL, write_figure
 from keras_resnet.network import ends_in_softmax
 
 MAPS = 8  # channels of a stage that are drawn
@@ -133,19 +133,19 @@ def draw_activation(model: keras.Model, image: np.ndarray, path: Path) -> None:
     shown = np.clip(image, 0, 255).astype("uint8").squeeze()
     left, right = top.subplots(1, 2)
     left.imshow(shown, cmap="gray")
-    left.set_title("image", fontsize=8)
+    left.set_title("image", fontsize=SMALL)
     right.imshow(shown, cmap="gray")
     right.imshow(
         class_activation(model, image), cmap="cividis", alpha=0.6, vmin=0, vmax=1
     )
-    right.set_title("speaks for the class (Grad-CAM)", fontsize=8)
+    right.set_title("speaks for the class (Grad-CAM)", fontsize=SMALL)
     grids = [top.axes]
     for row, name in zip(rows, lasts.values(), strict=True):
         maps = feature_maps(model, image, name)
-        row.suptitle(f"{name}: {maps.shape[0]}x{maps.shape[1]}", fontsize=8)
+        row.suptitle(f"{name}: {maps.shape[0]}x{maps.shape[1]}", fontsize=SMALL)
         grids.append(list(np.atleast_1d(row.subplots(1, MAPS))))
         for channel, axes in zip(range(maps.shape[-1]), grids[-1], strict=False):
             axes.imshow(maps[:, :, channel], cmap="gray")
     for axes in (axes for grid in grids for axes in grid):
         axes.axis("off")
-    files.write_figure(path, figure)
+    write_figure(path, figure)

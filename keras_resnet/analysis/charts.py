@@ -10,13 +10,22 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
-from keras_resnet.analysis import labels, timing_charts
+from keras_resnet.analysis import timing_charts
 from keras_resnet.analysis.comparing import Comparison, Entry
+from keras_resnet.analysis.families import OWN, Family, family_of
 from keras_resnet.analysis.published import LECTURE_NOTE, WINNERS, reduction_cost
 from keras_resnet.errors import UserError
-from keras_resnet.figures import OWN, Chart, Family, family_of, new_figure, save
-
-_TWO = ("#0072B2", "#E69F00")
+from keras_resnet.figures import (
+    COLORS,
+    OUTLINE,
+    SMALL,
+    Chart,
+    Label,
+    caption,
+    new_figure,
+    place_labels,
+    save,
+)
 
 
 def _family(entry: Entry) -> Family:
@@ -35,24 +44,22 @@ def _bars(
 ) -> Any:
     """Horizontal bars, the largest on top."""
     entries = sorted(entries, key=value)
-    figure, axes = new_figure(7.5, 0.27 * len(entries) + 1.6)
+    figure, axes = new_figure(7.5, 0.27 * len(entries) + 1.6, grid="x")
     places = range(len(entries))  # not the titles: runs may have equal ones
     bars = axes.barh(
         places,
         [value(entry) for entry in entries],
         color=[_family(entry).color for entry in entries],
-        edgecolor="black",
-        linewidth=0.6,
+        **OUTLINE,
     )
     axes.set_yticks(places, [entry.title for entry in entries])
     axes.bar_label(
-        bars, [form.format(value(e)) for e in entries], padding=3, fontsize=8
+        bars, [form.format(value(e)) for e in entries], padding=3, fontsize=SMALL
     )
     axes.margins(x=0.1, y=0.02)
     axes.set_xlabel(label)
-    axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
-    figure.supxlabel(_note(entries), fontsize=7, x=0.01, ha="left")
+    caption(figure, _note(entries))
     return figure
 
 
@@ -111,9 +118,9 @@ def accuracy_by_operations(comparison: Comparison) -> Chart:
         )
         axes.scatter(
             x, entry.accuracy, s=40 if entry.own else 18, color=family.color,
-            marker=family.marker, edgecolor="black", linewidth=0.6, zorder=3,
+            marker=family.marker, zorder=3, **OUTLINE,
         )  # fmt: skip
-        points.append(labels.Point(x, entry.accuracy, entry.title, sqrt(area) / 2))
+        points.append(Label(x, entry.accuracy, entry.title, sqrt(area) / 2))
     few = min(entry.macs for entry in entries) * 100 < max(e.macs for e in entries)
     if few:
         axes.set_xscale("log")  # small networks beside those of ImageNet
@@ -125,11 +132,10 @@ def accuracy_by_operations(comparison: Comparison) -> Chart:
         xlabel="multiply-adds of an image (G-MACs; Canziani's G-Ops are twice)",
         ylabel="top-1 accuracy (%)",
     )
-    axes.grid(alpha=0.3)
     axes.set_axisbelow(True)
     _legends(axes, entries, scale)
-    figure.supxlabel(_note(entries), fontsize=7, x=0.01, ha="left")
-    labels.place(axes, points)
+    caption(figure, _note(entries))
+    place_labels(axes, points)
     return Chart(figure, _SIZES, _size_rows(entries))
 
 
@@ -138,7 +144,7 @@ def _legends(axes: Any, entries: Sequence[Entry], scale: float) -> None:
     families = [
         axes.scatter(
             [], [], s=30, color=family.color, marker=family.marker,
-            edgecolor="black", linewidth=0.6, label=family.label,
+            label=family.label, **OUTLINE,
         )
         for family in dict.fromkeys(_family(entry) for entry in entries)
     ]  # fmt: skip
@@ -152,23 +158,23 @@ def _legends(axes: Any, entries: Sequence[Entry], scale: float) -> None:
         if most / 40 < params <= 1.1 * most
     ]  # fmt: skip
     legend = axes.figure.legend
-    legend(handles=families, loc="outside right upper", fontsize=8, frameon=False)
+    legend(handles=families, loc="outside right upper", fontsize=SMALL, frameon=False)
     # Lines as high as the largest bubble.
     legend(
-        handles=sizes, loc="outside right lower", title="parameters", fontsize=8,
-        title_fontsize=8, frameon=False, labelspacing=3.2, handlelength=5,
+        handles=sizes, loc="outside right lower", title="parameters", fontsize=SMALL,
+        title_fontsize=SMALL, frameon=False, labelspacing=3.2, handlelength=5,
         borderpad=2.4,
     )  # fmt: skip
 
 
 def winners(comparison: Comparison) -> Chart:
     """The winners of ILSVRC by year, as the lecture opens: error and depth."""
-    figure, axes = new_figure(7.5, 4.2)
+    figure, axes = new_figure(7.5, 4.2, grid="y")
     names = [f"{winner.year}\n{winner.name}" for winner in WINNERS]
     bars = axes.bar(
-        names, [winner.top5_error for winner in WINNERS], width=0.62, edgecolor="black",
-        color=["#0072B2" if winner.depth else "#BBBBBB" for winner in WINNERS],
-        linewidth=0.6,
+        names, [winner.top5_error for winner in WINNERS], width=0.62,
+        color=[COLORS[0] if winner.depth else "#BBBBBB" for winner in WINNERS],
+        **OUTLINE,
     )  # fmt: skip
     for bar, winner in zip(bars, WINNERS, strict=True):
         if not winner.won:
@@ -177,38 +183,38 @@ def winners(comparison: Comparison) -> Chart:
         axes.annotate(
             f"{winner.top5_error:g} %\n{depth}",
             (bar.get_x() + bar.get_width() / 2, winner.top5_error),
-            xytext=(0, 3), textcoords="offset points", ha="center", fontsize=8,
+            xytext=(0, 3), textcoords="offset points", ha="center", fontsize=SMALL,
         )  # fmt: skip
     axes.set(ylabel="top-5 error (%), test set", ylim=(0, 33))
-    axes.tick_params(axis="x", labelsize=8)
-    axes.grid(axis="y", alpha=0.3)
+    axes.tick_params(axis="x", labelsize=SMALL)
     axes.set_axisbelow(True)
-    figure.supxlabel(
+    caption(
+        figure,
         "ILSVRC classification, as entered (ensembles, many crops); hatched: "
         "runner-up. Russakovsky 2015 (1409.0575), He 2015 (1512.03385)",
-        fontsize=7, x=0.01, ha="left",
-    )  # fmt: skip
+    )
     return Chart(figure, WINNERS[0]._fields, WINNERS)
 
 
 def one_by_one(comparison: Comparison) -> Chart:
     """What a 1x1 convolution saves before a 5x5 one (GoogLeNet's module)."""
     cost = reduction_cost()
-    figure, axes = new_figure(7.5, 2.4)
+    figure, axes = new_figure(7.5, 2.4, grid="")
     names = ["5x5 from 192 channels", "1x1 to 16, then 5x5"]
-    parts = ((cost.direct, cost.after), (0, cost.reduction))
-    style = {"edgecolor": "black", "linewidth": 0.6}
     left = [0.0, 0.0]
-    for part, label, color in zip(parts, ("5x5", "1x1"), _TWO, strict=True):
+    for part, label, color in (
+        ((cost.direct, cost.after), "5x5", COLORS[0]),
+        ((0, cost.reduction), "1x1", COLORS[4]),
+    ):
         widths = [multiplications / 1e6 for multiplications in part]
-        axes.barh(names, widths, left=left, color=color, label=label, **style)
+        axes.barh(names, widths, left=left, color=color, label=label, **OUTLINE)
         left = widths
     for i, total in enumerate((cost.direct, cost.reduced)):
         axes.text(total / 1e6 + 1, i, f"{total / 1e6:.1f} M", va="center", fontsize=9)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.12 * cost.direct / 1e6)
     axes.set_xlabel("multiplications from 28x28x192 to 28x28x32 (M)")
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="lower right", fontsize=SMALL)
     rows = [
         ("direct", cost.direct),
         ("1x1", cost.reduction),

@@ -9,7 +9,15 @@ from typing import Any
 import keras
 
 from keras_resnet.analysis import responses
-from keras_resnet.figures import COLORS, Chart, new_figure, save, series
+from keras_resnet.figures import (
+    COLORS,
+    SMALL,
+    Chart,
+    integer_ticks,
+    new_figure,
+    save,
+    series,
+)
 from keras_resnet.layers import MergeGate
 
 
@@ -21,10 +29,7 @@ def responses_chart(
     Args:
         networks: name -> `layer_responses` of it.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.5, 5.5), layout="constrained")
-    upper, lower = figure.subplots(2, 1)
+    figure, (upper, lower) = new_figure(7.5, 5.5, rows=2)
     for i, (name, rows) in enumerate(networks.items()):
         stds = [row.std for row in rows]
         upper.plot(range(1, len(stds) + 1), stds, marker=".", **series(i, name))
@@ -34,10 +39,9 @@ def responses_chart(
     upper.set(xlabel="layer, in network order", ylabel="standard deviation")
     lower.set(xlabel="layer, sorted", ylabel="standard deviation")
     figure.legend(*upper.get_legend_handles_labels(), loc="outside upper center",
-                  ncols=5, fontsize=8)  # fmt: skip
+                  ncols=5, fontsize=SMALL)  # fmt: skip
     highest = max(row.std for rows in networks.values() for row in rows)
     for axes in (upper, lower):
-        axes.grid(alpha=0.3)
         axes.set_ylim(0, 1.08 * highest)
     numbers = [(name, *row) for name, rows in networks.items() for row in rows]
     return Chart(figure, ("network", *responses.LayerResponse._fields), numbers)
@@ -54,18 +58,15 @@ def gradients_chart(states: Mapping[str, Sequence[responses.GradientNorm]]) -> C
         norms = [row.norm for row in rows]
         axes.plot(range(1, len(norms) + 1), norms, marker=".", **series(i, name))
     axes.set_yscale("log")
-    figure.legend(loc="outside upper center", ncols=len(states), fontsize=8)
+    figure.legend(loc="outside upper center", ncols=len(states), fontsize=SMALL)
     numbers = [(name, *row) for name, rows in states.items() for row in rows]
     return Chart(figure, ("state", *responses.GradientNorm._fields), numbers)
 
 
 def _axes(x: str, y: str) -> tuple[Any, Any]:
-    from matplotlib.ticker import MaxNLocator
-
     figure, axes = new_figure(7.5, 3.6)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    integer_ticks(axes.xaxis)
     axes.set(xlabel=x, ylabel=y)
-    axes.grid(alpha=0.3)
     return figure, axes
 
 
@@ -84,7 +85,7 @@ def lesion_chart(rows: Sequence[responses.Lesion]) -> Chart:
     chart = _chart(others, "error", "error without the unit")
     axes = chart.figure.axes[0]
     axes.axhline(whole.error, color=COLORS[1], linestyle="--", label="whole network")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=SMALL)
     return chart._replace(rows=rows)
 
 

@@ -6,10 +6,19 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from keras_resnet.analysis import labels
 from keras_resnet.analysis.comparing import Comparison, Entry
+from keras_resnet.analysis.families import Family, family_of
 from keras_resnet.analysis.timings import Timing
-from keras_resnet.figures import STYLES, Chart, Family, family_of, new_figure
+from keras_resnet.figures import (
+    OUTLINE,
+    SMALL,
+    STYLES,
+    Chart,
+    Label,
+    caption,
+    new_figure,
+    place_labels,
+)
 
 MIB = 2**20
 
@@ -25,7 +34,7 @@ def _by_batch(
     from matplotlib.ticker import LogLocator, NullFormatter
 
     names = _by_name(comparison)
-    figure, axes = new_figure(8.0, 5.0)
+    figure, axes = new_figure(8.0, 5.0, grid="")
     rows = []
     batches = sorted({timing.batch for timing in comparison.timings})
     by_network: dict[str, list[Timing]] = {}
@@ -52,6 +61,7 @@ def _by_batch(
             fillstyle="full" if number < 4 else "none",
         )  # fmt: skip
         rows += [(network, t.batch, v) for t, v in zip(timings, values, strict=True)]
+    axes.grid(alpha=0.3, which="both")
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_xticks(batches, [str(batch) for batch in batches])
@@ -59,9 +69,8 @@ def _by_batch(
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel="batch size (images)", ylabel=label)
-    axes.grid(alpha=0.3, which="both")
-    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
-    figure.supxlabel(_machine(comparison), fontsize=7, x=0.01, ha="left")
+    figure.legend(loc="outside right upper", fontsize=SMALL, frameon=False)
+    caption(figure, _machine(comparison))
     return Chart(figure, ("network", "batch", column), rows)
 
 
@@ -119,9 +128,9 @@ def _against(
         family = family_of(entry.network)
         axes.scatter(
             x(entry), y(timing), s=45, color=family.color, marker=family.marker,
-            edgecolor="black", linewidth=0.6, zorder=3,
+            zorder=3, **OUTLINE,
         )  # fmt: skip
-        points.append(labels.Point(x(entry), y(timing), entry.title, 5))
+        points.append(Label(x(entry), y(timing), entry.title, 5))
         rows.append((entry.network, smallest, x(entry), y(timing)))
     # From zero, with room for a point at it.
     for limit, values in (
@@ -130,9 +139,8 @@ def _against(
     ):
         limit(-0.05 * max(values), 1.15 * max(values))
     axes.set(xlabel=names[0], ylabel=f"{names[1]}, batch {smallest}")
-    axes.grid(alpha=0.3)
-    figure.supxlabel(_machine(comparison), fontsize=7, x=0.01, ha="left")
-    labels.place(axes, points)
+    caption(figure, _machine(comparison))
+    place_labels(axes, points)
     return Chart(figure, ("network", "batch", *columns), rows)
 
 

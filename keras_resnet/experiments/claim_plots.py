@@ -7,23 +7,28 @@ from collections.abc import Callable, Sequence
 from statistics import mean
 from typing import Any
 
-from keras_resnet.analysis import labels
 from keras_resnet.analysis.explaining import responses_chart
 from keras_resnet.analysis.responses import LayerResponse
 from keras_resnet.experiments.results import MEASURES, Outcome, Row, by_arm, summarize
-from keras_resnet.figures import COLORS, Chart, new_figure, series
+from keras_resnet.figures import (
+    COLORS,
+    SMALL,
+    Chart,
+    Label,
+    integer_ticks,
+    new_figure,
+    place_labels,
+    points,
+    series,
+)
 from keras_resnet.statistics import pareto_front
-
-MARKERS = "osD^vPX*h<>"
 
 Maker = Callable[[Sequence[Outcome]], Chart | None]
 
 
 def curves(outcomes: Sequence[Outcome]) -> Chart | None:
     """Training and validation error by epoch, means over the seeds (He 2015, Fig 6)."""
-    from matplotlib.ticker import MaxNLocator
-
-    figure, panels = new_figure(10, 4.4, 2)
+    figure, panels = new_figure(10, 4.4, columns=2, sharey=True)
     rows: list[tuple[object, ...]] = []
     later = [0.0]
     for i, runs in enumerate(by_arm(outcomes)):
@@ -45,12 +50,11 @@ def curves(outcomes: Sequence[Outcome]) -> Chart | None:
             ]
     for axes, what in zip(panels, ("training", "validation"), strict=True):
         axes.set(xlabel="epoch", title=f"{what} error (%)")
-        axes.grid(alpha=0.3)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        integer_ticks(axes.xaxis)
     # The first epochs would flatten the rest.
     panels[0].set_ylim(0, 1.1 * max(later) or 1)
     handles = panels[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=8)
+    figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=SMALL)
     return Chart(figure, ("arm", "images", "epoch", "error_percent"), rows)
 
 
@@ -76,12 +80,11 @@ def _strip(outcomes: Sequence[Outcome], key: str) -> Chart | None:
             axes.annotate(
                 f"{len(values) - len(finite)} of {len(values)} diverged",
                 (0.99, i), xycoords=("axes fraction", "data"), ha="right",
-                va="center", fontsize=8, color=COLORS[1],
+                va="center", fontsize=SMALL, color=COLORS[1],
             )  # fmt: skip
     axes.set_yticks(range(len(groups)), [runs[0].arm.label for runs in groups])
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.set_xlabel(f"{measure.label} ({measure.unit}); a point a seed, a bar the mean")
-    axes.grid(alpha=0.3)
     return Chart(figure, ("arm", "seed", f"{key}_in_{measure.unit}"), rows)
 
 
@@ -90,18 +93,17 @@ def times(outcomes: Sequence[Outcome]) -> Chart | None:
     rows = [row for row in _decided(outcomes) if "step_seconds" in row.means]
     if not rows:
         return None
-    points = [(1000 * r.means["step_seconds"], _percent(r)) for r in rows]
+    places = [(1000 * r.means["step_seconds"], _percent(r)) for r in rows]
     figure, axes = new_figure(8, 5.4)
-    axes.plot(*zip(*points, strict=True), "o", color=COLORS[0])
+    axes.plot(*zip(*places, strict=True), "o", color=COLORS[0])
     axes.set(xlabel="time of a training step (ms)", ylabel="test error (%)")
     axes.margins(0.16)
-    axes.grid(alpha=0.3)
-    labels.place(
+    place_labels(
         axes,
-        [labels.Point(x, y, row.arm.label, 3)
-         for row, (x, y) in zip(rows, points, strict=True)],
+        [Label(x, y, row.arm.label, 3)
+         for row, (x, y) in zip(rows, places, strict=True)],
     )  # fmt: skip
-    numbers = [(r.arm.name, *point) for r, point in zip(rows, points, strict=True)]
+    numbers = [(r.arm.name, *place) for r, place in zip(rows, places, strict=True)]
     return Chart(figure, ("arm", "milliseconds", "test_error_percent"), numbers)
 
 
@@ -115,25 +117,21 @@ def pareto(outcomes: Sequence[Outcome]) -> Chart | None:
     rows = [row for row in _decided(outcomes) if row.macs]
     if not rows:
         return None
-    points = [(row.macs / 1e6, _percent(row)) for row in rows]
+    places = [(row.macs / 1e6, _percent(row)) for row in rows]
+    groups: dict[str, list[tuple[float, float]]] = {}
+    for row, place in zip(rows, places, strict=True):
+        groups.setdefault(row.arm.name.partition(".")[0], []).append(place)
     figure, axes = new_figure(8, 5.4)
-    groups = list(dict.fromkeys(row.arm.name.partition(".")[0] for row in rows))
-    for i, group in enumerate(groups):
-        own = [p for row, p in zip(rows, points, strict=True)
-               if row.arm.name.partition(".")[0] == group]  # fmt: skip
-        axes.plot(
-            *zip(*own, strict=True), MARKERS[i % len(MARKERS)], linestyle="",
-            color=COLORS[i % len(COLORS)], alpha=0.8, label=group,
-        )  # fmt: skip
+    for i, (group, own) in enumerate(groups.items()):
+        axes.plot(*zip(*own, strict=True), alpha=0.8, **points(i, group))
     front = pareto_front(
-        zip(points, rows, strict=True),
-        cost=lambda drawn: drawn[0][0],
-        quality=lambda drawn: -drawn[0][1],
+        rows, cost=lambda row: row.macs, quality=lambda row: -_percent(row)
     )
-    best = [point for point, _ in front]
+    best = [(row.macs / 1e6, _percent(row)) for row in front]
     axes.step(*zip(*best, strict=True), where="post", color="black", zorder=1)
     axes.set_yscale("log")
-    low, high = min(y for _, y in points) / 1.15, max(y for _, y in points) * 1.15
+    errors = [error for _, error in places]
+    low, high = min(errors) / 1.15, max(errors) * 1.15
     ticks = [tick for tick in (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
              if low <= tick <= high]  # fmt: skip
     axes.set_ylim(low, high)
@@ -142,14 +140,13 @@ def pareto(outcomes: Sequence[Outcome]) -> Chart | None:
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel="multiply-adds of an image (M)", ylabel="test error (%)")
     axes.margins(x=0.1)
-    axes.grid(alpha=0.3)
     if len(groups) > 1:
-        axes.legend(fontsize=8)
-    for point, row in front:  # below it there is nothing
+        axes.legend(fontsize=SMALL)
+    for place, row in zip(best, front, strict=True):  # below it there is nothing
         axes.annotate(
-            row.arm.label, point, (5, -11), textcoords="offset points", fontsize=8
+            row.arm.label, place, (5, -11), textcoords="offset points", fontsize=SMALL
         )
-    numbers = [(r.arm.name, *point) for r, point in zip(rows, points, strict=True)]
+    numbers = [(r.arm.name, *place) for r, place in zip(rows, places, strict=True)]
     return Chart(figure, ("arm", "mega_macs", "test_error_percent"), numbers)
 
 
@@ -190,8 +187,7 @@ def gradients(outcomes: Sequence[Outcome]) -> Chart | None:
         xlabel="place in the network (0: first convolution, 1: last)",
         ylabel="gradient's norm over the kernel's",
     )
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=SMALL)
     numbers = [(label, *row) for label, rows in found.items() for row in rows]
     return Chart(figure, ("arm", "layer", "relative_norm"), numbers)
 
@@ -201,7 +197,7 @@ def forms(outcomes: Sequence[Outcome]) -> Chart | None:
     rows = [row for row in summarize(outcomes) if "form_a_seconds" in row.means]
     if not rows:
         return None
-    figure, axes = new_figure(7.5, 3.6)
+    figure, axes = new_figure(7.5, 3.6, grid="")
     numbers: list[tuple[object, ...]] = []
     for i, form in enumerate("abc"):
         values = [1000 * row.means[f"form_{form}_seconds"] for row in rows]
@@ -210,10 +206,10 @@ def forms(outcomes: Sequence[Outcome]) -> Chart | None:
             [place + 0.27 * (i - 1) for place in range(len(rows))],
             values, 0.25, color=COLORS[i], label=f"form ({form})",
         )  # fmt: skip
-        axes.bar_label(bars, fmt="{:.0f}", fontsize=8)
-    axes.set_xticks(range(len(rows)), [row.arm.label for row in rows], fontsize=8)
+        axes.bar_label(bars, fmt="{:.0f}", fontsize=SMALL)
+    axes.set_xticks(range(len(rows)), [row.arm.label for row in rows], fontsize=SMALL)
     axes.set_ylabel("ms a batch, inference")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=SMALL)
     return Chart(figure, ("arm", "form", "milliseconds"), numbers)
 
 

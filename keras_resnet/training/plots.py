@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from keras_resnet import files
+from keras_resnet.figures import (
+    COLORS,
+    OUTLINE,
+    SMALL,
+    TINY,
+    integer_ticks,
+    new_figure,
+    short_name,
+    write_figure,
+)
 
 if TYPE_CHECKING:
     from keras_resnet.training.report import Bin
@@ -21,17 +30,13 @@ PAIRS = 30
 
 def draw_curves(history: Sequence[dict[str, Any]], path: Path) -> None:
     """Loss, error and, if it is in the history, learning rate by epoch."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
     epochs = [row["epoch"] for row in history]
     panels = 2 + ("learning_rate" in history[0])
-    figure = Figure(figsize=(4.5 * panels, 3.6), layout="constrained")
-    loss, error, *rest = figure.subplots(1, panels)
+    figure, (loss, error, *rest) = new_figure(4.5 * panels, 3.6, columns=panels)
     # Dashed for training and bold for validation, as He 2015 draws its Figure 6.
     for prefix, label, style in (
-        ("", "training", {"linestyle": "--", "color": "tab:blue"}),
-        ("val_", "validation", {"linewidth": 2, "color": "tab:orange"}),
+        ("", "training", {"linestyle": "--", "color": COLORS[0]}),
+        ("val_", "validation", {"linewidth": 2, "color": COLORS[1]}),
     ):
         if f"{prefix}loss" not in history[0]:
             continue
@@ -51,9 +56,8 @@ def draw_curves(history: Sequence[dict[str, Any]], path: Path) -> None:
         axes.set(xlabel="epoch", ylabel="learning rate at the epoch's start")
         axes.set_ylim(bottom=0)
     for axes in figure.axes:
-        axes.grid(alpha=0.3)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    files.write_figure(path, figure)
+        integer_ticks(axes.xaxis)
+    write_figure(path, figure)
 
 
 def _later_errors(history: Sequence[dict[str, Any]]) -> list[float]:
@@ -74,38 +78,36 @@ def draw_confusion(
 
     Up to `WITH_NUMBERS` classes it has counts; colors are shares of the true class.
     """
-    from matplotlib.figure import Figure
     from sklearn.metrics import confusion_matrix
 
     counts = confusion_matrix(labels, predictions, labels=range(len(class_names)))
-    names = [_short(name, 24) for name in class_names]
+    names = [short_name(name, 24) for name in class_names]
     title = f"{np.mean(labels == predictions):.2%} of {len(labels)} test images right"
     if len(names) > AS_MATRIX:
-        figure = Figure(figsize=(7.5, 8), layout="constrained")
-        _draw_pairs(figure.subplots(), counts, names)
+        figure, axes = new_figure(7.5, 8, grid="")
+        _draw_pairs(axes, counts, names)
         title += f"; {len(names)} classes"
     else:
         side = min(max(4.5, 0.5 * len(names)), 11)
-        figure = Figure(figsize=(side + 1, side), layout="constrained")
-        _draw_matrix(figure, counts, names)
+        figure, axes = new_figure(side + 1, side, grid="")
+        _draw_matrix(axes, counts, names)
     figure.suptitle(title)
-    files.write_figure(path, figure)
+    write_figure(path, figure)
 
 
-def _draw_matrix(figure: Any, counts: np.ndarray, names: Sequence[str]) -> None:
+def _draw_matrix(axes: Any, counts: np.ndarray, names: Sequence[str]) -> None:
     from matplotlib.colors import PowerNorm
 
-    axes = figure.subplots()
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     # Roots, for what is confused is a few per cent beside the diagonal.
     scale = PowerNorm(0.5, vmin=0, vmax=100)
     image = axes.imshow(shares, cmap="Blues", norm=scale)
-    figure.colorbar(image, ax=axes, label="% of the true class", shrink=0.8)
+    axes.figure.colorbar(image, ax=axes, label="% of the true class", shrink=0.8)
     axes.set(xlabel="predicted class", ylabel="true class")
     if len(names) > WITH_NAMES:
         axes.set(xlabel="predicted class (index)", ylabel="true class (index)")
         return
-    size = 10 if len(names) <= WITH_NUMBERS else 7
+    size = 10 if len(names) <= WITH_NUMBERS else TINY
     upright = max(map(len, names)) > 3
     axes.set_xticks(
         range(len(names)), names, rotation=90 if upright else 0, fontsize=size
@@ -122,32 +124,30 @@ def _draw_matrix(figure: Any, counts: np.ndarray, names: Sequence[str]) -> None:
             ha="center",
             va="center",
             color="white" if dark else "black",
-            fontsize=9 if counts.max() < 1000 else 7,
+            fontsize=9 if counts.max() < 1000 else TINY,
         )
 
 
 def _draw_pairs(axes: Any, counts: np.ndarray, names: Sequence[str]) -> None:
     """The pairs of true and predicted class that are confused most often."""
-    from matplotlib.ticker import MaxNLocator
-
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
     pairs = [divmod(int(i), len(names)) for i in order if wrong.flat[i]]
     values = [wrong[pair] for pair in pairs]
-    bars = axes.barh(range(len(pairs)), values, color="tab:blue")
-    axes.bar_label(bars, padding=2, fontsize=8)
+    bars = axes.barh(range(len(pairs)), values, color=COLORS[0])
+    axes.bar_label(bars, padding=2, fontsize=SMALL)
     axes.set_yticks(
         range(len(pairs)),
         [f"{names[true]} → {names[predicted]}" for true, predicted in pairs],
-        fontsize=8,
+        fontsize=SMALL,
     )
     axes.invert_yaxis()
     axes.margins(x=0.08, y=0.01)
     axes.set(
         xlabel="test images", title="most confused: true → predicted class (images)"
     )
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    integer_ticks(axes.xaxis)
 
 
 class Mistake(NamedTuple):
@@ -161,12 +161,11 @@ class Mistake(NamedTuple):
 
 def draw_mistakes(mistakes: Sequence[Mistake], path: Path) -> None:
     """A grid of images with their true and predicted classes."""
-    from matplotlib.figure import Figure
-
     columns = 5
     rows = max(-(-len(mistakes) // columns), 1)
-    figure = Figure(figsize=(2.3 * columns, 2.65 * rows + 0.4), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
+    figure, grid = new_figure(
+        2.3 * columns, 2.65 * rows + 0.4, rows, columns, grid="", squeeze=False
+    )
     for axes in grid.flat:
         axes.axis("off")
     for axes, mistake in zip(grid.flat, mistakes, strict=False):
@@ -178,50 +177,40 @@ def draw_mistakes(mistakes: Sequence[Mistake], path: Path) -> None:
             vmax=255,
         )
         true, predicted = (
-            _short(name, 20) for name in (mistake.true, mistake.predicted)
+            short_name(name, 20) for name in (mistake.true, mistake.predicted)
         )
         axes.set_title(
-            f"is {true}\ntaken for {predicted}\nat {mistake.confidence:.1%}", fontsize=8
+            f"is {true}\ntaken for {predicted}\nat {mistake.confidence:.1%}",
+            fontsize=SMALL,
         )
     figure.suptitle("most confident mistakes" if mistakes else "no mistakes")
-    files.write_figure(path, figure)
+    write_figure(path, figure)
 
 
 def draw_calibration(bins: Sequence[Bin], error: float, path: Path) -> None:
     """The reliability diagram (Guo 2017, Figure 1): accuracy by confidence."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.8, 5.8), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    figure, (upper, lower) = new_figure(
+        4.8, 5.8, rows=2, sharex=True, height_ratios=[3, 1]
+    )
     edges = np.arange(len(bins)) / len(bins)
     width = 1 / len(bins)
-    outline = {"width": width, "align": "edge", "edgecolor": "black", "linewidth": 0.6}
-    upper.bar(edges, [b.accuracy for b in bins], color="tab:blue", **outline)
+    outline = {"width": width, "align": "edge", **OUTLINE}
+    upper.bar(edges, [b.accuracy for b in bins], color=COLORS[0], **outline)
     filled = [b for b in bins if b.images]
     upper.plot(
         [b.confidence for b in filled],
         [b.accuracy for b in filled],
         "D",
-        color="tab:orange",
+        color=COLORS[1],
         markeredgecolor="black",
         clip_on=False,
         label="mean confidence, accuracy",
     )
     upper.plot([0, 1], [0, 1], "--", color="black", label="perfectly calibrated")
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=SMALL)
     upper.set_title(f"expected calibration error {error:.2%}")
     lower.bar(edges, [b.images for b in bins], color="lightgray", **outline)
     lower.set_yscale("symlog", linthresh=1)
     lower.set(xlabel="confidence", ylabel="images")
-    for axes in (upper, lower):
-        axes.grid(alpha=0.3)
-    files.write_figure(path, figure)
-
-
-def _short(name: str, length: int) -> str:
-    """At most `length` characters: what tells long names apart is often their end."""
-    head = (length - 1) // 2
-    if len(name) > length:
-        name = f"{name[:head]}…{name[head + 1 - length :]}"
-    return name.replace("$", r"\$")  # no formula
+    write_figure(path, figure)
