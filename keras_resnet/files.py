@@ -10,7 +10,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,8 @@ def replacing(path: Path) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary)
         else:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # such as that its folder is a file
+                temporary.unlink()
 
 
 def _reason(error: OSError) -> str:

@@ -8,7 +8,6 @@ import tensorflow as tf
 from PIL import Image
 from sklearn.metrics import classification_report, log_loss
 
-from keras_resnet import runfolder
 from keras_resnet.training import plots, report
 
 
@@ -155,7 +154,7 @@ def drawn(monkeypatch):
         figure.canvas.draw()
         figures.append(figure)
 
-    monkeypatch.setattr(runfolder, "write_figure", write)
+    monkeypatch.setattr(plots, "write_figure", write)
     return figures
 
 
