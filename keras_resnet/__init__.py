@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-__version__ = "0.1.0"
+from keras_resnet.version import __version__ as __version__
 
 _HOMES = {
     "PRESETS": "presets",

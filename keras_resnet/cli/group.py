@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-import keras_resnet
 from keras_resnet.errors import UserError
+from keras_resnet.version import __version__
 
 
 class _Mistake(click.ClickException):
@@ -28,6 +28,6 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(keras_resnet.__version__)
+@click.version_option(__version__)
 def main() -> None:
     """Residual networks for Keras: list, show, train, evaluate, predict."""

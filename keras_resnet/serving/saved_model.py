@@ -12,7 +12,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-import keras_resnet
 from keras_resnet import files, runfolder
 from keras_resnet.data.image_files import CENTRAL, MAX_GIF, MAX_PIXELS
 from keras_resnet.errors import UserError, one_line
@@ -20,6 +19,7 @@ from keras_resnet.folding import fold_batch_norm
 from keras_resnet.network import ends_in_softmax, pixel_stats_of
 from keras_resnet.serving import graph, runs, server, warmup
 from keras_resnet.serving.check import CHECK, check_export
+from keras_resnet.version import __version__
 
 LABELS = Path("assets") / "labels.txt"
 MODEL = Path("assets") / "model.json"
@@ -167,7 +167,7 @@ def _describe(
         },
         "versions": {
             "keras": keras.__version__,
-            "keras-residual": keras_resnet.__version__,
+            "keras-residual": __version__,
             "tensorflow": tf.__version__,
         },
     }

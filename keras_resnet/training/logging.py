@@ -10,7 +10,6 @@ from typing import Any
 
 import keras
 
-import keras_resnet
 from keras_resnet import files, runfolder
 from keras_resnet.cost import estimate_cost
 from keras_resnet.plan import make_plan
@@ -19,6 +18,7 @@ from keras_resnet.surgery import to_stock
 from keras_resnet.tracking import Tracker, closing
 from keras_resnet.training import report
 from keras_resnet.training.averaging import steps_done
+from keras_resnet.version import __version__
 
 # Of a run folder: what is there at the start, and at the end.
 _SETTINGS = (runfolder.RECIPE, runfolder.DATA, runfolder.ENVIRONMENT)
@@ -186,7 +186,7 @@ def _tags(recipe: Recipe, facts: dict[str, Any]) -> dict[str, str]:
         "without keras_resnet."
     )
     return {
-        "keras_resnet.version": keras_resnet.__version__,
+        "keras_resnet.version": __version__,
         "recipe": recipe.name,
         "network": spec.name,
         "depth": str(make_plan(spec).depth),
