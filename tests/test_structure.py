@@ -40,7 +40,7 @@ ROOMS = {
     for room, others in {
         "version": "",
         "errors": "",
-        "units": "",
+        "units": "errors",
         "runtime": "",
         "recompute": "",
         "losses": "",
@@ -78,10 +78,10 @@ ROOMS = {
         "experiments": "analysis cost data errors figures files network presets recipe"
         " recipes resnext run runfolder spec statistics surgery tracking training",
         "tuning": "cost data errors figures files network plan presets recipe run"
-        " runfolder runtime spec statistics surgery tracking training units",
+        " records runfolder runtime spec statistics surgery tracking training units",
         "cli": "analysis convolution cost data errors experiments files network plan"
         " prediction presets recipe recipes run runfolder runtime serving spec tracking"
-        " training tuning version weights",
+        " training tuning units version weights",
         "keras_resnet": "analysis applications cost data experiments layers network"
         " optimizers plan presets resnext runtime serving spec surgery tracking"
         " training version weights",
