@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from keras_resnet import runtime
+from keras_resnet.cli import options
 from keras_resnet.cli.group import main
 from keras_resnet.cli.output import (
     macs_text,
@@ -42,10 +43,8 @@ MIB = 2**20
 )
 @click.option("--training", is_flag=True, help="Measure training steps too.")
 @click.option("--repeats", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option(
-    "--csv", "csv_file", type=click.Path(path_type=Path), help="Write the layers."
-)
+@options.as_json
+@click.option("--csv", "csv_file", type=options.PATH, help="Write the layers.")
 def profile(
     network: str,
     image_size: int | None,
@@ -156,7 +155,7 @@ def _print_costs(costs: Any) -> None:
 @main.command()
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     default=Path("comparison"),
     show_default=True,
     help="Folder of the figures, their numbers and what was measured.",
@@ -186,7 +185,7 @@ def _print_costs(costs: Any) -> None:
 @click.option(
     "--test-set", default="ImageNet validation", show_default=True, help="Of a budget."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def compare(
     out: Path,
     runs: str | None,
@@ -290,12 +289,10 @@ def _print_best(
 
 
 @main.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Folder; RUN/explained.")
-@click.option("--data", help="The same images, where they are elsewhere now.")
-@click.option(
-    "--image", type=click.Path(path_type=Path), help="Draw what it sees in it."
-)
+@click.argument("run", type=options.PATH)
+@click.option("--out", type=options.PATH, help="Folder; RUN/explained.")
+@options.same_data
+@click.option("--image", type=options.PATH, help="Draw what it sees in it.")
 @click.option(
     "--batches", default=8, type=click.IntRange(1), show_default=True,
     help="Of test images.",

@@ -8,19 +8,19 @@ from typing import Any
 import click
 
 from keras_resnet import runtime
+from keras_resnet.cli import options
 from keras_resnet.cli.group import main
-from keras_resnet.cli.output import spec_from
 from keras_resnet.errors import UserError
 
 
 @main.command()
 @click.argument("source")
-@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("target", type=options.PATH)
 @click.option("--model", help="The preset that a file's weights are of.")
-@click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="Its JSON.")
+@click.option("--spec", "spec_file", type=options.PATH, help="Its JSON.")
 @click.option("--classes", type=click.IntRange(1), help="With a new classifier.")
 @click.option("--channels", type=click.IntRange(1), help="Of the images, if not 3.")
-@click.option("--image-size", type=click.IntRange(1), help="Side in pixels.")
+@options.image_size
 @click.option(
     "--output-stride",
     type=click.Choice(["8", "16", "32"]),
@@ -58,7 +58,7 @@ def convert(
         )
     if target.exists():
         raise UserError(f"target: {target} exists; name a new file")
-    spec = spec_from(model, spec_file)
+    spec = options.spec_from(model, spec_file)
     changes: dict[str, Any] = {}
     if output_stride:
         changes["output_stride"] = int(output_stride)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from keras_resnet import runtime
-from keras_resnet.cli.group import Commands, main
+from keras_resnet.cli import options
+from keras_resnet.cli.group import Commands, main, stoppable
 from keras_resnet.cli.output import print_table, table_of, warnings_as_lines
 
 if TYPE_CHECKING:
@@ -26,73 +25,48 @@ def experiment() -> None:
     """
 
 
-def _on_setting(command: Callable[..., None]) -> Callable[..., None]:
-    """What says which runs are meant: gives a command an experiment and a setting."""
+def _choose(name: str, budget: Any, **changes: Any) -> tuple[Experiment, Setting]:
+    """What the options that say which runs are meant stand for."""
+    from keras_resnet.experiments import get_experiment, setting_of
 
-    @functools.wraps(command)
-    def settled(
-        name: str,
-        budget: Any,
-        data: str | None,
-        image_size: int | None,
-        train_images: int | None,
-        steps: int | None,
-        **others: Any,
-    ) -> None:
-        from keras_resnet.experiments import get_experiment, setting_of
+    chosen = get_experiment(name)
+    setting = setting_of(chosen, budget, **changes)
+    runtime.prepare()
+    return chosen, setting
 
-        chosen = get_experiment(name)
-        setting = setting_of(
-            chosen,
-            budget,
-            data=data,
-            image_size=image_size,
-            train_images=train_images,
-            steps=steps,
-        )
-        runtime.prepare()
-        command(chosen, setting, **others)
 
-    for option in reversed(
-        (
-            click.argument("name"),
-            click.option(
-                "--budget",
-                type=click.Choice(["smoke", "short", "paper"]),
-                default="short",
-                show_default=True,
-                help="Seconds to see that all works; Fashion-MNIST at 14 pixels in an "
-                "hour or two of 2 cores; the paper's own data and recipe.",
-            ),
-            click.option("--data", help="As for train, instead of the budget's."),
-            click.option(
-                "--image-size", type=click.IntRange(1), help="Side in pixels."
-            ),
-            click.option(
-                "--train-images",
-                type=click.IntRange(1),
-                help="Learn from so many of the images.",
-            ),
-            click.option(
-                "--steps",
-                type=click.IntRange(1),
-                help="Of the training; rounded up to whole epochs.",
-            ),
-            click.option(
-                "--folder",
-                type=click.Path(path_type=Path),
-                default=Path("runs/experiments"),
-                show_default=True,
-                help="Of all runs.",
-            ),
-        )
-    ):
-        settled = option(settled)
-    return settled
+_chosen = options.gather(
+    "chosen",
+    _choose,
+    click.argument("name"),
+    click.option(
+        "--budget",
+        type=click.Choice(["smoke", "short", "paper"]),
+        default="short",
+        show_default=True,
+        help="Seconds to see that all works; Fashion-MNIST at 14 pixels in an hour or "
+        "two of 2 cores; the paper's own data and recipe.",
+    ),
+    click.option("--data", help="As for train, instead of the budget's."),
+    options.image_size,
+    options.train_images,
+    click.option(
+        "--steps",
+        type=options.POSITIVE,
+        help="Of the training; rounded up to whole epochs.",
+    ),
+)
+_folder = click.option(
+    "--folder",
+    type=options.PATH,
+    default=Path("runs/experiments"),
+    show_default=True,
+    help="Of all runs.",
+)
 
 
 @experiment.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def list_experiments(as_json: bool) -> None:
     """List experiments: what is compared, and how many claims are tested.
 
@@ -127,9 +101,10 @@ def list_experiments(as_json: bool) -> None:
 
 
 @experiment.command()
-@_on_setting
+@_chosen
+@_folder
 @click.option(
-    "--seeds", type=click.IntRange(1), default=3, show_default=True, help="Of each."
+    "--seeds", type=options.POSITIVE, default=3, show_default=True, help="Of each."
 )
 @click.option(
     "--first-seed",
@@ -138,31 +113,17 @@ def list_experiments(as_json: bool) -> None:
     show_default=True,
     help="Of them.",
 )
-@click.option("--data-dir", type=click.Path(path_type=Path), help="As for train.")
-@click.option("--download", is_flag=True, help="Let TFDS fetch what isn't prepared.")
-@click.option(
-    "--strategy",
-    default="auto",
-    type=click.Choice(["auto", "one", "mirrored"]),
-    show_default=True,
-    help="One device, or the GPUs of this machine.",
-)
-@click.option("--track/--no-track", default=True, help="Log to MLflow.")
-@click.option(
-    "--experiment", "tracked_as", default="keras_resnet", show_default=True,
-    help="MLflow's.",
-)  # fmt: skip
+@options.gather("loading", dict, options.data_dir, options.download)
+@options.gather("device", options.Device, options.strategy())
+@options.gather("tracking", options.Tracking, options.track, options.experiment)
 def run(
-    chosen: Experiment,
-    setting: Setting,
+    chosen: tuple[Experiment, Setting],
     folder: Path,
     seeds: int,
     first_seed: int,
-    data_dir: Path | None,
-    download: bool,
-    strategy: str,
-    track: bool,
-    tracked_as: str,
+    loading: dict[str, Any],
+    device: options.Device,
+    tracking: options.Tracking,
 ) -> None:
     """Train the networks of an experiment, and report.
 
@@ -174,43 +135,37 @@ def run(
     from rich.console import Console
 
     from keras_resnet.experiments import run as run_experiment
-    from keras_resnet.tracking import MLflowTracker
-    from keras_resnet.training.devices import distribution
 
+    experiment, setting = chosen
     console = Console(highlight=False, markup=False)
-    console.print(f"{chosen.title}\n{setting.in_words()}")
-    with warnings_as_lines():
-        try:
-            left = run_experiment(
-                chosen,
-                setting,
-                seeds=range(first_seed, first_seed + seeds),
-                folder=folder,
-                tracker=MLflowTracker(tracked_as, console) if track else None,
-                console=console,
-                strategy=distribution.make_strategy(strategy),
-                data_dir=data_dir,
-                download=download,
-            )
-        except KeyboardInterrupt as stop:
-            click.echo("\nstopped; the same command goes on")
-            raise SystemExit(getattr(stop, "code", 130)) from None
+    console.print(f"{experiment.title}\n{setting.in_words()}")
+    with warnings_as_lines(), stoppable():
+        left = run_experiment(
+            experiment,
+            setting,
+            seeds=range(first_seed, first_seed + seeds),
+            folder=folder,
+            tracker=tracking.tracker(console),
+            console=console,
+            strategy=device.make(),
+            **loading,
+        )
     if left:
-        click.echo(f"other processes are at {len(left)} runs; report when they end")
-    _report(chosen, setting, folder, None)
+        click.echo(f"other processes train {len(left)} runs; report when they end")
+    _report(chosen, folder, None)
 
 
 @experiment.command()
-@_on_setting
+@_chosen
+@_folder
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=options.PATH,
     help="Folder of the report; by default beside the runs.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def report(
-    chosen: Experiment,
-    setting: Setting,
+    chosen: tuple[Experiment, Setting],
     folder: Path,
     out: Path | None,
     as_json: bool,
@@ -219,12 +174,11 @@ def report(
 
     Example: keras-resnet experiment report degradation --out docs/results/degradation
     """
-    _report(chosen, setting, folder, out, as_json=as_json)
+    _report(chosen, folder, out, as_json=as_json)
 
 
 def _report(
-    chosen: Experiment,
-    setting: Setting,
+    chosen: tuple[Experiment, Setting],
     folder: Path,
     out: Path | None,
     *,
@@ -235,7 +189,8 @@ def _report(
     from keras_resnet.experiments.reporting import columns_of, text_of
     from keras_resnet.experiments.results import MEASURES
 
-    written = write_report(chosen, setting, folder=folder, out=out)
+    experiment, setting = chosen
+    written = write_report(experiment, setting, folder=folder, out=out)
     if as_json:
         fields = {
             "page": str(written.page),
@@ -251,7 +206,7 @@ def _report(
         }  # fmt: skip
         click.echo(json.dumps(fields, indent=2))
         return
-    keys = columns_of(chosen, written.rows)
+    keys = columns_of(experiment, written.rows)
     labels = [f"{MEASURES[k].label} {MEASURES[k].unit}".rstrip() + ">" for k in keys]
     table = table_of("network", "seeds>", *labels)
     for row in written.rows:

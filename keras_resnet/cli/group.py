@@ -1,7 +1,9 @@
-"""The command itself: a user's mistake is one line and exit code 2."""
+"""The command itself, and how it ends early: by a mistake or by Ctrl-C."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -25,6 +27,16 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except UserError as error:
             raise _Mistake(str(error)) from None
+
+
+@contextlib.contextmanager
+def stoppable(how: str = "the same command") -> Iterator[None]:
+    """Ctrl-C, or a signal that ends a run, becomes a line: `how` it is resumed."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        click.echo(f"\nstopped; {how} goes on")
+        raise SystemExit(getattr(stop, "code", 130)) from None
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

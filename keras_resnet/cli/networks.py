@@ -10,13 +10,13 @@ from typing import Any
 import click
 
 from keras_resnet import runtime
+from keras_resnet.cli import options
 from keras_resnet.cli.group import main
 from keras_resnet.cli.output import (
     macs_text,
     print_table,
     save_text,
     shape_text,
-    spec_from,
     table_of,
 )
 from keras_resnet.cost import Cost, cost_of, estimate_cost
@@ -27,7 +27,7 @@ from keras_resnet.spec import SpecError
 
 @main.command("list")
 @click.argument("pattern", default="*")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def list_command(pattern: str, as_json: bool) -> None:
     """Show the networks that can be built by name.
 
@@ -68,14 +68,10 @@ def list_command(pattern: str, as_json: bool) -> None:
 
 @main.command()
 @click.argument("name", required=False)
-@click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="JSON spec.")
+@click.option("--spec", "spec_file", type=options.PATH, help="JSON spec.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: spec, cost, parts.")
-@click.option(
-    "--save-spec", type=click.Path(path_type=Path), help="Write the spec, to edit it."
-)
-@click.option(
-    "--diagram", type=click.Path(path_type=Path), help="Draw it into an SVG file."
-)
+@click.option("--save-spec", type=options.PATH, help="Write the spec, to edit it.")
+@click.option("--diagram", type=options.PATH, help="Draw it into an SVG file.")
 def show(
     name: str | None,
     spec_file: Path | None,
@@ -87,7 +83,7 @@ def show(
 
     Example: keras-resnet show resnext50_32x4d
     """
-    spec = spec_from(name, spec_file)
+    spec = options.spec_from(name, spec_file)
     if spec is None:
         raise SpecError("network: name a preset or give --spec FILE")
     if diagram and diagram.suffix != ".svg":
@@ -176,7 +172,7 @@ def _rows(plan: Plan) -> list[dict[str, Any]]:
 
 @main.command()
 @click.argument("names", nargs=-1)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def doctor(names: tuple[str, ...], as_json: bool) -> None:
     """Show what networks run on here, how, and what to change.
 

@@ -1,4 +1,4 @@
-"""What commands read and print: tables, numbers, specs and files."""
+"""What commands print and write: tables, numbers, files, warnings."""
 
 from __future__ import annotations
 
@@ -6,54 +6,11 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from keras_resnet.errors import UserError
-from keras_resnet.presets import get_spec
-from keras_resnet.spec import ResNetSpec, SpecError
-
-if TYPE_CHECKING:
-    from keras_resnet.recipe import Recipe
-
-
-def spec_from(name: str | None, file: Path | None) -> ResNetSpec | None:
-    """The network of a command: a preset, a file, or none."""
-    if name and file:
-        raise SpecError(f"network: give a preset ({name}) or --spec ({file}), not both")
-    if file:
-        return ResNetSpec.from_json(read_text(file))
-    return get_spec(name) if name else None
-
-
-def recipe_and_data(name: str, data: str | None) -> tuple[Recipe, str]:
-    """The recipe of a name or JSON file, and the data that it is for, if none is given.
-
-    Raises:
-        UserError: no such recipe, or it is for no data by itself.
-    """
-    from keras_resnet.recipe import Recipe
-    from keras_resnet.recipes import ROWS, get_recipe
-
-    recipe = (
-        Recipe.from_json(read_text(Path(name)))
-        if name.endswith(".json")
-        else get_recipe(name)
-    )
-    data = data or {row.recipe.name: row.data for row in ROWS}.get(recipe.name)
-    if data in (None, "folder:PATH"):
-        raise UserError(f"data: {name} is for no data by itself; name some by --data")
-    return recipe, data
-
-
-def read_text(path: Path) -> str:
-    """A text file, or one line that says why not."""
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text"
-        raise SpecError(f"file: can't read {path}: {reason}") from None
 
 
 def save_text(path: Path, text: str) -> None:
@@ -61,7 +18,7 @@ def save_text(path: Path, text: str) -> None:
     from keras_resnet import files
 
     if path.exists():
-        raise SpecError(f"file: {path} exists; name a new one")
+        raise UserError(f"file: {path} exists; name a new one")
     files.write_text(path, text)
 
 

@@ -8,15 +8,14 @@ from pathlib import Path
 import click
 
 from keras_resnet import runtime
+from keras_resnet.cli import options
 from keras_resnet.cli.group import main
-
-_MODEL = click.Path(path_type=Path)
 
 
 @main.command()
-@click.argument("run", type=_MODEL)
+@click.argument("run", type=options.PATH)
 @click.option(
-    "--to", type=_MODEL, help="The model's folder; by default the run's export/."
+    "--to", type=options.PATH, help="The model's folder; by default the run's export/."
 )
 @click.option("--version", type=click.IntRange(1), help="By default the next free one.")
 @click.option("--fold/--no-fold", default=True, help="Batch norms into convolutions.")
@@ -25,7 +24,7 @@ _MODEL = click.Path(path_type=Path)
     default=True,
     help="Compare with the model in a process without Keras, before it is published.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def export(
     run: Path, to: Path | None, version: int | None, fold: bool, check: bool,
     as_json: bool,
@@ -60,7 +59,7 @@ def export(
 
 
 @main.command()
-@click.argument("folder", type=_MODEL)
+@click.argument("folder", type=options.PATH)
 @click.option("--alias", required=True, help="In MLflow's registry; and the label.")
 @click.option(
     "--model", "registered", help="Registered model; by default the folder's."
@@ -96,7 +95,7 @@ def publish(
 
 
 @main.command()
-@click.argument("images", nargs=-1, required=True, type=_MODEL)
+@click.argument("images", nargs=-1, required=True, type=options.PATH)
 @click.option("--url", required=True, help="http://HOST:PORT/NAME or grpc://...")
 @click.option(
     "--version", type=click.IntRange(1), help="By default the server's choice."
@@ -104,7 +103,7 @@ def publish(
 @click.option("--label", help="Of a version, such as champion.")
 @click.option("--timeout", default=30.0, show_default=True, help="Seconds.")
 @click.option("--retries", default=3, type=click.IntRange(0), show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.as_json
 def client(
     images: tuple[Path, ...], url: str, version: int | None, label: str | None,
     timeout: float, retries: int, as_json: bool,

@@ -13,12 +13,8 @@ import click
 
 from keras_resnet import runtime
 from keras_resnet.cli.group import main
-from keras_resnet.cli.output import (
-    read_text,
-    recipe_and_data,
-    spec_from,
-    warnings_as_lines,
-)
+from keras_resnet.cli.options import read_text, recipe_and_data, spec_from
+from keras_resnet.cli.output import warnings_as_lines
 from keras_resnet.errors import UserError
 
 

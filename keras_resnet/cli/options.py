@@ -1,0 +1,266 @@
+"""The options that several commands have, and the records that they become."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from keras_resnet.errors import UserError
+from keras_resnet.presets import get_spec
+from keras_resnet.spec import ResNetSpec, SpecError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from keras_resnet.recipe import Recipe
+    from keras_resnet.tracking import MLflowTracker
+
+Command = Callable[..., None]
+Option = Callable[[Command], Command]
+
+PATH = click.Path(path_type=Path)
+POSITIVE = click.IntRange(1)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+folder = click.option("--folder", type=PATH, help="Run folder.")
+
+model = click.option("--model", help="A preset instead of the recipe's network.")
+spec = click.option("--spec", "spec_file", type=PATH, help="Its JSON.")
+recipe = click.option(
+    "--recipe", default="digits", help="Name or JSON file.", show_default=True
+)
+epochs = click.option("--epochs", type=POSITIVE, help="Instead of the recipe's.")
+image_size = click.option("--image-size", type=POSITIVE, help="Side in pixels.")
+
+data = click.option(
+    "--data",
+    help="digits, fashion_mnist, tfds:NAME[:CONFIG], folder:PATH or FILE.npz; by "
+    "default what the recipe is for.",
+)
+same_data = click.option(
+    "--data", help="The same images, where they are elsewhere now."
+)
+data_dir = click.option(
+    "--data-dir",
+    type=PATH,
+    help="Folder of IDX files, or of what TFDS has prepared.",
+)
+download = click.option(
+    "--download", is_flag=True, help="Let TFDS fetch what isn't prepared."
+)
+strict = click.option("--strict", is_flag=True, help="An unreadable image is an error.")
+train_images = click.option(
+    "--train-images", type=POSITIVE, help="Learn from so many of the images."
+)
+
+precision = click.option(
+    "--precision",
+    default="auto",
+    type=click.Choice(["auto", "float32", "mixed_bfloat16", "mixed_float16"]),
+    show_default=True,
+    help="auto: mixed on GPUs with tensor cores.",
+)
+sync_batch_norm = click.option(
+    "--sync-batch-norm", is_flag=True, help="Batch statistics over all devices."
+)
+recompute = click.option(
+    "--recompute", is_flag=True, help="Less memory for a third more time."
+)
+
+track = click.option("--track/--no-track", default=True, help="Log to MLflow.")
+experiment = click.option(
+    "--experiment", default="keras_resnet", show_default=True, help="MLflow's."
+)
+register = click.option(
+    "--register", help="Make the model a version of NAME, as NAME@ALIAS."
+)
+tag = click.option(
+    "--tag", "tags", multiple=True, help="KEY=VALUE for MLflow; may be repeated."
+)
+
+
+def strategy(*more: str) -> Option:
+    """What to train on: one device, the GPUs of this machine, or `more`."""
+    workers = ", or the workers of TF_CONFIG" if "multiworker" in more else ""
+    return click.option(
+        "--strategy",
+        default="auto",
+        type=click.Choice(["auto", "one", "mirrored", *more]),
+        show_default=True,
+        help=f"One device, or the GPUs of this machine{workers}.",
+    )
+
+
+def gather(name: str, record: Callable[..., Any], *options: Option) -> Option:
+    """Gives a command some options, and hands it their values as one record.
+
+    Args:
+        name: the command's parameter.
+        record: called with the values by their names.
+        options: in the order of the help.
+    """
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def gathered(**values: Any) -> None:
+            fields = {key: values.pop(key) for key in names}
+            command(**values, **{name: record(**fields)})
+
+        with_options: Command = gathered
+        for option in reversed(options):
+            with_options = option(with_options)
+        # Click collects a function's options here, the last first.
+        parameters: list[click.Parameter] = vars(with_options)["__click_params__"]
+        names = [parameter.name for parameter in parameters[-len(options) :]]
+        return with_options
+
+    return decorate
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """A recipe's name or file, what it is given instead of its own, and its data."""
+
+    recipe: str
+    data: str | None = None
+    model: str | None = None
+    spec_file: Path | None = None
+    epochs: int | None = None
+    freeze: str | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    image_size: int | None = None
+
+    @property
+    def names_network(self) -> bool:
+        """Whether the network is another than the recipe's."""
+        return bool(self.model or self.spec_file)
+
+    def resolve(self) -> tuple[Recipe, str]:
+        """The recipe with its changes, and its data.
+
+        Raises:
+            UserError: no such recipe or network, no data for it, or a value that a
+                recipe can't have.
+        """
+        base, data = recipe_and_data(self.recipe, self.data)
+        changes = {
+            "model": spec_from(self.model, self.spec_file),
+            "freeze": self.freeze,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "image_size": self.image_size,
+        }
+        base = base.over(self.epochs or base.epochs)
+        given = {key: value for key, value in changes.items() if value is not None}
+        return base.replace(**given), data
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Device:
+    """What to compute on, and how."""
+
+    strategy: str
+    precision: str = "auto"
+    sync_batch_norm: bool = False
+    recompute: bool = False
+
+    def make(self) -> Any:
+        """The strategy of the devices that there are."""
+        from keras_resnet.training.devices import distribution
+
+        return distribution.make_strategy(self.strategy)
+
+    def keywords(self) -> dict[str, Any]:
+        """What `training.train` is told of it."""
+        from keras_resnet.training.devices import distribution
+
+        strategy = self.make()
+        automatic = self.precision == "auto"
+        return {
+            "strategy": strategy,
+            "precision": distribution.precision() if automatic else self.precision,
+            "sync_batch_norm": self.sync_batch_norm,
+            "recompute": self.recompute,
+        }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """Whether and as what to log to MLflow.
+
+    Raises:
+        UserError: something is to be done in MLflow, but nothing logged; or a tag is
+            not KEY=VALUE.
+    """
+
+    track: bool
+    experiment: str
+    register: str | None = None
+    tags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.track and (self.register or self.tags):
+            option = "register" if self.register else "tag"
+            raise UserError(
+                f"{option}: with --no-track there is no MLflow; leave one out"
+            )
+        for pair in self.tags:
+            if "=" not in pair.lstrip("="):
+                raise UserError(f"tag: {pair!r} is not KEY=VALUE")
+
+    def tracker(self, console: Console, register: str = "") -> MLflowTracker | None:
+        """What logs, if anything; `register` is the name where none is given."""
+        if not self.track:
+            return None
+        from keras_resnet.tracking import MLflowTracker
+
+        return MLflowTracker(
+            self.experiment,
+            console,
+            register=self.register or register or None,
+            tags=dict(pair.split("=", 1) for pair in self.tags),
+        )
+
+
+def spec_from(name: str | None, file: Path | None) -> ResNetSpec | None:
+    """The network of a command: a preset, a file, or none."""
+    if name and file:
+        raise SpecError(f"network: give a preset ({name}) or --spec ({file}), not both")
+    if file:
+        return ResNetSpec.from_json(read_text(file))
+    return get_spec(name) if name else None
+
+
+def recipe_and_data(name: str, data: str | None) -> tuple[Recipe, str]:
+    """The recipe of a name or JSON file, and the data that it is for, if none is given.
+
+    Raises:
+        UserError: no such recipe, or it is for no data by itself.
+    """
+    from keras_resnet.recipe import Recipe
+    from keras_resnet.recipes import ROWS, get_recipe
+
+    recipe = (
+        Recipe.from_json(read_text(Path(name)))
+        if name.endswith(".json")
+        else get_recipe(name)
+    )
+    data = data or {row.recipe.name: row.data for row in ROWS}.get(recipe.name)
+    if data in (None, "folder:PATH"):
+        raise UserError(f"data: {name} is for no data by itself; name some by --data")
+    return recipe, data
+
+
+def read_text(path: Path) -> str:
+    """A text file, or one line that says why not."""
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise SpecError(f"file: can't read {path}: {reason}") from None
