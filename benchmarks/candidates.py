@@ -15,7 +15,7 @@ import random
 import time
 from types import SimpleNamespace
 
-from keras_resnet import cifar_resnet
+from keras_resnet import cifar_resnet, cost
 from keras_resnet.recipe import Recipe
 from tuning import budget as budgets
 from tuning.budget import Budget, BudgetError, fitted
@@ -40,7 +40,7 @@ def main() -> None:
         distinct = {repr(sorted(s.values.items())): s for s in samples}
         for batch in (list(distinct.values()), samples):
             if not seconds:
-                budgets._quick_cost.cache_clear()
+                cost._cost.cache_clear()
                 budgets.at_cost.cache_clear()
             began, refused = time.process_time(), 0
             for sample in batch:

@@ -23,7 +23,7 @@ from keras_resnet import cifar_resnet, data, files, runtime, training
 from keras_resnet.tracking import MLflowTracker
 from keras_resnet.units import in_units
 from tuning import SearchResult, Space, search
-from tuning.budget import TOLERANCE, quick_cost
+from tuning.budget import TOLERANCE, macs_of
 from tuning.retrain import Comparison, retrain
 from tuning.search_progress import values_of
 from tuning.trials import REPORT
@@ -62,7 +62,7 @@ def main(folder: str, minutes: float, epochs: int, seeds: int, out: Path) -> Non
         SPACE,
         recipe,
         data=images,
-        budget=f"{quick_cost(DEFAULT).macs}MAC,{minutes}min",
+        budget=f"{macs_of(DEFAULT)}MAC,{minutes}min",
         mode="iso",
         trials=100,
         folder=folder,
@@ -129,7 +129,7 @@ def heading(minutes: float, epochs: int, seeds: int) -> str:
     """What was searched, how, and on what."""
     facts = report.machine()
     versions = ", ".join(f"{name} {v}" for name, v in facts["versions"].items() if v)
-    macs = in_units(quick_cost(DEFAULT).macs, "")
+    macs = in_units(macs_of(DEFAULT), "")
     return f"""# A search at equal cost
 
 `python -m benchmarks.search --minutes {minutes:g} --epochs {epochs} --seeds {seeds}`

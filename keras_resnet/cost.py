@@ -1,12 +1,13 @@
 """Plan -> parameters, multiply-adds, activations and memory, without building.
 
-Standard library only: thousands of networks a second can be weighed and refused
-before any Keras object exists.
+Equal units of a stage are counted once. Standard library only: thousands of networks
+a second can be costed and refused before any Keras object exists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Iterable, Sequence
 from math import prod
 from typing import NamedTuple, cast
 
@@ -24,7 +25,8 @@ from keras_resnet.plan import (
     Skip,
     Unit,
     channels_of,
-    make_plan,
+    check_spec,
+    make_outline,
 )
 from keras_resnet.spec import ResNetSpec
 
@@ -68,24 +70,43 @@ def estimate_cost(network: ResNetSpec | Plan, *, recompute: bool = False) -> Cos
     Raises:
         SpecError: the spec's image is too small for its strides.
     """
-    plan = network if isinstance(network, Plan) else make_plan(network)
-    known_size = None not in plan.spec.input_shape
-    cost = cost_of(plan.ops, known_size=known_size)
-    memory = _training_memory(plan, recompute) if known_size else None
-    return cost._replace(training_memory=memory)
+    spec = network.spec if isinstance(network, Plan) else check_spec(network)
+    # Networks that differ in what costs nothing are one.
+    return _cost(spec.replace(name="any", survival=1.0), recompute)
 
 
-def cost_of(ops: Iterable[Op], *, known_size: bool = True) -> Cost:
+@functools.lru_cache(maxsize=65_536)
+def _cost(spec: ResNetSpec, recompute: bool) -> Cost:
+    plan, counts = make_outline(spec)
+    parts = [
+        (cost_of((*plan.stem, *plan.head)), 1),
+        *((cost_of(unit.ops), n) for unit, n in zip(plan.units, counts, strict=True)),
+    ]
+    known = None not in spec.input_shape
+    params = sum(part.params * n for part, n in parts)
+    total = sum(part.total_params * n for part, n in parts)
+    if not known:
+        return Cost(params, total, None, None, None)
+    macs = sum((part.macs or 0) * n for part, n in parts)
+    activations = sum((part.activations or 0) * n for part, n in parts)
+    memory = _training_memory(plan, counts, recompute)
+    return Cost(params, total, macs, activations, memory)
+
+
+def cost_of(ops: Iterable[Op]) -> Cost:
     """Costs of some layers of a plan, without their memory."""
     params = moving = macs = activations = 0
+    known = True
     for op in ops:
         channels = channels_of(op.shape)
-        pixels = prod(cast("tuple[int, ...]", op.shape[:-1])) if known_size else 0
+        sides = cast("tuple[int, ...]", op.shape[:-1])
+        known &= None not in sides
         if isinstance(op, Conv | Dense):
             if isinstance(op, Conv):
                 weights = op.kernel**2 * op.in_channels // op.groups * channels
             else:
                 weights = op.in_features * channels
+            pixels = prod(sides) if known else 0
             params += weights + channels * op.bias
             macs += weights * pixels
             activations += channels * pixels
@@ -94,8 +115,8 @@ def cost_of(ops: Iterable[Op], *, known_size: bool = True) -> Cost:
             moving += 2 * channels
         elif isinstance(op, Merge) and op.kind in GATES:
             params += channels * channels + channels
-            macs += channels * channels * pixels
-    if not known_size:
+            macs += channels * channels * (prod(sides) if known else 0)
+    if not known:
         return Cost(params, params + moving, None, None, None)
     return Cost(params, params + moving, macs, activations, None)
 
@@ -110,25 +131,29 @@ class _Tensor:
         self.kept = kept
 
 
-def _training_memory(plan: Plan, recompute: bool) -> int:
+def _training_memory(plan: Plan, counts: Sequence[int], recompute: bool) -> int:
     image = _Tensor(plan.stem[0], kept=True)
     image.size = prod(cast("tuple[int, ...]", plan.spec.input_shape))
     tensors = [image]
     x = _follow(plan.stem, image, tensors)
-    peak = inputs = 0
     stem = _size(tensors)
-    for unit in plan.units:
-        inner: list[_Tensor] = []
-        inputs += x.size
-        x = _follow_unit(unit, x, inner)
-        if recompute:
-            # When a unit's turn comes, those after it have gone.
+    units: list[tuple[list[_Tensor], int]] = []
+    peak = inputs = 0
+    for unit, count in zip(plan.units, counts, strict=True):
+        # What follows the last of equal units may need its output less than they do.
+        for copies in (count - 1, 1) if count > 1 else (1,):
+            inner: list[_Tensor] = []
+            inputs += copies * x.size
+            x = _follow_unit(unit, x, inner)
+            # When a unit is recomputed, those after it have gone.
             peak = max(peak, stem + inputs + _size(inner) + WORKING * x.size)
-        tensors += inner
-    if not recompute:
-        _follow(plan.head, x, tensors)
-        peak = _size(tensors)
-    return peak * FLOAT32
+            units.append((inner, copies))
+    if recompute:
+        return peak * FLOAT32
+    _follow(plan.head, x, tensors)
+    return FLOAT32 * (
+        _size(tensors) + sum(_size(inner) * copies for inner, copies in units)
+    )
 
 
 def _size(tensors: Iterable[_Tensor]) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_resnet import blocks, runtime
 from keras_resnet.errors import UserError
-from keras_resnet.plan import make_plan
+from keras_resnet.plan import LAST, make_plan, stage_of
 from keras_resnet.presets import get_spec
 from keras_resnet.recompute import Recomputing
 from keras_resnet.spec import ResNetSpec, SpecError
@@ -88,7 +88,7 @@ def build(
         x = blocks.chain(head, x, spec)
         x = blocks.classifier(classifier, classifier_activation)(x)
     else:
-        post = [op for op in plan.head if op.name.startswith("post")]
+        post = [op for op in plan.head if stage_of(op.name) == LAST]
         x = blocks.chain(post, x, spec)
         if pooling == "avg":
             x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(x)

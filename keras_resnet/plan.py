@@ -2,16 +2,38 @@
 
 The Keras builder and the analytic cost walk the same plan, so they can't disagree.
 A plan holds no weights and no device choices. Standard library only.
+
+Layers are named as keras.applications': conv1_... is the stem, conv2_block1_2_conv the
+second convolution of the second stage's first unit (its 0_conv is the projection),
+post_... what follows the last unit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, cast
 
 from keras_resnet.spec import ResNetSpec, SpecError
 
 Shape = tuple[int | None, ...]  # one image: (height, width, channels) or (features,)
+
+
+STAGE = re.compile(r"conv\d+")  # names of stages
+LAST = "post"  # what follows the last unit, and belongs to no stage
+_LAYER = re.compile(rf"(?:(?P<stage>{STAGE.pattern})(?P<block>_block\d+)?|{LAST})_")
+
+
+def unit_of(layer: str) -> str | None:
+    """The name of the unit that a layer is in, such as conv2_block1; None outside."""
+    match = _LAYER.match(layer)
+    return match[0][:-1] if match and match["block"] else None
+
+
+def stage_of(layer: str) -> str | None:
+    """The stage that a layer is in: conv1 (the stem), conv2, ... or `LAST`, or None."""
+    match = _LAYER.match(layer)
+    return match and (match["stage"] or LAST)
 
 
 def channels_of(shape: Shape) -> int:
@@ -122,6 +144,7 @@ class Unit(NamedTuple):
 
     name: str
     stage: int  # from 1
+    block: int  # of its stage, from 1
     number: int  # l of L, from 1
     in_shape: Shape
     shape: Shape
@@ -295,23 +318,59 @@ def _strided(shape: Shape, stride: int, valid: int = 1) -> Shape:
     return (*(side and (side - valid) // stride + 1 for side in sides), channels)
 
 
+def check_spec(spec: object) -> ResNetSpec:
+    """The same, if it is a spec.
+
+    Raises:
+        SpecError: it isn't.
+    """
+    if not isinstance(spec, ResNetSpec):
+        raise SpecError(
+            f"network: {spec!r} is not a ResNetSpec; get_spec makes one of a name"
+        )
+    return spec
+
+
 def make_plan(spec: ResNetSpec) -> Plan:
     """Decides every layer of the network.
 
     Raises:
         SpecError: not a spec, or its image is too small for its strides.
     """
-    if not isinstance(spec, ResNetSpec):
-        raise SpecError(
-            f"network: {spec!r} is not a ResNetSpec; get_spec makes one of a name"
-        )
+    spec = check_spec(spec)
+    return _plan(spec, [range(depth) for depth in spec.depths])
+
+
+def make_outline(spec: ResNetSpec) -> tuple[Plan, tuple[int, ...]]:
+    """A plan with equal units of a stage once, and how often each unit stands there.
+
+    Between a stage's first unit and its last (where that strides) all are equal, but
+    for their names and survival.
+
+    Raises:
+        SpecError: as `make_plan`.
+    """
+    ends = 1 if spec.stride_at == "first" else 2  # units that differ from the middle
+    kept = [sorted({0, min(1, n - 1), n - 1 if ends == 2 else 0}) for n in spec.depths]
+    plan = _plan(spec, kept)
+    counts = tuple(
+        spec.depths[unit.stage - 1] - ends
+        if unit.block == 2 and spec.depths[unit.stage - 1] > ends
+        else 1
+        for unit in plan.units
+    )
+    return plan, counts
+
+
+def _plan(spec: ResNetSpec, kept: Sequence[Sequence[int]]) -> Plan:
+    """The plan with some units of each stage."""
     activations = ORDERS[spec.order]
     stem = _plan_stem(spec, activations)
     shape = stem.shape
     units: list[Unit] = []
     dilation, total = 1, 4 if spec.stem in ("imagenet", "deep") else 1
     for stage, count in enumerate(spec.depths):
-        for index in range(count):
+        for index in kept[stage]:
             strides = stage > 0 and index == 0
             if spec.stride_at == "last":
                 strides = stage < len(spec.depths) - 1 and index == count - 1
@@ -324,11 +383,25 @@ def make_plan(spec: ResNetSpec) -> Plan:
                     stride, dilation = 1, dilation * 2
                 else:
                     total *= 2
-            unit = _plan_unit(
-                spec, stage, index, len(units) + 1, shape, stride, unit_dilation
-            )
+            unit = _plan_unit(spec, stage, index, shape, stride, unit_dilation)
             units.append(unit)
             shape = unit.shape
+    _check_strides(spec, total)
+    head = _Branch(spec, LAST, shape)
+    head.activations(activations.head, "")
+    if spec.block != "dense":
+        pooled = (shape[-1],)
+        head.ops.append(Pool("avg_pool", pooled, "global", 0, 0, "valid"))
+    head.ops.append(Dense("predictions", (spec.classes,), head.channels, True))
+    return Plan(spec, tuple(stem.ops), tuple(units), tuple(head.ops))
+
+
+def _check_strides(spec: ResNetSpec, total: int) -> None:
+    """Refuses an image or an output stride that the total stride doesn't fit.
+
+    Raises:
+        SpecError: naming the field.
+    """
     if spec.output_stride and total < spec.output_stride:
         raise SpecError(
             f"output_stride: {spec.output_stride} is above the network's own {total}"
@@ -339,13 +412,6 @@ def make_plan(spec: ResNetSpec) -> Plan:
                 f"input_shape: {list(spec.input_shape)} is too small for a total "
                 f"stride of {total}; at least {total}x{total} pixels are needed"
             )
-    head = _Branch(spec, "post", shape)
-    head.activations(activations.head, "")
-    if spec.block != "dense":
-        pooled = (shape[-1],)
-        head.ops.append(Pool("avg_pool", pooled, "global", 0, 0, "valid"))
-    head.ops.append(Dense("predictions", (spec.classes,), head.channels, True))
-    return Plan(spec, tuple(stem.ops), tuple(units), tuple(head.ops))
 
 
 def _plan_stem(spec: ResNetSpec, activations: Activations) -> _Branch:
@@ -396,12 +462,12 @@ def _plan_unit(
     spec: ResNetSpec,
     stage: int,
     index: int,
-    number: int,
     in_shape: Shape,
     stride: int,
     dilation: int,
 ) -> Unit:
     name = f"conv{stage + 2}_block{index + 1}"
+    number = sum(spec.depths[:stage]) + index + 1
     outer, inner = spec.outer_width(stage), spec.inner_width(stage)
     activations = ORDERS[spec.order]
 
@@ -459,6 +525,7 @@ def _plan_unit(
     return Unit(
         name=name,
         stage=stage + 1,
+        block=index + 1,
         number=number,
         in_shape=in_shape,
         shape=residual.shape,

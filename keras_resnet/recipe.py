@@ -6,13 +6,13 @@ The recipes themselves are in `recipes`. No TensorFlow at import.
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import Any, Literal
 
 from keras_resnet import records, runfolder
 from keras_resnet.data.augment import Augment
 from keras_resnet.errors import RunFolderError, UserError, one_line
+from keras_resnet.plan import STAGE
 from keras_resnet.presets import get_spec
 from keras_resnet.spec import ResNetSpec
 
@@ -75,7 +75,10 @@ _CHECKS: dict[str, records.Check] = {
     "freeze": (
         lambda value: (
             value is None
-            or (isinstance(value, str) and bool(re.fullmatch(r"conv\d+|all", value)))
+            or (
+                isinstance(value, str)
+                and (value == ALL_STAGES or bool(STAGE.fullmatch(value)))
+            )
         ),
         "a stage, such as 'conv4', or 'all'",
     ),
@@ -183,8 +186,7 @@ class Recipe(records.Record):
     augment: Augment = dataclasses.field(default_factory=Augment)
     source: str = ""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check_combinations(self) -> None:
         _check_combinations(self)
 
     @property

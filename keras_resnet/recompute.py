@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 import itertools
-import re
 from collections.abc import Iterable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-_UNIT = re.compile(r"conv\d+_block\d+_")
+from keras_resnet.plan import unit_of
 
 
 @keras.saving.register_keras_serializable("keras_resnet")
@@ -52,12 +51,9 @@ def _parts(model: keras.Model) -> Iterable[tuple[bool, keras.Model]]:
     A unit's layers have its name before theirs; the last of them puts out its result.
     """
 
-    def unit_of(layer: keras.layers.Layer) -> str:
-        match = _UNIT.match(layer.name)
-        return match[0] if match else ""
-
     tensor = model.inputs[0]
-    for unit, members in itertools.groupby(model.layers, unit_of):
+    units = itertools.groupby(model.layers, lambda layer: unit_of(layer.name))
+    for unit, members in units:
         *_, last = members
         if last.output is not tensor:
             yield bool(unit), keras.Model(tensor, last.output)

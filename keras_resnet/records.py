@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, ClassVar, Self, get_args
 
 from keras_resnet.errors import UserError
@@ -94,13 +94,25 @@ class Record:
     _schema: ClassVar[int | None] = None  # kept with the fields, if there is one
 
     def __post_init__(self) -> None:
-        """Makes the fields plain, and checks each of them."""
-        for field, (check, allowed) in self._checks.items():
-            value = _plain(getattr(self, field))
+        self._validate(tuple(vars(self)))
+
+    def _validate(self, fields: Iterable[str]) -> None:
+        """Makes some fields plain and checks them, then all together."""
+        for field in fields:
+            value = self._checked(field, _plain(getattr(self, field)))
             object.__setattr__(self, field, value)
-            if not check(value):
-                shown = list(value) if isinstance(value, tuple) else value
-                raise self._error(f"{self._prefix}{field}: {shown!r} is not {allowed}")
+        self._check_combinations()
+
+    def _checked(self, field: str, value: Any) -> Any:
+        """The value that a field keeps."""
+        check, allowed = self._checks[field]
+        if not check(value):
+            shown = list(value) if isinstance(value, tuple) else value
+            raise self._error(f"{self._prefix}{field}: {shown!r} is not {allowed}")
+        return value
+
+    def _check_combinations(self) -> None:
+        """Refuses what is right field by field and wrong together."""
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed.
@@ -108,8 +120,11 @@ class Record:
         Raises:
             UserError: a field that there isn't, or a value that it can't have.
         """
-        self._refuse_unknown(changes)
-        return dataclasses.replace(self, **changes)
+        self._refuse_unknown(changes, vars(self))
+        copy = object.__new__(type(self))
+        vars(copy).update(vars(self), **changes)
+        copy._validate(changes)
+        return copy
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, and the schema if it has one, as JSON types."""
@@ -137,10 +152,11 @@ class Record:
                 raise cls._error(
                     f"{cls._prefix}schema: {schema!r} is not {cls._schema}"
                 )
-        cls._refuse_unknown(fields)
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        cls._refuse_unknown(fields, known)
         missing = sorted(
             field.name
-            for field in dataclasses.fields(cls)
+            for field in known.values()
             if field.name not in fields
             and field.default is field.default_factory is dataclasses.MISSING
         )
@@ -167,22 +183,21 @@ class Record:
         return value
 
     @classmethod
-    def _refuse_unknown(cls, given: Mapping[str, Any]) -> None:
-        names = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(str(name) for name in given if name not in names)
+    def _refuse_unknown(cls, given: Iterable[Any], known: Collection[str]) -> None:
+        unknown = sorted(str(name) for name in given if name not in known)
         if unknown:
             raise cls._error(
                 f"{cls._prefix}{', '.join(unknown)}: not a field; the fields are "
-                f"{', '.join(names)}"
+                f"{', '.join(known)}"
             )
 
 
 def _plain(value: Any) -> Any:
     """A tuple for a list, Python's number for numpy's: equal after a trip by JSON."""
+    if value is None or type(value) in (str, bool, int, float):
+        return value
     if type(value) in (list, tuple):
         return tuple(map(_plain, value))
-    if type(value) is bool:
-        return value
     if isinstance(value, numbers.Integral):
         return int(value)
     return float(value) if isinstance(value, numbers.Real) else value

@@ -220,8 +220,7 @@ class ResNetSpec(records.Record):
     bn_momentum: float = 0.9
     stem_pool_pad: StemPoolPad = "zero"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check_combinations(self) -> None:
         _check_combinations(self)
 
     @property

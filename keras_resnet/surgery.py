@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from keras_resnet import blocks, layers
 from keras_resnet.errors import UserError
 from keras_resnet.folding import fold_batch_norm
 from keras_resnet.network import build, pixel_stats_of, under_policy
-from keras_resnet.plan import Conv, Dense, Norm, Unit, make_plan
+from keras_resnet.plan import Conv, Dense, Norm, Unit, make_plan, unit_of
 from keras_resnet.recompute import Recomputing
 from keras_resnet.spec import ResNetSpec
 
@@ -155,7 +154,7 @@ def deepen(
     old = {layer.name: layer for layer in model.layers}
     first = make_plan(spec).units[0].name
     with under_policy(
-        next(old[name].dtype_policy for name in old if name.startswith(first))
+        next(old[name].dtype_policy for name in old if unit_of(name) == first)
     ):
         deeper = build(
             wanted,
@@ -168,8 +167,7 @@ def deepen(
             layer.set_weights(old[layer.name].get_weights())
             layer.trainable = old[layer.name].trainable
     for unit in make_plan(deeper.spec).units:
-        index = int(unit.name.rsplit("block", 1)[1])
-        if index > spec.depths[unit.stage - 1]:
+        if unit.block > spec.depths[unit.stage - 1]:
             _make_identity(deeper, unit)
     return deeper
 
@@ -217,8 +215,7 @@ def _make_identity(model: keras.Model, unit: Unit) -> None:
         layer.kernel.assign(kernel)
 
 
-# Layers whose strides add up along the trunk: the stem's, and residual branches'.
-_STRIDING = re.compile(r"conv1_(\d_)?conv|pool1_pool|conv\d+_block\d+_[1-9]_conv")
+_RESIDUAL = tuple(f"{i}_conv" for i in range(1, 9))  # a unit's layers in its trunk
 
 
 def features(model: keras.Model, strides: Sequence[int] | None = None) -> keras.Model:
@@ -238,10 +235,11 @@ def features(model: keras.Model, strides: Sequence[int] | None = None) -> keras.
     units: dict[str, tuple[int, Any]] = {}  # total stride, and the last layer's output
     total = 1
     for layer in model.layers:
-        if _STRIDING.fullmatch(layer.name):
+        unit = unit_of(layer.name)
+        if unit is None or layer.name.removeprefix(f"{unit}_") in _RESIDUAL:
             total *= getattr(layer, "strides", (1,))[0]  # a dense layer has none
-        if match := re.match(r"conv\d+_block\d+_", layer.name):
-            units[match[0]] = total, layer.output
+        if unit:
+            units[unit] = total, layer.output
         elif layer.name == "post_relu" and units:
             # A pre-activation network's last sum, activated.
             units[next(reversed(units))] = total, layer.output

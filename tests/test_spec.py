@@ -17,6 +17,7 @@ from keras_resnet import (
     make_plan,
 )
 from keras_resnet import spec as module
+from keras_resnet.cost import _training_memory, cost_of
 
 
 def choices(literal):
@@ -104,7 +105,13 @@ def test_any_spec_has_a_plan_whose_shapes_chain(spec):
             assert unit.in_shape == unit.shape
     names = [op.name for op in plan.ops]
     assert len(names) == len(set(names))
-    assert estimate_cost(plan).params > 0
+    # Costs are those of every layer, though units that are equal are counted once.
+    for recompute in (False, True):
+        cost = estimate_cost(spec, recompute=recompute)
+        assert cost[:4] == cost_of(plan.ops)[:4] or None in spec.input_shape
+        if cost.training_memory is not None:
+            once = (1,) * len(plan.units)
+            assert cost.training_memory == _training_memory(plan, once, recompute)
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -6,11 +6,10 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from keras_resnet.cost import FLOAT32, cost_of, estimate_cost
+from keras_resnet.cost import FLOAT32, estimate_cost
 from keras_resnet.errors import BudgetError
-from keras_resnet.plan import make_plan
 from keras_resnet.spec import EXPANSION, MAX_CHANNELS, ResNetSpec, SpecError
 from keras_resnet.units import in_units, parse_amount
 
@@ -57,10 +56,9 @@ class Budget:
 
     def refusal(self, spec: ResNetSpec, batch_size: int) -> str | None:
         """Why a network is too expensive; None if it isn't."""
-        size = quick_cost(spec)
         needed: list[tuple[float, float | None, str]] = [
-            (size.macs, self.macs, "MAC"),
-            (size.params, self.params, "param"),
+            (macs_of(spec), self.macs, "MAC"),
+            (estimate_cost(spec).params, self.params, "param"),
         ]
         if self.memory:
             needed.append((training_bytes(spec, batch_size), self.memory, "B"))
@@ -70,43 +68,18 @@ class Budget:
         return None
 
 
-class Size(NamedTuple):
-    """Trainable parameters, and multiply-adds for an image."""
-
-    params: int
-    macs: int
-
-
-def quick_cost(spec: ResNetSpec) -> Size:
-    """`estimate_cost`'s parameters and multiply-adds, by one middle unit a stage.
+def macs_of(spec: ResNetSpec) -> int:
+    """Multiply-adds for an image.
 
     Raises:
         SpecError: the image is too small, or its size is open.
     """
-    # What costs nothing would only spoil the cache.
-    return _quick_cost(spec.replace(name="any", survival=1.0))
-
-
-@functools.lru_cache(maxsize=65_536)
-def _quick_cost(spec: ResNetSpec) -> Size:
-    # Units between a stage's first and last are equal.
-    kept = 2 if spec.stride_at == "first" else 3
-    short = spec.replace(depths=tuple(min(n, kept) for n in spec.depths))
-    if None in spec.input_shape:
+    macs = estimate_cost(spec).macs
+    if macs is None:
         raise SpecError(
             f"input_shape: {list(spec.input_shape)} is open; it has no cost"
         )
-    plan = make_plan(short)
-    first = cost_of(plan.ops)
-    params, macs = first.params, first.macs or 0
-    for unit in plan.units:
-        stage = unit.stage - 1
-        more = spec.depths[stage] - kept
-        if more > 0 and unit.name.endswith("block2"):
-            cost = cost_of(unit.ops)
-            params += more * cost.params
-            macs += more * (cost.macs or 0)
-    return Size(params, macs)
+    return macs
 
 
 def training_bytes(spec: ResNetSpec, batch_size: int) -> int:
@@ -148,7 +121,7 @@ def at_cost(spec: ResNetSpec, macs: float, keep_outer: bool = False) -> ResNetSp
     else:
         solved = _by_factor(spec.replace(widths=_rounded(spec, 1.0), k=1), macs)
     if not _equal(solved, macs):
-        found = in_units(quick_cost(solved).macs, "MAC")
+        found = in_units(macs_of(solved), "MAC")
         raise BudgetError(
             f"budget: {_shape(spec)} costs {found} at the nearest widths, "
             f"not {in_units(macs, 'MAC')}"
@@ -157,7 +130,7 @@ def at_cost(spec: ResNetSpec, macs: float, keep_outer: bool = False) -> ResNetSp
 
 
 def _equal(spec: ResNetSpec, macs: float) -> bool:
-    return abs(quick_cost(spec).macs / macs - 1) <= TOLERANCE
+    return abs(macs_of(spec) / macs - 1) <= TOLERANCE
 
 
 def _shape(spec: ResNetSpec) -> str:
@@ -181,8 +154,8 @@ def _by_factor(spec: ResNetSpec, macs: float) -> ResNetSpec:
         widths = _rounded(spec, thousandths / 1000)
         return spec.replace(widths=widths, stem_width=min(spec.stem_width, widths[0]))
 
-    start = math.sqrt(macs / quick_cost(spec).macs) * 1000
-    return scaled(_nearest(lambda n: quick_cost(scaled(n)).macs, macs, round(start)))
+    start = math.sqrt(macs / macs_of(spec)) * 1000
+    return scaled(_nearest(lambda n: macs_of(scaled(n)), macs, round(start)))
 
 
 def _by_group(spec: ResNetSpec, macs: float) -> ResNetSpec:
@@ -198,9 +171,7 @@ def _by_group(spec: ResNetSpec, macs: float) -> ResNetSpec:
     # In ResNeXt's ladder the inner width grows by a fifth with each doubling of C.
     inner = spec.outer_width(0) / EXPANSION * (1 + math.log2(spec.cardinality) / 5)
     start = max(round(inner / spec.k / spec.cardinality / 2), 1)
-    return grouped(
-        _nearest(lambda n: quick_cost(grouped(n)).macs, macs, start, low, high)
-    )
+    return grouped(_nearest(lambda n: macs_of(grouped(n)), macs, start, low, high))
 
 
 def _nearest(
@@ -281,7 +252,7 @@ def _shrunk(
         return budget.refusal(scaled(percent), batch_size)
 
     # Around what the multiply-adds, which grow as the square, would have.
-    share = math.sqrt((budget.macs or math.inf) / quick_cost(spec).macs)
+    share = math.sqrt((budget.macs or math.inf) / macs_of(spec))
     low = high = min(max(round(100 * share), 1), 99) if share < 1 else 50
     step = 1
     if over(low):

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from rich.console import Console
 
 from keras_resnet import files, runfolder
+from keras_resnet.cost import estimate_cost
 from keras_resnet.errors import BudgetError, UserError
 from keras_resnet.recipe import Recipe
 from keras_resnet.tracking import closing
 from keras_resnet.units import in_units
 from tuning import processes
-from tuning.budget import Budget, Mode, quick_cost
+from tuning.budget import Budget, Mode, macs_of
 from tuning.decode import declare, recipe_from_hp
 from tuning.search_progress import Progress
 from tuning.search_report import write_report
@@ -216,15 +217,15 @@ def check_budget(hypermodel: ResidualHyperModel) -> None:
     """
     if all(limit is None for limit in vars(hypermodel.budget).values()):
         return
-    sizes = []
+    costs = []
     space = hypermodel.space
     for values in itertools.chain(_corners(space), _random_samples(space)):
         hp = SimpleNamespace(values=values)
         if hypermodel.refusal(hp) is None:
             return
         spec = recipe_from_hp(hp, space, hypermodel.recipe).model
-        sizes.append(quick_cost(spec))
-    macs, params = (min(size[i] for size in sizes) for i in (1, 0))
+        costs.append((macs_of(spec), estimate_cost(spec).params))
+    macs, params = map(min, zip(*costs, strict=True))
     raise BudgetError(
         f"budget: no network of the space {space.name} meets it; the "
         f"cheapest cost {in_units(macs, 'MAC')} and {in_units(params, 'param')}"

@@ -102,7 +102,7 @@ class Space(records.Record):
     _kind = "space"
     _error = SpaceError
     _checks: ClassVar[dict[str, records.Check]] = {
-        "name": (lambda value: isinstance(value, str), "a string")
+        "name": (lambda value: isinstance(value, str), "a string"),
     }
     _prefix = "space: "
     _schema = 1
@@ -122,14 +122,7 @@ class Space(records.Record):
     augment: Values | None = None
     batch_size: Values | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for field, parameter in PARAMETERS.items():
-            values = getattr(self, field)
-            if isinstance(values, list):
-                values = tuple(values)
-            if values is not None:
-                object.__setattr__(self, field, _checked(field, parameter, values))
+    def _check_combinations(self) -> None:
         if not self.searched:
             raise SpaceError(
                 f"space: {self.name} is empty; give choices or ranges for some of "
@@ -137,6 +130,11 @@ class Space(records.Record):
             )
         if self.depth is not None and self.units is not None:
             raise SpaceError("space: units: with depth, which says the same; leave one")
+
+    def _checked(self, field: str, value: Any) -> Any:
+        if field not in PARAMETERS:
+            return super()._checked(field, value)
+        return value if value is None else _values(field, value)
 
     @property
     def searched(self) -> tuple[str, ...]:
@@ -201,13 +199,13 @@ def _is(kind: type, value: Any) -> bool:
     return type(value) is kind or (kind is float and type(value) is int)
 
 
-def _checked(field: str, parameter: Parameter, values: Any) -> Values:
+def _values(field: str, values: Any) -> Values:
     """Values of one type, in their order, each once.
 
     Raises:
         SpaceError: they aren't allowed.
     """
-    kind, check, allowed, _ = parameter
+    kind, check, allowed, _ = PARAMETERS[field]
     if isinstance(values, Range):
         ends = (values.low, values.high)
         right = kind is not str and all(_is(kind, end) and check(end) for end in ends)

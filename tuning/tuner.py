@@ -18,10 +18,11 @@ import numpy as np
 from keras_tuner.src.engine import stateful  # the base whose `save` is wrapped
 
 from keras_resnet import files, runfolder
+from keras_resnet.cost import estimate_cost
 from keras_resnet.data import Splits
 from keras_resnet.errors import one_line
 from keras_resnet.tracking import Tracker, closing
-from tuning.budget import quick_cost
+from tuning.budget import macs_of
 from tuning.hypermodel import ResidualHyperModel
 
 LATENCY_RUNS = 20  # the median of which is the latency
@@ -104,8 +105,8 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
             continue_from(self.run_folder(hp.values["tuner/trial_id"]), folder)
         until = int(hp.values.get("tuner/epochs", recipe.epochs))
         runfolder.open_run(folder, recipe.to_json())
-        size = quick_cost(recipe.model)
-        cost = {"macs": float(size.macs), "params": float(size.params)}
+        macs, params = macs_of(recipe.model), estimate_cost(recipe.model).params
+        cost = {"macs": float(macs), "params": float(params)}
         told = {f"hp.{name}": value for name, value in hp.values.items()} | cost
         with (
             runfolder.locked(folder),
@@ -126,7 +127,7 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
             best = max(history, key=lambda row: -row["val_loss"])
             metrics = {k: v for k, v in best.items() if k not in ("epoch", "seconds")}
             metrics |= cost | {"best_epoch": best["epoch"], "seconds": seconds}
-            relative = size.macs / quick_cost(self.hypermodel.recipe.model).macs
+            relative = macs / macs_of(self.hypermodel.recipe.model)
             metrics["score"] = best["val_accuracy"] - PARETO_WEIGHT * np.log10(relative)
             return {name: float(value) for name, value in metrics.items()}
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras_resnet.errors import UserError
 from keras_resnet.figures import SMALL, write_figure
 from keras_resnet.network import ends_in_softmax
+from keras_resnet.plan import LAST, stage_of
 
 MAPS = 8  # channels of a stage that are drawn
 
@@ -123,8 +124,9 @@ def draw_activation(model: keras.Model, image: np.ndarray, path: Path) -> None:
 
     lasts: dict[str, str] = {}
     for layer in model.layers:
-        if layer.name.startswith("conv") and len(layer.output.shape) == 4:
-            lasts[layer.name.split("_")[0]] = layer.name  # the last of each stage
+        stage = stage_of(layer.name)
+        if stage not in (None, LAST) and len(layer.output.shape) == 4:
+            lasts[str(stage)] = layer.name  # the last of each stage
     figure = Figure(figsize=(1.1 * MAPS, 1.2 * (len(lasts) + 2)), layout="constrained")
     figures: Any = figure.subfigures(
         len(lasts) + 1, 1, height_ratios=[2] + [1] * len(lasts)

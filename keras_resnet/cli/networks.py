@@ -134,12 +134,11 @@ def show(
 
 def _rows(plan: Plan) -> list[dict[str, Any]]:
     """Stem, units and head with their costs."""
-    known_size = None not in plan.spec.input_shape
     last = plan.units[-1].shape
 
     def row(name: str, in_shape: Shape, ops: Any, **rest: Any) -> dict[str, Any]:
         ops = list(ops)
-        cost: Cost = cost_of(ops, known_size=known_size)
+        cost: Cost = cost_of(ops)
         groups = max((op.groups for op in ops if isinstance(op, Conv)), default=1)
         fields = {"stride": 1, "shortcut": "", "merge": "", "survival": 1.0} | rest
         return {

@@ -106,8 +106,7 @@ class Augment(records.Record):
     mixup: float = 0.0
     cutmix: float = 0.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check_combinations(self) -> None:
         ways = [name for name in ("pad", "scale", "resize") if getattr(self, name)]
         if len(ways) > 1:
             raise AugmentError(

@@ -9,7 +9,6 @@ with a head of yours are taken too.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -20,11 +19,11 @@ import numpy as np
 from keras_resnet import files, runfolder, weights
 from keras_resnet.errors import UserError, one_line
 from keras_resnet.network import PixelStats, build, pixel_stats_of
+from keras_resnet.plan import LAST, stage_of
 from keras_resnet.presets import get_spec
 from keras_resnet.recipe import ALL_STAGES, BatchNormMode, Recipe
 from keras_resnet.spec import ResNetSpec
 
-_STAGE = re.compile(r"(conv\d+)_|post_")
 NAMED = 3  # layers in a message
 
 
@@ -129,7 +128,7 @@ def rate_factors(model: keras.Model, decay: float) -> dict[str, float]:
         f"{name}_": decay**distance
         for distance, name in enumerate(reversed(names), start=1)
     }
-    return {**factors, "post_": decay}
+    return {**factors, f"{LAST}_": decay}
 
 
 class Source(NamedTuple):
@@ -279,8 +278,8 @@ def _stages(model: keras.Model) -> dict[str, list[Any]]:
     """Layers of each stage, in order."""
     stages: dict[str, list[Any]] = {}
     last: list[Any] = []
-    for layer, match in _staged(model):
-        part = stages.setdefault(match[1], []) if match[1] else last
+    for layer, stage in _staged(model):
+        part = last if stage == LAST else stages.setdefault(stage, [])
         part.append(layer)
     stages = {name: stages[name] for name in sorted(stages, key=_number)}
     if stages:
@@ -288,11 +287,11 @@ def _stages(model: keras.Model) -> dict[str, list[Any]]:
     return stages
 
 
-def _staged(model: keras.Model) -> Iterator[tuple[Any, re.Match[str]]]:
-    """Layers that belong to a stage, those of nested models too."""
+def _staged(model: keras.Model) -> Iterator[tuple[Any, str]]:
+    """Layers that belong to a stage and its name, those of nested models too."""
     for layer in model.layers:
-        if match := _STAGE.match(layer.name):
-            yield layer, match
+        if stage := stage_of(layer.name):
+            yield layer, stage
         elif isinstance(layer, keras.Model):
             yield from _staged(layer)
 

@@ -207,8 +207,8 @@ def _modules(plan: Plan, dialect: Dialect) -> Iterator[tuple[str, str]]:
         if op.name in dialect.names:
             yield op.name, dialect.names[op.name]
     for unit in plan.units:
-        index = int(unit.name.rsplit("block", 1)[1]) - 1
-        prefix = dialect.unit.format(stage=unit.stage - dialect.first, unit=index)
+        stage = unit.stage - dialect.first
+        prefix = dialect.unit.format(stage=stage, unit=unit.block - 1)
         for op in unit.ops:
             part = op.name.removeprefix(f"{unit.name}_")
             if part in parts:
