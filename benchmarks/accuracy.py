@@ -8,7 +8,6 @@ run again, so the command also gathers what is there.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -16,7 +15,7 @@ import click
 from rich.console import Console
 
 from benchmarks import report
-from keras_resnet import runfolder
+from keras_resnet.run import Run
 
 SEEDS = {"digits": 8, "fashion_mnist": 3}
 COLUMNS = {
@@ -33,19 +32,19 @@ COLUMNS = {
 
 def result_of(recipe: str, seed: int, folder: Path) -> dict:
     """What a run came to; it is made unless it is there."""
-    run = folder / f"{recipe}-{seed}"
-    if not (run / runfolder.RESULT).is_file():
+    run = Run(folder / f"{recipe}-{seed}")
+    if not run.is_finished:
         from keras_resnet import training
 
         training.train(
             recipe,
             data=recipe,  # these two are named for their data
-            folder=run,
+            folder=run.folder,
             seed=seed,
             export=False,
             console=Console(stderr=True),
         )
-    return json.loads((run / runfolder.RESULT).read_text())
+    return run.result
 
 
 @click.command()

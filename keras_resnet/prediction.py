@@ -8,8 +8,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_resnet import runfolder, serving
+from keras_resnet import serving
 from keras_resnet.data.image_files import CENTRAL, read_image
+from keras_resnet.run import Run
 
 Ranking = list[tuple[str, float]]
 BATCH = 64
@@ -28,8 +29,8 @@ def predict_files(
     Raises:
         UserError: not a model, or not an image.
     """
-    model = Path(model)
-    served = serving.load(model) if serving.is_saved_model(model) else _load_run(model)
+    path = Path(model)
+    served = serving.load(path) if serving.is_saved_model(path) else _serve(Run(path))
     paths = [Path(path) for path in images]
     # Images of a model without a size keep their own, and so can't share a batch.
     size = 1 if None in served.image_shape else BATCH
@@ -46,13 +47,13 @@ def predict_files(
     return rankings
 
 
-def _load_run(folder: Path) -> serving.Served:
+def _serve(run: Run) -> serving.Served:
     """A run's best model, in the form of a served one."""
-    model, described = runfolder.load_best(folder)
+    model, data = run.load_model(), run.data
 
     def predict(batch: np.ndarray) -> np.ndarray:
         return np.asarray(keras.ops.softmax(model.predict_on_batch(batch)))
 
     return serving.Served(
-        predict, tuple(described["image_shape"]), tuple(described["class_names"])
+        predict, tuple(data["image_shape"]), tuple(data["class_names"])
     )

@@ -9,9 +9,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Literal
 
-from keras_resnet import records, runfolder
+from keras_resnet import records
 from keras_resnet.data.augment import Augment
-from keras_resnet.errors import RunFolderError, UserError, one_line
+from keras_resnet.errors import UserError
 from keras_resnet.plan import STAGE
 from keras_resnet.presets import get_spec
 from keras_resnet.spec import ResNetSpec
@@ -230,21 +230,6 @@ class Recipe(records.Record):
             named = isinstance(value, str)
             return get_spec(value) if named else ResNetSpec.from_dict(value)
         return Augment.from_dict(value) if field == "augment" else value
-
-    @classmethod
-    def of_run(cls, folder: Path) -> Recipe:
-        """How the run in a folder is trained.
-
-        Raises:
-            RunFolderError: the folder's recipe is missing or can't be read.
-            UserError: it is no recipe of this version.
-        """
-        path = folder / runfolder.RECIPE
-        try:
-            text = path.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise RunFolderError(f"run: can't read {path}: {one_line(error)}") from None
-        return cls.from_json(text)
 
     def compile_args(self, model: Any, steps: int) -> dict[str, Any]:
         """Arguments for `model.compile`: optimizer, loss on logits, metrics.

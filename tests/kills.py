@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet import files, runfolder
+from keras_resnet import files
+from keras_resnet.run import BEST, HISTORY
 
 Moment = Callable[[], bool]  # whether it has come; asked all the time
 PAUSE = 0.0005  # seconds between two looks
@@ -159,11 +160,11 @@ def differences(one: Path, other: Path) -> list[str]:
     if apart:
         found.append(f"{apart} of {len(first)} variables")
     if _rows(one) != _rows(other):
-        found.append(runfolder.HISTORY)
-    models = [keras.models.load_model(run / runfolder.BEST) for run in (one, other)]
+        found.append(HISTORY)
+    models = [keras.models.load_model(run / BEST) for run in (one, other)]
     weights, best = (model.get_weights() for model in models)
     if any(a.tobytes() != b.tobytes() for a, b in zip(weights, best, strict=True)):
-        found.append(runfolder.BEST)
+        found.append(BEST)
     return found
 
 
@@ -177,7 +178,7 @@ def _state(run: Path) -> tuple[list[np.ndarray], dict[str, Any]]:
 
 
 def _rows(run: Path) -> list[dict[str, float]]:
-    rows = files.read_lines(run / runfolder.HISTORY)
+    rows = files.read_lines(run / HISTORY)
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
 

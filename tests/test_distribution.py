@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, python
 
-from keras_resnet import cifar_resnet, files, runfolder
+from keras_resnet import cifar_resnet, files
+from keras_resnet.run import HISTORY
 from keras_resnet.training import evaluate, get_recipe, launch
 from keras_resnet.training.devices import cluster, distribution
 from keras_resnet.training.devices.cluster import DistributionError, read_cluster
@@ -289,7 +290,7 @@ def test_recomputation_on_two_workers(tmp_path):
 def test_a_killed_worker_ends_the_other_which_can_be_resumed(tmp_path):
     folder = tmp_path / "run"
     with workers("slow", folder) as (processes, _):
-        history = folder / runfolder.HISTORY
+        history = folder / HISTORY
         deadline = time.monotonic() + 200
         while not history.exists() or len(history.read_text().splitlines()) < 2:
             assert time.monotonic() < deadline

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from images import labels, noise
 
-from keras_resnet import ResNetSpec, cifar_resnet, estimate_cost, runfolder
+from keras_resnet import ResNetSpec, cifar_resnet, estimate_cost
 from keras_resnet.cli import main
 from keras_resnet.errors import RunFolderError
 from keras_resnet.experiments import (
@@ -33,6 +33,7 @@ from keras_resnet.experiments import (
 from keras_resnet.experiments.claims import spec_at
 from keras_resnet.experiments.results import FAILED, Outcome, collect, judge
 from keras_resnet.experiments.scale import BUDGETS, recipe_of, run_name
+from keras_resnet.run import Run
 from keras_resnet.surgery import deepen
 
 TINY = {"widths": (4, 8, 8), "stem_width": 4}
@@ -196,7 +197,7 @@ def test_what_has_ended_is_not_run_again_and_growth_starts_equal(workplace):
 
     ended = collect(experiment, setting, workplace, [0])
     folders = {each.arm.name: each.folder for each in ended}
-    old, _ = runfolder.load_best(folders["a"])
+    old = Run(folders["a"]).load_model()
     spec = json.loads((folders["a"] / "recipe.json").read_text())["model"]
     spec = ResNetSpec.from_dict(spec)
     images = np.random.default_rng(0).integers(0, 255, (4, 8, 8, 1)).astype("uint8")

@@ -22,6 +22,7 @@ from keras_resnet import (
 from keras_resnet.data import Augment
 from keras_resnet.errors import RunFolderError, UserError
 from keras_resnet.recipes import ROWS
+from keras_resnet.run import Run
 from keras_resnet.training import RECIPES, Recipe, RecipeError, get_recipe
 from keras_resnet.training.compile import compile_args, learning_rates
 
@@ -188,11 +189,11 @@ def test_wrong_json(text, kind, message):
 
 def test_a_run_without_its_recipe_is_a_line(tmp_path):
     (tmp_path / "recipe.json").write_text(DIGITS.to_json())
-    assert Recipe.of_run(tmp_path) == DIGITS
+    assert Run(tmp_path).recipe == DIGITS
     (tmp_path / "recipe.json").write_bytes(b"\xff")
     for folder in (tmp_path, tmp_path / "nothing"):
         with pytest.raises(RunFolderError, match="run: can't read") as error:
-            Recipe.of_run(folder)
+            _ = Run(folder).recipe
         assert "\n" not in str(error.value)
 
 

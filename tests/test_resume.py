@@ -16,9 +16,10 @@ import pytest
 import tensorflow as tf
 from images import labels, noise, write_folder
 
-from keras_resnet import build, cifar_resnet, data, files, runfolder, training
+from keras_resnet import build, cifar_resnet, data, files, training
 from keras_resnet.data import Augment
 from keras_resnet.errors import RunFolderError
+from keras_resnet.run import HISTORY, RESULT, Run
 from keras_resnet.training import checkpoints, get_recipe, logging, stopping
 from keras_resnet.training.checkpoints import CheckpointWarning
 from keras_resnet.training.resume import TrainingError
@@ -137,7 +138,7 @@ def test_the_speed_of_an_epoch_that_is_gone_on_with_is_of_its_own_steps(
     told = Told()
     fit(tmp_path, recipe, tracker=told)
     (tracking,) = made
-    row, (kept,) = told.rows[1], files.read_lines(tmp_path / runfolder.HISTORY)
+    row, (kept,) = told.rows[1], files.read_lines(tmp_path / HISTORY)
     assert tracking.before == 4
     took = tracking.trained - tracking.started
     assert row["images_per_second"] == (STEPS - 4) * 8 / took
@@ -349,7 +350,7 @@ def test_a_run_moves_with_its_data(tmp_path):
         )
 
     train("here", export=False)
-    (tmp_path / "here" / "run" / runfolder.RESULT).unlink()
+    (tmp_path / "here" / "run" / RESULT).unlink()
     (tmp_path / "here").rename(tmp_path / "there")
     result = train("there", export=False)
     (tmp_path / "there" / "pets").rename(tmp_path / "pets")
@@ -397,7 +398,7 @@ def test_sigterm_ends_the_command_by_a_line(tmp_path):
     # Another process is kept out meanwhile.
     with (
         pytest.raises(RunFolderError, match="another process trains in"),
-        runfolder.locked(folder),
+        Run(folder).lock(),
     ):
         pass
     process.send_signal(signal.SIGTERM)

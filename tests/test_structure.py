@@ -49,38 +49,37 @@ ROOMS = {
         "figures": "files",
         "statistics": "",
         "records": "errors",
-        "runfolder": "errors files",
         "spec": "errors records",
         "presets": "spec",
         "plan": "spec",
         "cost": "plan spec",
         "data": "errors files records",
-        "recipe": "data errors presets records runfolder spec",
+        "recipe": "data errors presets records spec",
         "recipes": "data presets recipe",
         "convolution": "plan runtime",
         "layers": "convolution",
         "blocks": "layers plan spec",
         "network": "blocks errors plan presets recompute runtime spec",
+        "run": "data errors files network recipe",
         "folding": "errors layers",
         "surgery": "blocks errors folding layers network plan recompute spec",
         "resnext": "blocks layers network plan spec surgery",
-        "weights": "errors files network plan presets runfolder spec",
+        "weights": "errors files network plan presets run spec",
         "applications": "network presets weights",
         "tracking": "errors files",
-        "run": "data errors files recipe runfolder",
-        "serving": "data errors files folding network run runfolder spec version",
-        "prediction": "data run runfolder serving",
+        "serving": "data errors files folding network run spec version",
+        "prediction": "data run serving",
         "analysis": "cost errors figures files layers network plan presets run"
-        " runfolder runtime spec statistics tracking units",
+        " runtime spec statistics tracking units",
         "training": "cost data errors figures files layers losses network optimizers"
-        " plan presets recipe recipes run runfolder runtime serving spec surgery"
+        " plan presets recipe recipes run runtime serving spec surgery"
         " tracking units version weights",
         "experiments": "analysis cost data errors figures files network presets recipe"
-        " recipes resnext run runfolder spec statistics surgery tracking training",
+        " recipes resnext run spec statistics surgery tracking training",
         "tuning": "cost data errors figures files network plan presets recipe run"
-        " records runfolder runtime spec statistics surgery tracking training units",
+        " records runtime spec statistics surgery tracking training units",
         "cli": "analysis convolution cost data errors experiments files network plan"
-        " prediction presets recipe recipes run runfolder runtime serving spec tracking"
+        " prediction presets recipe recipes run runtime serving spec tracking"
         " training tuning units version weights",
         "keras_resnet": "analysis applications cost data experiments layers network"
         " optimizers plan presets resnext runtime serving spec surgery tracking"

@@ -20,12 +20,12 @@ from keras_resnet import (
     data,
     estimate_cost,
     files,
-    runfolder,
     serving,
     training,
 )
 from keras_resnet.errors import RunFolderError
 from keras_resnet.prediction import predict_files
+from keras_resnet.run import Run
 from keras_resnet.tracking import MLflowTracker, tracker
 from keras_resnet.training import get_recipe, loop
 
@@ -209,7 +209,7 @@ def test_an_unfinished_run_is_continued_on_its_own_data_only(workplace):
     with pytest.raises(RunFolderError, match="unfinished run with seed 0, not 1"):
         training.train(TINY, folder="mine", seed=1)
     with (
-        runfolder.locked(Path("mine")),
+        Run("mine").lock(),
         pytest.raises(RunFolderError, match="another process trains in mine"),
     ):
         training.train(TINY, folder="mine")

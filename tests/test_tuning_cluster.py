@@ -16,8 +16,9 @@ import yaml
 from click.testing import CliRunner
 from conftest import ROOT
 
-from keras_resnet import files, runfolder
+from keras_resnet import files
 from keras_resnet.cli import main
+from keras_resnet.run import HISTORY
 from tuning import processes
 from tuning.supervisor import supervise
 from tuning.trials import read_rows
@@ -292,7 +293,7 @@ def test_another_worker_gets_the_trial_of_one_that_was_killed(tiny_spec, workpla
         chief = start(stdout=subprocess.PIPE, text=True)
         worker = start("--worker", "one")
         run = Path("search/tuner/trial_0/run")
-        history = run / runfolder.HISTORY
+        history = run / HISTORY
         while not [*run.glob("checkpoint/000001-*.npz")]:
             assert chief.poll() is None
             assert worker.poll() is None

@@ -19,9 +19,10 @@ from conftest import ROOT
 from rich.console import Console
 
 import tuning
-from keras_resnet import data, estimate_cost, files, runfolder, training
+from keras_resnet import data, estimate_cost, files, training
 from keras_resnet.cli import main
 from keras_resnet.recipe import Recipe
+from keras_resnet.run import HISTORY
 from tuning import searching
 from tuning.retrain import paired, retrain
 from tuning.search_report import importance, write_report
@@ -116,7 +117,7 @@ def test_a_search_survives_a_failure_is_told_once_and_can_be_rerun(recipe, workp
 
     best = Recipe.from_json((folder / "best.json").read_text())
     rerun = training.train(best, data="digits", folder=workplace / "rerun")
-    trial = files.read_lines(done.run / runfolder.HISTORY)
+    trial = files.read_lines(done.run / HISTORY)
     for own, theirs in zip(rerun.history, trial, strict=True):
         assert own["val_loss"] == pytest.approx(theirs["val_loss"], abs=1e-6)
 
@@ -142,7 +143,7 @@ def test_a_killed_search_goes_on_in_the_middle_of_its_trial(tiny_spec, workplace
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", _SEARCH, "grid"]
     run = Path("search/tuner/trial_0/run")
-    history = run / runfolder.HISTORY
+    history = run / HISTORY
     with subprocess.Popen(command, env=environment) as process:
         while not [*run.glob("checkpoint/000001-*.npz")]:
             assert process.poll() is None
@@ -163,9 +164,7 @@ def test_hyperband_carries_trainings_from_rung_to_rung(recipe, splits, workplace
     result = tuning.search(
         space, recipe.over(3), data=splits, tuner="hyperband", folder="search"
     )
-    histories = {
-        row.trial: files.read_lines(row.run / runfolder.HISTORY) for row in result.rows
-    }
+    histories = {row.trial: files.read_lines(row.run / HISTORY) for row in result.rows}
     promoted = [row for row in result.rows if "tuner/trial_id" in row.values]
     assert promoted
     for row in result.rows:

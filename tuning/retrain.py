@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from keras_resnet import files, runfolder
+from keras_resnet import files
 from keras_resnet.recipe import Recipe
+from keras_resnet.run import Run
 from keras_resnet.tracking import MLflowTracker, closing
 from tuning.search_report import write_report
 from tuning.searching import SearchResult
@@ -113,20 +114,19 @@ def retrain(
     def accuracy(name: str, recipe: Recipe, seed: int) -> float:
         recipe = recipe.over(epochs or recipe.epochs)
         kept = folder / RETRAINED / f"{recipe.epochs}-epochs"
-        run = kept / f"{name}-seed-{seed}"
-        if not (run / runfolder.RESULT).exists():
+        run = Run(kept / f"{name}-seed-{seed}")
+        if not run.is_finished:
             training.train(
                 recipe,
                 data=data,
-                folder=run,
+                folder=run.folder,
                 seed=seed,
                 strategy=strategy,
                 tracker=tracker.child(folder) if tracker else None,
                 console=console,
                 **loading,
             )
-        result = files.read_json(run / runfolder.RESULT)
-        return float(result["test_accuracy"])
+        return float(run.result["test_accuracy"])
 
     if tracker:  # goes on with the search's own run, which its end has closed
         tracker.start(folder.name, {}, folder)

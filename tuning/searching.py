@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rich.console import Console
 
-from keras_resnet import files, runfolder
+from keras_resnet import files
 from keras_resnet.cost import estimate_cost
 from keras_resnet.errors import BudgetError, UserError
 from keras_resnet.recipe import Recipe
+from keras_resnet.run import BEST as MODEL
+from keras_resnet.run import LOCK, Run, new_folder
 from keras_resnet.tracking import closing
 from keras_resnet.units import in_units
 from tuning import processes
@@ -110,7 +112,7 @@ def search(
         space, recipe, data, budget=budget, mode=mode, seed=seed, **loading
     )
     check_budget(hypermodel)
-    folder = Path(folder) if folder else runfolder.new_name("search")
+    folder = Path(folder) if folder else new_folder("search")
     described = {
         "space": hypermodel.space.to_dict(),
         "recipe": hypermodel.recipe.to_dict(),
@@ -122,9 +124,7 @@ def search(
         "seed": seed,
     }
     claim(folder, described)
-    lock = (
-        contextlib.nullcontext() if processes.is_worker() else runfolder.locked(folder)
-    )
+    lock = contextlib.nullcontext() if processes.is_worker() else Run(folder).lock()
     with lock:
         return _search(
             hypermodel, folder, objective, tuner, trials, strategy, tracker, console
@@ -282,7 +282,7 @@ def claim(folder: Path, described: dict[str, Any]) -> None:
                 "name a new folder"
             )
         return
-    own = (runfolder.LOCK, "tracking")
+    own = (LOCK, "tracking")
     if folder.is_file() or (
         folder.is_dir() and any(entry.name not in own for entry in folder.iterdir())
     ):
@@ -340,5 +340,5 @@ def tell_best(
     tracker.log_metrics({f"best_{k}": v for k, v in best.metrics.items()}, 0)
     tracker.set_tags({"best_trial": best.trial})
     tracker.log_files([folder / BEST, folder / REPORT])
-    model = keras.models.load_model(best.run / runfolder.BEST)
+    model = keras.models.load_model(best.run / MODEL)
     tracker.log_model(to_stock(model), images[:4].astype("float32"), about)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_resnet.recipe import Recipe
+from keras_resnet.run import Run
 
 KEY = {"accuracy": "val_accuracy", "pareto": "score"}  # metric of an objective
 
@@ -42,7 +43,7 @@ class Row(NamedTuple):
     @property
     def recipe(self) -> Recipe:
         """Its recipe."""
-        return Recipe.of_run(self.run)
+        return Run(self.run).recipe
 
 
 def read_rows(folder: Path) -> list[Row]:

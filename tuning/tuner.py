@@ -17,10 +17,11 @@ import keras_tuner
 import numpy as np
 from keras_tuner.src.engine import stateful  # the base whose `save` is wrapped
 
-from keras_resnet import files, runfolder
+from keras_resnet import files
 from keras_resnet.cost import estimate_cost
 from keras_resnet.data import Splits
 from keras_resnet.errors import one_line
+from keras_resnet.run import CHECKPOINT, HISTORY, LOCK, RECIPE, Run
 from keras_resnet.tracking import Tracker, closing
 from tuning.budget import macs_of
 from tuning.hypermodel import ResidualHyperModel
@@ -104,12 +105,13 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
         if "tuner/trial_id" in hp.values:
             continue_from(self.run_folder(hp.values["tuner/trial_id"]), folder)
         until = int(hp.values.get("tuner/epochs", recipe.epochs))
-        runfolder.open_run(folder, recipe.to_json())
+        run = Run(folder)
+        run.open(recipe)
         macs, params = macs_of(recipe.model), estimate_cost(recipe.model).params
         cost = {"macs": float(macs), "params": float(params)}
         told = {f"hp.{name}": value for name, value in hp.values.items()} | cost
         with (
-            runfolder.locked(folder),
+            run.lock(),
             self._tracked(trial, told, folder) as tracker,
             counting_deaths(folder),
         ):
@@ -121,7 +123,7 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
                     model, splits, self.hypermodel.budget.latency
                 )
             self.hypermodel.fit(hp, model, epochs=until, folder=folder, tracker=tracker)
-            history = files.read_lines(folder / runfolder.HISTORY)
+            history = run.history
             carried = int(hp.values.get("tuner/initial_epoch", 0))
             seconds = max(seconds_after(carried, history), time.perf_counter() - began)
             best = max(history, key=lambda row: -row["val_loss"])
@@ -144,14 +146,14 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
         tracker = self.track()
         tracker.start(f"trial-{trial.trial_id}", told, folder)
         tracker.set_tags({"trial": str(trial.trial_id)})
-        tracker.log_files([folder / runfolder.RECIPE])
+        tracker.log_files([folder / RECIPE])
         with closing(tracker):
             try:
                 yield tracker
             except Exception as error:
                 tracker.set_tags({"reason": reason_of(error)})
                 raise
-            tracker.log_files([folder / runfolder.HISTORY])
+            tracker.log_files([folder / HISTORY])
 
 
 def reason_of(error: Exception) -> str:
@@ -172,7 +174,7 @@ def counting_deaths(folder: Path) -> Iterator[None]:
         keras_tuner.errors.FailedTrialError: `DEATHS` have.
     """
     path = folder / "deaths.json"
-    at = sorted(entry.name for entry in (folder / runfolder.CHECKPOINT).glob("*"))
+    at = sorted(entry.name for entry in (folder / CHECKPOINT).glob("*"))
     before = files.read_json(path) if path.exists() else {}
     deaths = before["deaths"] if before.get("at") == at else 0
     if deaths >= DEATHS:
@@ -194,7 +196,7 @@ def continue_from(parent: Path, folder: Path) -> None:
     if folder.exists():
         return
     with files.replacing(folder) as temporary:
-        skipped = shutil.ignore_patterns("tracking", runfolder.LOCK)
+        skipped = shutil.ignore_patterns("tracking", LOCK)
         shutil.copytree(parent, temporary, ignore=skipped)
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import keras
 
-from keras_resnet import files, runfolder
+from keras_resnet import files
 from keras_resnet.analysis.reference import REFERENCES, build_reference
 from keras_resnet.errors import UserError, one_line
 from keras_resnet.network import build
 from keras_resnet.presets import get_spec
+from keras_resnet.run import Run
 
 
 def load_model(target: str | Path, image_size: int | None = None) -> keras.Model:
@@ -28,7 +29,7 @@ def load_model(target: str | Path, image_size: int | None = None) -> keras.Model
     if str(target) in REFERENCES:
         return build_reference(str(target))
     if path.is_dir():
-        return runfolder.load_best(path)[0]
+        return Run(path).load_model()
     if path.suffix == ".keras":
         try:
             return keras.models.load_model(path)

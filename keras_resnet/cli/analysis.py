@@ -308,23 +308,23 @@ def explain(
 
     Example: keras-resnet explain runs/demo --image runs/demo/samples/0-is-3.png
     """
-    from keras_resnet import runfolder
+    from keras_resnet.run import Run
 
-    runfolder.check_trained(run)
+    opened = Run(run)
+    opened.check_trained()
     runtime.prepare()
     import keras
 
     from keras_resnet.analysis import activation, explaining
     from keras_resnet.data.image_files import CENTRAL, read_image
-    from keras_resnet.training.loop import data_of_run
 
-    model, described = runfolder.load_best(run)
+    model, described = opened.load_model(), opened.data
     out = out or run / "explained"
     pixels = None
     if image:
         pixels = read_image(image, tuple(described["image_shape"]), CENTRAL)
     with warnings_as_lines():
-        splits = data_of_run(run, described, **({"source": data} if data else {}))
+        splits = opened.load_splits(**({"source": data} if data else {}))
     # For the weights before training.
     keras.utils.set_random_seed(described["arguments"]["seed"])
     test = list(splits.test.take(batches).as_numpy_iterator())

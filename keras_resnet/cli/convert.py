@@ -63,17 +63,18 @@ def convert(
     if output_stride:
         changes["output_stride"] = int(output_stride)
     runtime.prepare()
-    from keras_resnet import files, runfolder, weights
+    from keras_resnet import files, weights
     from keras_resnet.network import build
+    from keras_resnet.run import Run
     from keras_resnet.weights.formats import KERAS, TORCH
 
     path = Path(source)
     stats = None
-    if spec is None and runfolder.is_run(path):
+    if spec is None and Run(path).exists:
         from keras_resnet.training.finetuning import adapted, spec_of_source
 
         spec = spec_of_source(path)
-        stats = files.read_json(path / runfolder.DATA)["pixel_stats"]
+        stats = Run(path).data["pixel_stats"]
         stats = adapted(stats, channels) if channels else stats
     if path.suffix in (*KERAS, *TORCH) and not path.exists():
         raise UserError(f"source: file {source} doesn't exist")

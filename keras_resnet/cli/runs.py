@@ -171,13 +171,13 @@ def train(
     chief = distribution.is_chief(placed["strategy"])
     from rich.console import Console
 
-    from keras_resnet import runfolder
     from keras_resnet.recipe import SMOKE_STEPS
+    from keras_resnet.run import new_folder
     from keras_resnet.training import train as run_training
 
     console = Console(highlight=False, markup=False)
     tracker = tracking.tracker(console) if chief else None
-    folder = folder or runfolder.new_name(recipe.name)
+    folder = folder or new_folder(recipe.name)
     with (
         warnings_as_lines(),
         stoppable(f"the same command with --folder {folder}"),
@@ -242,9 +242,9 @@ def evaluate(run: Path, data: str | None, as_json: bool) -> None:
 
     Example: keras-resnet evaluate runs/demo
     """
-    from keras_resnet import runfolder
+    from keras_resnet.run import Run
 
-    runfolder.check_trained(run)
+    Run(run).check_trained()
     runtime.prepare()
     from keras_resnet.training import evaluate as run_evaluation
 
@@ -269,10 +269,11 @@ def predict(model: Path, images: tuple[Path, ...], top: int, as_json: bool) -> N
 
     Example: keras-resnet predict runs/demo runs/demo/samples/*.png
     """
-    from keras_resnet import runfolder, serving
+    from keras_resnet import serving
+    from keras_resnet.run import Run
 
     if not serving.is_saved_model(model):
-        runfolder.check_trained(model)
+        Run(model).check_trained()
     runtime.prepare()
     from keras_resnet.prediction import predict_files
 

@@ -33,9 +33,9 @@ def export(
 
     Example: keras-resnet export runs/mine --to models/mine
     """
-    from keras_resnet import runfolder
+    from keras_resnet.run import Run
 
-    runfolder.check_trained(run)
+    Run(run).check_trained()
     runtime.prepare()
     from keras_resnet import serving
     from keras_resnet.serving.check import CHECK

@@ -199,7 +199,7 @@ def tune(
     from rich.console import Console
 
     import tuning
-    from keras_resnet import runfolder
+    from keras_resnet.run import new_folder
     from keras_resnet.tracking import MLflowTracker
     from keras_resnet.training.devices import distribution
     from tuning.searching import read_result
@@ -207,7 +207,7 @@ def tune(
 
     devices = distribution.make_strategy(strategy)
     console = Console(highlight=False, markup=False, stderr=as_json)
-    folder = folder or runfolder.new_name("search")
+    folder = folder or new_folder("search")
     tracker = (
         MLflowTracker(
             experiment,

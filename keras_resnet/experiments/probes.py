@@ -11,12 +11,11 @@ from typing import NamedTuple
 
 import keras
 
-from keras_resnet import runfolder
 from keras_resnet.analysis import gradient_norms, layer_responses
 from keras_resnet.data import Splits
 from keras_resnet.network import build
-from keras_resnet.recipe import Recipe
 from keras_resnet.resnext import to_form
+from keras_resnet.run import Run
 from keras_resnet.spec import ResNetSpec
 
 BATCHES = 8  # of the validation images
@@ -41,7 +40,7 @@ def responses(run: Path, spec: ResNetSpec, data: Splits, seed: int) -> Probed:
 
     Of the best model, on validation images.
     """
-    model, _ = runfolder.load_best(run)
+    model = Run(run).load_model()
     found = layer_responses(model, data.val.take(BATCHES))
     return Probed(
         {"response": mean(row.std for row in found)},
@@ -74,7 +73,7 @@ def steps(run: Path, spec: ResNetSpec, data: Splits, seed: int) -> Probed:
     least, for others use the machine. Without the input pipeline.
     """
     keras.utils.set_random_seed(seed)
-    recipe = Recipe.of_run(run)
+    recipe = Run(run).recipe
     model = build(spec, pixel_stats=data.pixel_stats)
     model.compile(**recipe.compile_args(model, data.steps))
     images, labels = next(iter(data.train))
@@ -95,7 +94,7 @@ def forms(run: Path, spec: ResNetSpec, data: Splits, seed: int) -> Probed:
     """
     if spec.cardinality == 1 or spec.merge == "none":
         return Probed({})
-    model, _ = runfolder.load_best(run)
+    model = Run(run).load_model()
     images = next(iter(data.val))[0]
     models = {
         "a": to_form(model, "a", spec=spec),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_resnet import files, runfolder
+from keras_resnet import files
 from keras_resnet.experiments.claim_plots import FIGURES
 from keras_resnet.experiments.claims import BudgetName, Experiment, ExperimentError
 from keras_resnet.experiments.results import (
@@ -22,6 +22,7 @@ from keras_resnet.experiments.results import (
 )
 from keras_resnet.experiments.scale import Setting, own_folder, resolve, setting_of
 from keras_resnet.figures import save
+from keras_resnet.run import Run
 
 VERDICTS = "verdicts.csv"
 
@@ -218,7 +219,7 @@ def _made_with(outcomes: Sequence[Outcome]) -> str:
     done = [outcome for outcome in outcomes if not outcome.failed]
     if not done:
         return ""
-    environment = files.read_json(done[0].folder / runfolder.ENVIRONMENT)
+    environment = Run(done[0].folder).environment
     versions = ", ".join(
         f"{name} {version}"
         for name, version in environment["versions"].items()

@@ -8,11 +8,11 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Literal, NamedTuple
 
-from keras_resnet import files, runfolder
+from keras_resnet import files
 from keras_resnet.cost import estimate_cost
 from keras_resnet.experiments.claims import Arm, Claim, Experiment
 from keras_resnet.experiments.scale import Setting, run_name
-from keras_resnet.recipe import Recipe
+from keras_resnet.run import Run
 from keras_resnet.statistics import t_test
 
 FAILED = "failed.json"
@@ -108,10 +108,10 @@ def _read(arm: Arm, seed: int, folder: Path) -> Outcome | None:
         reason = str(files.read_json(folder / FAILED)["reason"])
         measures = dict.fromkeys(_ERRORS, math.inf)
         return Outcome(arm, seed, folder, measures, [], {}, 0, 0, reason)
-    if not (folder / runfolder.RESULT).exists():
+    run = Run(folder)
+    if not run.is_finished:
         return None
-    result = files.read_json(folder / runfolder.RESULT)
-    history = files.read_lines(folder / runfolder.HISTORY)
+    result, history = run.result, run.history
     measures = {
         "test_error": 1 - result["test_accuracy"],
         "train_error": 1 - history[-1]["accuracy"],
@@ -121,8 +121,7 @@ def _read(arm: Arm, seed: int, folder: Path) -> Outcome | None:
     for file in sorted(folder.glob(PROBED.format("*"))):
         probes[file.stem.removeprefix("probe_")] = found = files.read_json(file)
         measures |= found["measures"]
-    recipe = Recipe.of_run(folder)
-    cost = estimate_cost(recipe.model)
+    cost = estimate_cost(run.recipe.model)
     costs = cost.macs or 0, cost.params
     return Outcome(arm, seed, folder, measures, history, probes, *costs)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from keras_resnet import data as data_module
-from keras_resnet import files, runfolder, training
+from keras_resnet import files, training
 from keras_resnet.data import Splits
 from keras_resnet.experiments.claims import Arm, BudgetName, Experiment, ExperimentError
 from keras_resnet.experiments.probes import PROBES
@@ -24,9 +24,9 @@ from keras_resnet.experiments.scale import (
     run_name,
 )
 from keras_resnet.recipe import Recipe
+from keras_resnet.run import DATA, BusyError, Run
 from keras_resnet.surgery import deepen
 from keras_resnet.tracking import MLflowTracker, closing
-from keras_resnet.training.loop import data_of_run
 from keras_resnet.training.resume import TrainingError
 
 SETTING = "setting.json"
@@ -161,7 +161,7 @@ def _run_all(
             test_size=recipe.test_size,
         )
         recipe = recipe_of(experiment, job.arm, setting, splits.steps)
-        if not (job.folder / runfolder.RESULT).exists():
+        if not Run(job.folder).is_finished:
             try:
                 training.train(
                     recipe,
@@ -201,7 +201,7 @@ def _run_all(
                 console.print(f"{done + 1}/{total}  {job.arm.label}, seed {job.seed}")
             try:
                 run_one(job)
-            except runfolder.BusyError:
+            except BusyError:
                 waiting.append(job)
             else:
                 done += 1
@@ -211,12 +211,12 @@ def _run_all(
 
 def _check_data(place: Path, loading: dict[str, Any]) -> None:
     """Refuses to add to runs that were trained on other images of the same name."""
-    for path in sorted(place.glob(f"*/{runfolder.DATA}"))[:1]:
-        data_of_run(path.parent, files.read_json(path), **loading)
+    for path in sorted(place.glob(f"*/{DATA}"))[:1]:
+        Run(path.parent).load_splits(**loading)
 
 
 def _has_ended(run: Path) -> bool:
-    return (run / FAILED).exists() or (run / runfolder.RESULT).exists()
+    return (run / FAILED).exists() or Run(run).is_finished
 
 
 def _is_done(job: _Job, experiment: Experiment) -> bool:
@@ -230,8 +230,8 @@ def _is_done(job: _Job, experiment: Experiment) -> bool:
 
 def _grown(base: Path, recipe: Recipe) -> Any:
     """The trained network of a run, deepened to that of a recipe."""
-    old, _ = runfolder.load_best(base)
-    return deepen(old, recipe.model.depths, spec=Recipe.of_run(base).model)
+    old = Run(base)
+    return deepen(old.load_model(), recipe.model.depths, spec=old.recipe.model)
 
 
 def _fail(job: _Job, reason: str) -> None:

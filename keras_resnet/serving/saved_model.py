@@ -12,12 +12,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import files, runfolder
+from keras_resnet import files
 from keras_resnet.data.image_files import CENTRAL, MAX_GIF, MAX_PIXELS
 from keras_resnet.errors import UserError, one_line
 from keras_resnet.folding import fold_batch_norm
 from keras_resnet.network import ends_in_softmax, pixel_stats_of
-from keras_resnet.serving import graph, runs, server, warmup
+from keras_resnet.run import EXPORT, Run
+from keras_resnet.serving import graph, server, warmup
 from keras_resnet.serving.check import CHECK, check_export
 from keras_resnet.version import __version__
 
@@ -78,13 +79,12 @@ def export(
             does not compute what the model does.
     """
     if not isinstance(model, keras.Model):
-        run = Path(model)
-        model, data = runs.load_judged(run)
-        class_names = data["class_names"] if class_names is None else class_names
-        if samples is None:
-            samples = runs.read_samples(run, data["image_shape"])
-        about = runs.describe_run(run) | dict(about or {})
-        path = run / runfolder.EXPORT if path is None else path
+        run = Run(model)
+        model = run.load_model(at_test_size=True)
+        class_names = run.data["class_names"] if class_names is None else class_names
+        samples = run.read_samples() if samples is None else samples
+        about = run.describe() | dict(about or {})
+        path = run.folder / EXPORT if path is None else path
     if path is None:
         raise ExportError("path: none is given; name the model's folder")
     path = Path(path)

@@ -8,8 +8,9 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-from keras_resnet import files, runfolder
+from keras_resnet import files
 from keras_resnet.errors import UserError, one_line
+from keras_resnet.run import EXPORT
 
 FOLDER = "server"
 IMAGE = "tensorflow/serving"
@@ -31,7 +32,7 @@ def versions(path: Path) -> list[int]:
 def name_of(path: Path) -> str:
     """The name by which a model's folder is served: its own, or its run's."""
     path = path.resolve()
-    return path.parent.name if path.name == runfolder.EXPORT else path.name
+    return path.parent.name if path.name == EXPORT else path.name
 
 
 def is_saved_model(path: Path) -> bool:

@@ -128,7 +128,7 @@ class Buffer:
 
     def record(self, store: str, sent: Sent) -> None:
         """Notes what `store` has of it. Only for whom `sending` let in."""
-        # The training may clear runfolder's temporary names at any time.
+        # The training may clear temporary names at any time.
         temporary = self.folder / f"{_SENT}.new"
         temporary.write_text(json.dumps(self._all_sent() | {store: asdict(sent)}))
         os.replace(temporary, self.folder / _SENT)

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_resnet import files, runfolder
+from keras_resnet import files
 from keras_resnet.errors import RunFolderError, one_line
+from keras_resnet.run import CHECKPOINT
 
 FORMAT = 2  # 1 was Keras' weights file, which lacks random states
 KEPT = 2  # the one before is there for when the last one is damaged
@@ -51,7 +52,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
     Raises:
         RunFolderError: the disk is full, or the folder can't be written to.
     """
-    place = folder / runfolder.CHECKPOINT
+    place = folder / CHECKPOINT
     name = f"{checkpoint.epoch:06}-{checkpoint.step:08}.npz"  # sorted by progress
     facts = {
         **checkpoint._asdict(),
@@ -78,7 +79,7 @@ def read_last(folder: Path) -> Checkpoint | None:
     Raises:
         RunFolderError: all are damaged, or of another version of this package.
     """
-    place = folder / runfolder.CHECKPOINT
+    place = folder / CHECKPOINT
     if any(place.glob("epoch-*.weights.h5")):
         raise RunFolderError(
             f"folder: {folder} holds an unfinished run of an older version, whose "

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple, get_args
 import keras
 import numpy as np
 
-from keras_resnet import files, runfolder, weights
+from keras_resnet import files, weights
 from keras_resnet.errors import UserError, one_line
 from keras_resnet.network import PixelStats, build, pixel_stats_of
 from keras_resnet.plan import LAST, stage_of
 from keras_resnet.presets import get_spec
 from keras_resnet.recipe import ALL_STAGES, BatchNormMode, Recipe
+from keras_resnet.run import BEST, Run
 from keras_resnet.spec import ResNetSpec
 
 NAMED = 3  # layers in a message
@@ -176,8 +177,9 @@ def spec_of_source(source: Path | str) -> ResNetSpec | None:
     folder = _run_of(Path(source))
     if folder is None:
         return None
-    runfolder.check_trained(folder)
-    return Recipe.of_run(folder).model
+    run = Run(folder)
+    run.check_trained()
+    return run.recipe.model
 
 
 def follow(recipe: Recipe, source: Path | str) -> Recipe:
@@ -200,8 +202,8 @@ def read_source(source: Path | str, spec: ResNetSpec) -> Source:
     row = weights.PUBLISHED.get(str(source))
     folder = _run_of(Path(source))
     if folder:
-        runfolder.check_trained(folder)
-    file = row.fetch() if row else folder / runfolder.BEST if folder else Path(source)
+        Run(folder).check_trained()
+    file = row.fetch() if row else folder / BEST if folder else Path(source)
     if not file.is_file():
         raise FinetuningError(
             f"weights: {source} is no file, run folder or published name"
@@ -270,7 +272,7 @@ def _run_of(source: Path) -> Path | None:
     """The run folder that a source is or whose best model it is."""
     if source.is_dir():
         return source
-    run = source.name == runfolder.BEST and runfolder.is_run(source.parent)
+    run = source.name == BEST and Run(source.parent).exists
     return source.parent if run else None
 
 

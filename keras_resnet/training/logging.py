@@ -10,10 +10,20 @@ from typing import Any
 
 import keras
 
-from keras_resnet import files, runfolder
+from keras_resnet import files
 from keras_resnet.cost import estimate_cost
 from keras_resnet.plan import make_plan
 from keras_resnet.recipe import Recipe
+from keras_resnet.run import (
+    BEST,
+    CURVES,
+    DATA,
+    ENVIRONMENT,
+    EXPORT,
+    HISTORY,
+    RECIPE,
+    Run,
+)
 from keras_resnet.surgery import to_stock
 from keras_resnet.tracking import Tracker, closing
 from keras_resnet.training import report
@@ -21,13 +31,13 @@ from keras_resnet.training.averaging import steps_done
 from keras_resnet.version import __version__
 
 # Of a run folder: what is there at the start, and at the end.
-_SETTINGS = (runfolder.RECIPE, runfolder.DATA, runfolder.ENVIRONMENT)
+_SETTINGS = (RECIPE, DATA, ENVIRONMENT)
 _RESULTS = (
-    runfolder.HISTORY,
-    runfolder.CURVES,
+    HISTORY,
+    CURVES,
     *report.FILES,
-    runfolder.BEST,
-    runfolder.EXPORT,
+    BEST,
+    EXPORT,
 )
 
 
@@ -94,7 +104,7 @@ def tell_result(
     tracker.log_metrics(metrics, recipe.epochs)
     left = [folder / name for name in _RESULTS]
     tracker.log_files([path for path in left if path.exists()])
-    facts = files.read_json(folder / runfolder.DATA)
+    facts = Run(folder).data
     about = {
         "network": recipe.model.name,
         "recipe": recipe.name,
@@ -129,7 +139,7 @@ class Tracking(keras.callbacks.Callback):
         """Tells what a kill kept from being told."""
         if self.folder is None:
             return
-        for row in files.read_lines(Path(self.folder) / runfolder.HISTORY):
+        for row in Run(self.folder).history:
             told = {name: value for name, value in row.items() if name != "epoch"}
             self.tracker.log_metrics(told, row["epoch"])
 

@@ -6,7 +6,7 @@ import contextlib
 import re
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +16,23 @@ from PIL import Image
 from rich.console import Console
 
 from keras_resnet import data as data_module
-from keras_resnet import files, runfolder, serving
+from keras_resnet import files, serving
 from keras_resnet.data import Splits
 from keras_resnet.errors import RunFolderError
 from keras_resnet.network import build, under_policy
 from keras_resnet.recipe import Recipe, RecipeError
 from keras_resnet.recipes import get_recipe
+from keras_resnet.run import (
+    CURVES,
+    DATA,
+    ENVIRONMENT,
+    EXPORT,
+    HISTORY,
+    RESULT,
+    SAMPLES,
+    Run,
+    new_folder,
+)
 from keras_resnet.tracking import Tracker
 from keras_resnet.training import checkpoints, finetuning, logging, report, stopping
 from keras_resnet.training.devices import distribution, replicas
@@ -30,7 +41,7 @@ from keras_resnet.training.plots import draw_curves
 from keras_resnet.training.progress import ProgressBar
 from keras_resnet.training.resume import MINUTES
 
-SAMPLES = 10  # test images written beside the run
+SHOWN = 10  # test images written beside the run
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -233,25 +244,25 @@ def train(
         finetuning.apply(recipe, model)
         if sync_batch_norm:
             replicas.synchronize_batch_norm(model)
-        folder = Path(folder) if folder else runfolder.new_name(recipe.name)
+        folder = Path(folder) if folder else new_folder(recipe.name)
         if not distribution.is_chief(strategy):
             history = fit(model, recipe, data, strategy=strategy)
             return RunResult(folder, None, {}, [history.history], None)
         described = _describe_data(data, seed) | {"weights": old and old.name}
-        if runfolder.open_run(folder, recipe.to_json()) and not resume:
+        if Run(folder).open(recipe) and not resume:
             raise RunFolderError(
                 f"folder: {folder} holds an unfinished run; name a new folder, or let "
                 "it be resumed"
             )
-        with runfolder.locked(folder):
+        with Run(folder).lock():
             for name, told in (
-                (runfolder.DATA, described),
-                (runfolder.ENVIRONMENT, environment),
+                (DATA, described),
+                (ENVIRONMENT, environment),
             ):
                 if (folder / name).exists():
                     _check_same(folder, name, told)
-            files.write_json(folder / runfolder.ENVIRONMENT, environment)
-            files.write_json(folder / runfolder.DATA, described)
+            files.write_json(folder / ENVIRONMENT, environment)
+            files.write_json(folder / DATA, described)
             with logging.tracked(tracker, folder, recipe, environment | described):
                 result = _run(
                     model,
@@ -272,39 +283,13 @@ def evaluate(folder: Path | str, **moved: Any) -> dict[str, float]:
 
     Args:
         folder: the run's.
-        **moved: where the data is now, as for `data_of_run`.
+        **moved: where the data is now, as for `Run.load_splits`.
 
     Raises:
-        RunFolderError: not a run, one without a model, or `data_of_run`'s.
+        RunFolderError: not a run, one without a model, or `Run.load_splits`'.
     """
-    folder = Path(folder)
-    model, described = runfolder.load_best(folder)
-    return _judge(model, data_of_run(folder, described, **moved)).metrics
-
-
-def data_of_run(folder: Path, described: Mapping[str, Any], **moved: Any) -> Splits:
-    """The splits that a run was trained on.
-
-    Args:
-        folder: the run's.
-        described: its `data.json`.
-        **moved: `source` or `data_dir` for `data.load`, where that has changed.
-
-    Raises:
-        RunFolderError: its data was given as arrays, or has changed since: then images
-            that it learnt from may be among those of the test.
-        DataError: its data is not there.
-    """
-    if described["arguments"] is None:
-        raise RunFolderError(f"run: {folder} was trained on data that is not by name")
-    arguments = described["arguments"] | moved
-    data = data_module.load(**arguments)
-    if data.fingerprint != described.get("fingerprint", data.fingerprint):
-        raise RunFolderError(
-            f"run: {arguments['source']} has changed since {folder} was "
-            "trained, which may have learnt from what are test images now"
-        )
-    return data
+    run = Run(folder)
+    return _judge(run.load_model(), run.load_splits(**moved)).metrics
 
 
 def _run(
@@ -319,21 +304,21 @@ def _run(
 ) -> RunResult:
     """Trains, and makes what a run leaves."""
     fit(model, recipe, data, folder=folder, tracker=tracker, **fitting)
-    best, _ = serving.load_judged(folder)
+    best = Run(folder).load_model(at_test_size=True)
     judged = _judge(best, data)
-    history = files.read_lines(folder / runfolder.HISTORY)
-    draw_curves(history, folder / runfolder.CURVES)
+    history = files.read_lines(folder / HISTORY)
+    draw_curves(history, folder / CURVES)
     report.write(judged, report.pick(data.test, judged.worst), folder)
-    samples = _write_samples(data, folder / runfolder.SAMPLES)
-    if (folder / runfolder.EXPORT).exists():
-        shutil.rmtree(folder / runfolder.EXPORT)  # of a run killed after it
+    samples = _write_samples(data, folder / SAMPLES)
+    if (folder / EXPORT).exists():
+        shutil.rmtree(folder / EXPORT)  # of a run killed after it
     exported = None
     if export:
         exported = serving.export(
             best,
-            folder / runfolder.EXPORT,
+            folder / EXPORT,
             class_names=data.class_names,
-            about=serving.describe_run(folder) | {"metrics": judged.metrics},
+            about=Run(folder).describe() | {"metrics": judged.metrics},
             samples=samples,
         )
     result = {f"test_{name}": value for name, value in judged.metrics.items()}
@@ -341,15 +326,15 @@ def _run(
     if tracker:
         logging.tell_result(tracker, folder, recipe, result, best, samples)
     # Last: a folder with a result is a finished run.
-    files.write_json(folder / runfolder.RESULT, result)
+    files.write_json(folder / RESULT, result)
     return RunResult(folder, exported, judged.metrics, history, None)
 
 
 # What makes an unfinished run another one, if it changes: test images would come into
 # the training, or no run would have ended so.
 _SAME = {
-    runfolder.DATA: ("seed", "image_shape", "steps", "fingerprint", "weights"),
-    runfolder.ENVIRONMENT: ("replicas", "sync_batch_norm", "precision", "onednn"),
+    DATA: ("seed", "image_shape", "steps", "fingerprint", "weights"),
+    ENVIRONMENT: ("replicas", "sync_batch_norm", "precision", "onednn"),
 }
 # What changes last digits only.
 _ALIKE = ("processor", "instruction_sets", "threads", "versions")
@@ -412,7 +397,7 @@ def _write_samples(data: Splits, folder: Path) -> np.ndarray:
 
     Of other channels than 1 or 3 no file can be made that `predict` takes.
     """
-    images, labels = next(data.test.unbatch().batch(SAMPLES).as_numpy_iterator())
+    images, labels = next(data.test.unbatch().batch(SHOWN).as_numpy_iterator())
     if images.shape[-1] not in (1, 3):
         return np.asarray(images)
     folder.mkdir(exist_ok=True)

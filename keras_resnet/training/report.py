@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_resnet import files, runfolder
+from keras_resnet import files
+from keras_resnet.run import CONFUSION
 from keras_resnet.training import plots
 
 REPORT = "report.json"
 MISTAKES = "mistakes.png"
 CALIBRATION = "calibration.png"
-FILES = (REPORT, runfolder.CONFUSION, MISTAKES, CALIBRATION)  # what `write` writes
+FILES = (REPORT, CONFUSION, MISTAKES, CALIBRATION)  # what `write` writes
 
 BINS = 15  # of confidence (Guo 2017, section 4)
 WORST = 20  # mistakes shown
@@ -166,9 +167,7 @@ def write(report: Report, images: Sequence[np.ndarray], folder: Path) -> None:
         ],
     }
     files.write_json(folder / REPORT, table)
-    plots.draw_confusion(
-        report.labels, report.predictions, names, folder / runfolder.CONFUSION
-    )
+    plots.draw_confusion(report.labels, report.predictions, names, folder / CONFUSION)
     mistakes = [
         plots.Mistake(
             image,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_resnet import files, runfolder
+from keras_resnet import files
 from keras_resnet.errors import RunFolderError, UserError
+from keras_resnet.run import BEST, HISTORY, Run
 from keras_resnet.training import checkpoints, snapshot, stopping
 from keras_resnet.training.averaging import Averages, steps_done
 from keras_resnet.training.checkpoints import Checkpoint
@@ -69,8 +70,9 @@ class RunState(keras.callbacks.Callback):
         minutes: float = MINUTES,
     ) -> None:
         super().__init__()
-        if runfolder.open_run(folder, recipe.to_json()):
-            runfolder.clear_leftovers(folder)
+        run = Run(folder)
+        if run.open(recipe):
+            run.clear_leftovers()
         self.folder = folder
         self.averages = averages
         self.data = data
@@ -227,11 +229,11 @@ class RunState(keras.callbacks.Callback):
         return all(_score(self.history[-1]) >= _score(row) for row in self.history)
 
     def _write_history(self) -> None:
-        files.write_lines(self.folder / runfolder.HISTORY, self.history)
+        files.write_lines(self.folder / HISTORY, self.history)
 
     def _save_best(self) -> None:
         averaged = self.averages.in_model() if self.averages else nullcontext()
-        with averaged, files.replacing(self.folder / runfolder.BEST) as temporary:
+        with averaged, files.replacing(self.folder / BEST) as temporary:
             self.model.save(temporary)
 
 

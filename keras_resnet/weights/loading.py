@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet import files, runfolder
+from keras_resnet import files
 from keras_resnet.plan import make_plan
 from keras_resnet.presets import PRESETS
+from keras_resnet.run import BEST, Run
 from keras_resnet.spec import ResNetSpec
 from keras_resnet.weights import dialects
 from keras_resnet.weights.dialects import HEAD, Arrays, Dialect
@@ -60,9 +61,9 @@ def load(
             fit, and leaves the model as it was.
     """
     path = Path(source)
-    if runfolder.is_run(path):
-        runfolder.check_trained(path)
-        path = path / runfolder.BEST
+    if (run := Run(path)).exists:
+        run.check_trained()
+        path = path / BEST
     own = {layer.name: layer for layer in model.layers if layer.weights}
     configs: Mapping[str, Mapping[str, Any]] = {}
     if path.suffix in TORCH:

@@ -1,0 +1,286 @@
+"""A run: a folder with how a network was trained, and what came of it.
+
+Whoever reads a run does it by `Run`. Files are written whole or not at all, and one
+process at a time trains in a folder. No TensorFlow at import.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_resnet import data as data_module
+from keras_resnet.errors import RunFolderError, one_line
+from keras_resnet.files import DAMAGES, TEMPORARY, read_json, read_lines, write_text
+from keras_resnet.recipe import Recipe
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# What is in a run folder.
+RECIPE = "recipe.json"  # how it was trained
+DATA = "data.json"  # source, class names, pixel statistics
+ENVIRONMENT = "environment.json"  # where it ran, seed
+HISTORY = "history.jsonl"  # a line of metrics for each epoch
+CHECKPOINT = "checkpoint"  # state to resume from
+BEST = "best.keras"  # the model of the best epoch
+CURVES = "curves.png"
+CONFUSION = "confusion.png"
+SAMPLES = "samples"  # some test images, to try predict on
+EXPORT = "export"  # SavedModels, a folder for each version
+RESULT = "result.json"  # final metrics; there once the run has ended
+
+LOCK = ".lock"
+
+_DATA_KEYS = {"arguments", "image_shape", "class_names"}  # that every reader needs
+
+
+class BusyError(RunFolderError):
+    """A folder in which another process trains."""
+
+
+def new_folder(name: str) -> Path:
+    """runs/<name>-<time>-<process>: of no other process, and free."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    path = Path("runs") / f"{name}-{stamp}-{os.getpid()}"
+    return (
+        path if not path.exists() else path.with_name(path.name + secrets.token_hex(2))
+    )
+
+
+class Run:
+    """A run folder. Its files are read when they are asked for.
+
+    Every property raises a `RunFolderError` where its file is missing or damaged.
+
+    Args:
+        folder: need not exist; `open` makes it.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder holds a run, finished or not."""
+        return (self.folder / RECIPE).is_file()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has been trained to its end and tested."""
+        return (self.folder / RESULT).exists()
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it is trained."""
+        path = self.folder / RECIPE
+        try:
+            text = path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunFolderError(f"run: can't read {path}: {one_line(error)}") from None
+        return Recipe.from_json(text)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What is known of its data: source, arguments, classes, shape, statistics."""
+        data = self._read(DATA)
+        if not data.keys() >= _DATA_KEYS:
+            keys = ", ".join(sorted(_DATA_KEYS))
+            raise RunFolderError(f"run: {self.folder / DATA} lacks {keys}")
+        return data
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Where it ran."""
+        return self._read(ENVIRONMENT)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """A row of metrics for each epoch; none before the first has ended."""
+        return read_lines(self.folder / HISTORY)
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """Test metrics and seconds of training; of an unfinished run an error."""
+        return self._read(RESULT)
+
+    def _read(self, name: str) -> dict[str, Any]:
+        value = read_json(self.folder / name)
+        if not isinstance(value, dict):
+            raise RunFolderError(f"run: {self.folder / name} is not a JSON object")
+        return value
+
+    def check_trained(self) -> None:
+        """Refuses a folder without a trained model.
+
+        Raises:
+            RunFolderError: not a run, or none with a model yet.
+        """
+        if not self.exists:
+            raise RunFolderError(
+                f"run: {self.folder} is not a run folder"
+                + ("" if self.folder.exists() else "; it doesn't exist")
+            )
+        if not (self.folder / BEST).is_file():
+            raise RunFolderError(
+                f"run: {self.folder} has no {BEST} yet; train it first"
+            )
+
+    def load_model(self, *, at_test_size: bool = False) -> Any:
+        """The model of the best epoch.
+
+        Args:
+            at_test_size: whether a network that was trained and tested at two sizes,
+                whose own is open, takes images of the second alone.
+
+        Raises:
+            RunFolderError: not a run, one without a model yet, or damaged.
+        """
+        import keras
+
+        self.check_trained()
+        data = self.data
+        try:
+            model = keras.models.load_model(self.folder / BEST)
+        except DAMAGES as error:
+            raise RunFolderError(
+                f"run: can't load {self.folder / BEST}: {one_line(error)}"
+            ) from None
+        shape = tuple(data["image_shape"])
+        if at_test_size and model.input_shape[1:] != shape:
+            from keras_resnet.network import build
+
+            sized = build(
+                self.recipe.model, input_shape=shape, pixel_stats=data["pixel_stats"]
+            )
+            sized.set_weights(model.get_weights())
+            return sized
+        return model
+
+    def load_splits(self, **moved: Any) -> data_module.Splits:
+        """The splits that it was trained on.
+
+        Args:
+            **moved: `source` or `data_dir` for `data.load`, where that has changed.
+
+        Raises:
+            RunFolderError: its data was given as arrays, or has changed since: then
+                images that it learnt from may be among those of the test.
+            DataError: its data is not there.
+        """
+        described = self.data
+        if described["arguments"] is None:
+            raise RunFolderError(
+                f"run: {self.folder} was trained on data that is not by name"
+            )
+        arguments = described["arguments"] | moved
+        splits = data_module.load(**arguments)
+        if splits.fingerprint != described.get("fingerprint", splits.fingerprint):
+            raise RunFolderError(
+                f"run: {arguments['source']} has changed since {self.folder} was "
+                "trained, which may have learnt from what are test images now"
+            )
+        return splits
+
+    def read_samples(self) -> np.ndarray | None:
+        """The test images beside it, uint8 (n, height, width, channels)."""
+        import numpy as np
+        from PIL import Image
+
+        shape = tuple(self.data["image_shape"])
+        paths = sorted((self.folder / SAMPLES).glob("*.png"))
+        images = [np.asarray(Image.open(path)).reshape(shape) for path in paths]
+        return np.stack(images) if images else None
+
+    def describe(self) -> dict[str, Any]:
+        """Spec, origin and metrics, as far as they are known: what an export tells."""
+        recipe, data = self.recipe, self.data
+        return {
+            "spec": recipe.model.to_dict(),
+            "run": {
+                "folder": self.folder.resolve().name,
+                "recipe": recipe.name,
+                "seed": data.get("seed"),
+                "data": data.get("source"),
+                "fingerprint": data.get("fingerprint"),
+                "environment": self.environment,
+            },
+            "metrics": self.result if self.is_finished else {},
+        }
+
+    def open(self, recipe: Recipe) -> bool:
+        """Makes the folder ready for training; True if it holds this run, unfinished.
+
+        What a kill left half written is removed.
+
+        Raises:
+            RunFolderError: it holds a finished run, another run, or something else.
+        """
+        folder = self.folder
+        if folder.exists() and not folder.is_dir():
+            raise RunFolderError(f"folder: {folder} is a file; name a new folder")
+        if folder.is_dir() and _contents(folder):
+            if not self.exists:
+                raise RunFolderError(
+                    f"folder: {folder} exists and is not a run; name a new or empty "
+                    "folder"
+                )
+            if self.is_finished:
+                raise RunFolderError(
+                    f"folder: {folder} holds a finished run; name a new folder"
+                )
+            if self.recipe != recipe:
+                raise RunFolderError(
+                    f"folder: {folder} holds an unfinished run of another recipe; name "
+                    "a new folder"
+                )
+            return True
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(folder / RECIPE, recipe.to_json())
+        except OSError as error:
+            raise RunFolderError(
+                f"folder: can't write to {folder}: {error.strerror}"
+            ) from None
+        return False
+
+    def clear_leftovers(self) -> None:
+        """Removes what a kill left half written. For who has the lock."""
+        for leftover in self.folder.rglob(f"{TEMPORARY}*"):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keeps a second process out of the folder; a kill unlocks it.
+
+        Raises:
+            BusyError: another process trains in it.
+        """
+        try:
+            file = (self.folder / LOCK).open("w")
+        except OSError as error:
+            raise RunFolderError(
+                f"folder: can't write to {self.folder}: {error.strerror}"
+            ) from None
+        with file as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise BusyError(
+                    f"folder: another process trains in {self.folder}; name a new "
+                    "folder"
+                ) from None
+            yield
+
+
+def _contents(folder: Path) -> list[Path]:
+    """What is in a folder but for what a kill left half written."""
+    own = (TEMPORARY, LOCK)
+    return [path for path in folder.iterdir() if not path.name.startswith(own)]
