@@ -18,5 +18,9 @@ class RunFolderError(UserError):
     """A folder that isn't a run, or holds another."""
 
 
+class ExportError(UserError):
+    """A model or folder that can't be exported, read or served."""
+
+
 class BudgetError(UserError):
     """A budget that is none, or that nothing meets."""

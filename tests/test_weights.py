@@ -422,7 +422,7 @@ def test_convert(cifar20, tmp_path):
         ((cifar20, target, "--model", "cifar_resnet20"), "exists; name a new file"),
         ((*dense_options, "--channels", 1), "takes 64 features, not images"),
         ((cifar20, tmp_path / "x.onnx"), "doesn't end in"),
-        ((cifar20, tmp_path / "x.keras"), "doesn't tell its network"),
+        ((cifar20, tmp_path / "x.keras"), "doesn't name its network"),
         ((cifar20, tmp_path / "x.keras", "--model", "cifar_resnet32"), "it fits cifar"),
         ((tmp_path / "no.pth", tmp_path / "x.keras"), "no.pth doesn't exist"),
         (("timm/resnet5", tmp_path / "x.keras"), "closest: timm/resnet"),

@@ -86,7 +86,7 @@ def convert(
         )
     elif spec is None:
         raise UserError(
-            f"model: {source} doesn't tell its network; name a preset by --model, or "
+            f"model: {source} doesn't name its network; name a preset by --model, or "
             "give --spec"
         )
     else:

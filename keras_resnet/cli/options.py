@@ -177,7 +177,7 @@ class Device:
         return distribution.make_strategy(self.strategy)
 
     def keywords(self) -> dict[str, Any]:
-        """What `training.train` is told of it."""
+        """The arguments of `training.train`."""
         from keras_resnet.training.devices import distribution
 
         strategy = self.make()

@@ -118,8 +118,8 @@ def client(
 
     with Client(
         url, version=version, label=label, timeout=timeout, retries=retries
-    ) as asked:
-        answers = asked.predict_files(images)
+    ) as server:
+        answers = server.predict_files(images)
     best = (-answers.probabilities).argsort(axis=-1, kind="stable")
     rows = []
     for path, names, row, order in zip(

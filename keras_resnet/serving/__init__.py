@@ -41,16 +41,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from keras_resnet.errors import ExportError
     from keras_resnet.serving.client import Answers, Client, ServingError
     from keras_resnet.serving.native import NativeModel
     from keras_resnet.serving.runs import describe_run, load_judged
-    from keras_resnet.serving.saved_model import (
-        ExportError,
-        Served,
-        describe,
-        export,
-        load,
-    )
+    from keras_resnet.serving.saved_model import Served, describe, export, load
     from keras_resnet.serving.server import docker_line, is_saved_model, name_of
 
 

@@ -1,4 +1,4 @@
-"""Whether an export computes what its model does, told by a process without Keras."""
+"""Whether an export computes what its model does, in a process without Keras."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from keras_resnet.data.image_files import CENTRAL, read_image
-from keras_resnet.errors import UserError
+from keras_resnet.errors import ExportError
 from keras_resnet.network import ends_in_softmax
 from keras_resnet.serving import native
 from keras_resnet.serving.graph import with_features
@@ -31,10 +31,6 @@ EXACT = 1e-4
 REDUCED = 5e-2  # under mixed precision, whose order of rounding is not the same
 # Another decoder and another rounding of resized pixels.
 DECODED = 1e-1
-
-
-class CheckError(UserError):
-    """An export that does not do what it should."""
 
 
 def check_export(
@@ -59,7 +55,7 @@ def check_export(
         for one image.
 
     Raises:
-        CheckError: it doesn't load or run, or differs.
+        ExportError: it doesn't load or run, or differs.
     """
     if samples is None:
         samples = _made_up(model.input_shape[1:])
@@ -107,7 +103,7 @@ def check_export(
             row["difference"] = float(apart.max()) / scale
             # `not <=`, since NaN is neither.
             if not row["difference"] <= limits[case]:
-                raise CheckError(
+                raise ExportError(
                     f"check: {signature} of the export gives {output} that differ by "
                     f"{row['difference']:.2g} from the model's, more than "
                     f"{limits[case]:g}; it is not published"
@@ -134,13 +130,13 @@ def _run_elsewhere(
     path: Path, signatures: Mapping[str, Any], requests: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
-        asked, answered = (Path(folder) / f"{name}.npz" for name in ("asked", "told"))
+        given, answered = Path(folder, "requests.npz"), Path(folder, "answers.npz")
         arrays: dict[str, Any] = {"signatures": json.dumps(signatures), **requests}
-        np.savez(asked, **arrays)
+        np.savez(given, **arrays)
         try:
             done = subprocess.run(
                 # Not from this package's folder, which would be on the path.
-                [sys.executable, "-P", native.__file__, path, asked, answered],
+                [sys.executable, "-P", native.__file__, path, given, answered],
                 # This process holds the memory of GPUs, and they round otherwise.
                 env={
                     **os.environ,
@@ -153,14 +149,14 @@ def _run_elsewhere(
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise CheckError(
+            raise ExportError(
                 f"check: the export took more than {LIMIT} s; it is not published"
             ) from None
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[
                 -1
             ]
-            raise CheckError(
+            raise ExportError(
                 f"check: the export doesn't run: {reason}; it is not published"
             )
         with np.load(answered, allow_pickle=True) as file:

@@ -35,7 +35,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class ServingError(UserError):
-    """A server that can't be asked, or what it refused; or an image not sent."""
+    """A server that can't be reached or refuses, or an image that can't be sent."""
 
 
 class _Busy(Exception):
@@ -119,7 +119,7 @@ class Client:
         """Classes of pixels, uint8 or float32 (batch, height, width, channels).
 
         Raises:
-            ServingError: they are not images, or the server can't be asked.
+            ServingError: they are not images, or the server can't be reached.
         """
         images = _pixels(images)
         signature = "serving_float" if images.dtype == "f4" else "serving_default"
@@ -131,8 +131,8 @@ class Client:
         One that its camera wants turned is turned, and sent as PNG.
 
         Raises:
-            ServingError: one is no image or too large, which its index tells, or the
-                server can't be asked.
+            ServingError: one, named by its index, is no image or too large, or the
+                server can't be reached.
         """
         checked = [_checked(image, f"images[{i}]") for i, image in enumerate(images)]
         if not checked:
@@ -144,7 +144,7 @@ class Client:
 
         Raises:
             ServingError: one can't be read or is no image, or the server can't be
-                asked.
+                reached.
         """
         checked = []
         for path in paths:
@@ -163,7 +163,7 @@ class Client:
         """What the classifier sees of uint8 pixels, float32 (batch, width).
 
         Raises:
-            ServingError: they are not images, or the server can't be asked.
+            ServingError: they are not images, or the server can't be reached.
         """
         images = _pixels(images)
         if images.dtype != np.uint8:
@@ -177,7 +177,7 @@ class Client:
         return _answers(self._ask("image_bytes", "image_bytes", array), len(images))
 
     def _ask(self, signature: str, name: str, inputs: np.ndarray) -> Arrays:
-        """The outputs of a signature, asked for in batches."""
+        """The outputs of a signature, requested in batches."""
         parts = []
         for start in range(0, len(inputs), self.batch):
             batch = inputs[start : start + self.batch]
@@ -421,9 +421,9 @@ def _output(
     value = found.get(name)
     fits = value is not None and value.ndim == rank and len(value) == count
     if value is None or not fits or value.dtype.kind not in kinds:
-        told = None if value is None else f"{value.dtype} {list(value.shape)}"
+        given = None if value is None else f"{value.dtype} {list(value.shape)}"
         raise ServingError(
-            f"server: {name} of {count} images are {told}; this is no model of "
+            f"server: {name} of {count} images are {given}; this is no model of "
             "keras_resnet"
         )
     return value

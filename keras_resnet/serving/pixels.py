@@ -14,7 +14,7 @@ from keras_resnet.data.image_files import CENTRAL, MAX_GIF, MAX_PIXELS
 
 Shape = tuple[int, int, int]
 
-_HEADER = 32  # bytes that tell kind and size
+_HEADER = 32  # bytes, in which kind and size are
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM")
 _JPEG, _PNG, _GIF, _BMP = range(4)
 _AT_ONCE = 4  # images that are decoded at one time

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from keras_resnet.errors import one_line
+from keras_resnet.errors import ExportError, one_line
 from keras_resnet.serving import server
 from keras_resnet.serving.saved_model import export
-from keras_resnet.serving.server import ServerError
 
 
 def publish(
@@ -27,20 +26,20 @@ def publish(
         path: the model's folder, that TF Serving watches.
         alias: of a registered model's version, such as "champion"; and the label.
         registered: the registered model's name; the folder's if None.
-        version: a version that is in the folder: the registry is not asked. So a
-            label goes back.
+        version: a version that is in the folder: without the registry, as a
+            rollback.
         tracking_uri: of MLflow; what MLflow takes by itself if None.
 
     Returns:
         The version's folder, numbered as in the registry.
 
     Raises:
-        ServerError: no such alias, model or version, or a registry that can't be read.
-        ExportError: a registered model that is no classifier.
+        ExportError: no such alias, model or version, a registry that can't be read, or
+            a registered model that is no classifier.
     """
     path = Path(path)
     if not alias or not alias.replace("-", "").replace("_", "").isalnum():
-        raise ServerError(f"alias: {alias!r} is not a word")
+        raise ExportError(f"alias: {alias!r} is not a word")
     if version is None:
         version = _from_registry(
             path, alias, registered or server.name_of(path), tracking_uri
@@ -61,7 +60,7 @@ def _from_registry(
         found: Any = client.get_model_version_by_alias(registered, alias)
     except MlflowException as error:
         reason = one_line(error)
-        raise ServerError(
+        raise ExportError(
             f"alias: can't find {registered}@{alias} in MLflow at "
             f"{tracking_uri or mlflow.get_tracking_uri()}: {reason}"
         ) from None
@@ -71,18 +70,18 @@ def _from_registry(
     try:
         source = client.get_model_version_download_uri(registered, found.version)
         folder = mlflow.artifacts.download_artifacts(source, tracking_uri=tracking_uri)
-        told = mlflow.models.Model.load(folder).metadata or {}
+        metadata = mlflow.models.Model.load(folder).metadata or {}
         model = mlflow.keras.load_model(folder)
         run = client.get_run(found.run_id).data if found.run_id else None
     except (MlflowException, OSError, ValueError) as error:
         reason = one_line(error)
-        raise ServerError(
+        raise ExportError(
             f"alias: can't load {registered}@{alias}, version {version}: {reason}"
         ) from None
     about = {
         "run": {"mlflow_run": found.run_id, "registered": registered},
         "metrics": dict(run.metrics) if run else {},
     }
-    names = told.get("class_names")
+    names = metadata.get("class_names")
     export(model, path, version=version, class_names=names, about=about)
     return version

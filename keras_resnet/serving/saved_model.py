@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from keras_resnet import files
 from keras_resnet.data.image_files import CENTRAL, MAX_GIF, MAX_PIXELS
-from keras_resnet.errors import UserError, one_line
+from keras_resnet.errors import ExportError, one_line
 from keras_resnet.folding import fold_batch_norm
 from keras_resnet.network import ends_in_softmax, pixel_stats_of
 from keras_resnet.run import EXPORT, Run
@@ -24,10 +24,6 @@ from keras_resnet.version import __version__
 
 LABELS = Path("assets") / "labels.txt"
 MODEL = Path("assets") / "model.json"
-
-
-class ExportError(UserError):
-    """A model or folder that can't be exported or read."""
 
 
 def export(
@@ -43,7 +39,7 @@ def export(
 ) -> Path:
     """Writes a SavedModel as `path/<version>/`, whole or not at all.
 
-    Signatures, each for any number of images up to a limit that `model.json` tells:
+    Signatures, each for any number of images up to the limit in `model.json`:
 
     - `serving_default`: `images`, uint8 (batch, height, width, channels) ->
       `probabilities`, float32 (batch, classes), `classes`, int64 (batch,), and
@@ -65,7 +61,7 @@ def export(
         version: a positive integer; the next free one if None.
         fold: whether batch norms go into convolutions (`surgery.fold_batch_norm`).
         class_names: a name for each class; of a run they are known.
-        about: more to tell in `model.json`, such as metrics.
+        about: more for `model.json`, such as metrics.
         samples: uint8 images to check the export by; of a run its samples.
         check: whether the export is loaded in a process without Keras and compared
             with the model before it is published.
@@ -141,7 +137,7 @@ def _free(path: Path, version: int | None) -> int:
 def _describe(
     model: keras.Model, classes: int, version: int, fold: bool
 ) -> dict[str, Any]:
-    """What an export tells of its model."""
+    """What `model.json` says of a model."""
     spec = getattr(model, "spec", None)
     stats = pixel_stats_of(model)
     return {
@@ -214,7 +210,7 @@ def read_signatures(path: Path) -> dict[str, dict[str, dict[str, str]]]:
 
 
 def describe(path: Path | str) -> dict[str, Any]:
-    """What a version's `model.json` tells.
+    """What a version's `model.json` says.
 
     Raises:
         ExportError: there is none.

@@ -9,17 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from keras_resnet import files
-from keras_resnet.errors import UserError, one_line
+from keras_resnet.errors import ExportError, one_line
 from keras_resnet.run import EXPORT
 
 FOLDER = "server"
 IMAGE = "tensorflow/serving"
 GRPC, REST = 8500, 8501
 POLL = 30  # seconds between looks at models.config
-
-
-class ServerError(UserError):
-    """A model's folder that can't be served as asked."""
 
 
 def versions(path: Path) -> list[int]:
@@ -44,7 +40,7 @@ def labels_of(path: Path) -> dict[str, int]:
     """The labels of versions, as `models.config` has them.
 
     Raises:
-        ServerError: it is damaged.
+        ExportError: it is damaged.
     """
     from google.protobuf import text_format
     from tensorflow_serving.config import model_server_config_pb2
@@ -58,7 +54,7 @@ def labels_of(path: Path) -> dict[str, int]:
         [model] = config.model_config_list.config
     except (text_format.ParseError, ValueError) as error:
         reason = one_line(error)
-        raise ServerError(f"path: can't read {file}: {reason}") from None
+        raise ExportError(f"path: can't read {file}: {reason}") from None
     return dict(model.version_labels)
 
 
@@ -69,11 +65,11 @@ def configure(path: Path, labels: Mapping[str, int] | None = None) -> None:
 
     Args:
         path: the model's folder.
-        labels: versions by their labels; as they were if None, but for those whose
-            version has been removed, of which a warning tells.
+        labels: versions by their labels; as they were if None, without those whose
+            version has been removed, which a warning names.
 
     Raises:
-        ServerError: a label's version is not there.
+        ExportError: a label's version is not there.
     """
     there = versions(path)
     if labels is None:
@@ -87,7 +83,7 @@ def configure(path: Path, labels: Mapping[str, int] | None = None) -> None:
             labels = {k: v for k, v in labels.items() if k not in gone}
     for label, version in labels.items():
         if version not in there:
-            raise ServerError(
+            raise ExportError(
                 f"version: {path} has no {version} for {label!r}, only "
                 f"{', '.join(map(str, there)) or 'none'}"
             )
@@ -160,7 +156,7 @@ def docker_line(path: Path) -> str:
 
 
 BATCHING = """\
-# For servers that are asked for pixels alone: with --enable_batching=true and
+# For servers that take pixels alone: with --enable_batching=true and
 # --batching_parameters_file=.../batching.config, requests of several callers are
 # computed together. A broken image among image_bytes would then fail all of them: so
 # neither compose.yaml nor the printed command switches it on.

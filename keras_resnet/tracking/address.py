@@ -11,7 +11,7 @@ from pathlib import Path
 DEFAULT_STORE = "sqlite:///mlflow.db"
 
 # MLflow's own defaults wait for minutes on a dead server, send usage statistics, and
-# tell of each table of a new database.
+# log each table of a new database.
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",

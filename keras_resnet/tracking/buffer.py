@@ -1,4 +1,4 @@
-"""What is to be told of a run, as lines of JSON in its folder, and how much was sent.
+"""Events of a run, as lines of JSON in its folder, and how many of them were sent.
 
 `RUN/tracking/` holds `events.jsonl`, which only grows: each line is an event with its
 kind and its time in ms. Any process may append; one at a time sends. `sent.json` says
@@ -62,11 +62,11 @@ class Buffer:
         self._looked = 0
 
     def exists(self) -> bool:
-        """Whether anything was told of this run."""
+        """Whether this run has events."""
         return (self.folder / _EVENTS).is_file()
 
     def append(self, kind: str, at: int | None = None, **fields: Any) -> None:
-        """Adds an event, whole, after those of other processes.
+        """Adds an event after those of other processes, in one write.
 
         Raises:
             OSError: it can't be written.
@@ -91,7 +91,7 @@ class Buffer:
             file.seek(offset)
             lines = file.read().split(b"\n")
         found = []
-        for line in lines[:-1]:  # what follows the last newline is not yet whole
+        for line in lines[:-1]:  # what follows the last newline is still being written
             offset += len(line) + 1
             try:
                 event = json.loads(line)
@@ -111,7 +111,7 @@ class Buffer:
         return stores[-1] if stores else None
 
     def new_children(self) -> list[Buffer]:
-        """The runs nested in this one that were told of since the last call."""
+        """The runs that were nested in this one since the last call."""
         events = self.events(self._looked)
         self._looked = events[-1].end if events else self._looked
         folders = [e.fields["folder"] for e in events if e.kind == "child"]
@@ -163,7 +163,7 @@ class Buffer:
         return lock
 
     def is_alive(self) -> bool:
-        """Whether a process still tells of the run."""
+        """Whether a process still logs the run."""
         with self._dead() as dead:
             return not dead
 
@@ -178,7 +178,7 @@ class Buffer:
 
     @contextmanager
     def _dead(self) -> Iterator[bool]:
-        """Whether nobody tells of the run, nor begins to meanwhile."""
+        """Whether no process logs the run, and none starts to meanwhile."""
         try:
             lock = (self.folder / _ALIVE).open("w")
         except FileNotFoundError:

@@ -13,7 +13,7 @@ FOLDER = "model"  # in the folder of the events, laid out as MLflow has models
 
 
 def save(model: Any, folder: Path, sample: Any, about: dict[str, Any]) -> None:
-    """Writes a Keras model as MLflow keeps it; no store is asked.
+    """Writes a Keras model as MLflow keeps it, without a store.
 
     Args:
         model: of stock layers, so that it loads without this package.

@@ -165,13 +165,13 @@ def _send_data(store: Store, buffer: Buffer, sent: Sent, batch: list[Event]) -> 
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    told = batch[0].fields
+    fields = batch[0].fields
     data = Dataset(
-        name=told["name"][:_LONGEST_NAME],
-        digest=told["digest"][:_LONGEST_DIGEST],
+        name=fields["name"][:_LONGEST_NAME],
+        digest=fields["digest"][:_LONGEST_DIGEST],
         source_type="code",
-        source=CodeDatasetSource(told["source"]).to_json(),
-        profile=json.dumps(told["profile"]),
+        source=CodeDatasetSource(fields["source"]).to_json(),
+        profile=json.dumps(fields["profile"]),
     )
     tags = [InputTag("mlflow.data.context", "training")]
     store.client.log_inputs(sent.run_id, [DatasetInput(data, tags)])

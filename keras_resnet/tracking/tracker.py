@@ -1,4 +1,4 @@
-"""What training tells of a run, and how it is told to MLflow."""
+"""What training logs of a run, and how it gets to MLflow."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class TrackingError(UserError):
 
 
 class Tracker(Protocol):
-    """What training tells of a run; no method may raise, nor wait for a server."""
+    """What training logs of a run; no method may raise, nor wait for a server."""
 
     @property
     def run_id(self) -> str | None:
         """The run's id where it is sent to, as soon as it has one."""
 
     def start(self, name: str, params: Mapping[str, Any], folder: Path) -> None:
-        """Opens the run, or goes on with the one that was told of this folder."""
+        """Opens the run, or resumes the one of this folder."""
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """What the run is found by; a later value replaces an earlier one."""
@@ -82,7 +82,7 @@ def closing(tracker: Tracker | None) -> Iterator[None]:
 
 
 class MLflowTracker:
-    """Tells MLflow: at `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db` here.
+    """Logs to MLflow: at `MLFLOW_TRACKING_URI`, else `sqlite:///mlflow.db` here.
 
     Everything is kept in the run folder first, and sent by a process of its own, which
     the end of the run gives a bounded time. Runs nested in one that is alive are sent
@@ -140,7 +140,7 @@ class MLflowTracker:
         self._writer: subprocess.Popen[bytes] | None = None
 
     def __deepcopy__(self, memo: Any) -> MLflowTracker:
-        """KerasTuner copies callbacks; a copy tells of the same run."""
+        """KerasTuner copies callbacks; a copy logs the same run."""
         return self
 
     def child(self, folder: Path) -> MLflowTracker:
@@ -153,23 +153,23 @@ class MLflowTracker:
         return self.buffer.sent(self.store).run_id if self.buffer else None
 
     def start(self, name: str, params: Mapping[str, Any], folder: Path) -> None:
-        """Opens the run, or goes on with the one that was told of this folder."""
+        """Opens the run, or resumes the one of this folder."""
         self.buffer = buffer = Buffer(folder)
         self.failed, self._writer = False, None
         parent = self._parent_folder()
 
         def start() -> None:
             self._alive = buffer.live()
-            told = buffer.events()
-            known = {key for e in told for key in e.fields.get("params", ())}
+            events = buffer.events()
+            known = {key for e in events for key in e.fields.get("params", ())}
             self._points = {
                 (key, e.fields["step"])
-                for e in told
+                for e in events
                 if e.kind == "metrics"
                 for key in e.fields["metrics"]
             }
-            self._has_model = any(e.kind == "model" for e in told)
-            if any(e.kind == "start" for e in told):
+            self._has_model = any(e.kind == "model" for e in events)
+            if any(e.kind == "start" for e in events):
                 buffer.append("resume", store=self.store)
             else:
                 buffer.append(
@@ -193,13 +193,13 @@ class MLflowTracker:
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """What the run is found by; those that the tracker was made with stay."""
-        self._tell("tags", tags={k: str(v) for k, v in tags.items()} | self.tags)
+        self._append("tags", tags={k: str(v) for k, v in tags.items()} | self.tags)
 
     def log_data(
         self, name: str, digest: str, source: Mapping[str, Any], profile: Any
     ) -> None:
         """The data set: what it is called, its hash, how it is loaded, its counts."""
-        self._tell(
+        self._append(
             "data", name=name, digest=digest, source=dict(source), profile=profile
         )
 
@@ -208,14 +208,14 @@ class MLflowTracker:
         new = {k: float(v) for k, v in metrics.items() if (k, step) not in self._points}
         self._points |= {(key, step) for key in new}
         if new:
-            self._tell("metrics", metrics=new, step=step)
+            self._append("metrics", metrics=new, step=step)
 
     def log_files(self, paths: list[Path]) -> None:
         """Copies of files and folders in the run folder."""
         if self.buffer:
             run = self.buffer.run
             for path in paths:  # an event each: what is sent isn't sent again
-                self._tell("file", path=os.path.relpath(path, run))
+                self._append("file", path=os.path.relpath(path, run))
 
     def log_model(self, model: Any, sample: Any, about: Mapping[str, Any]) -> None:
         """The trained model, in stock Keras layers, an input, what to know of it."""
@@ -235,14 +235,14 @@ class MLflowTracker:
 
     def finish(self, status: str) -> None:
         """Closes the run as "FINISHED", "FAILED" or "KILLED"."""
-        self._tell("end", status=status)
+        self._append("end", status=status)
         if self._alive:
             self._alive.close()
             self._alive = None
         if self._writer and self.buffer:
             self._try(lambda: self._wait())
 
-    def _tell(self, kind: str, **fields: Any) -> None:
+    def _append(self, kind: str, **fields: Any) -> None:
         if self.buffer:
             buffer = self.buffer
             self._try(lambda: buffer.append(kind, **fields))

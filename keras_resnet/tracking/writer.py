@@ -1,4 +1,4 @@
-"""Sends to MLflow what runs have told: beside a training, or afterwards."""
+"""Sends the events of runs to MLflow: beside a training, or afterwards."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def follow(folder: Path, address: str) -> None:
     while watched:
         for buffer in list(watched.values()):
             watched |= {child.run: child for child in buffer.new_children()}
-        # Looked at before the events: what dies after has told all.
+        # Looked at before the events: what dies after this has logged them all.
         alive = {run for run, buffer in watched.items() if buffer.is_alive()}
         if root.run in alive:
             sampler.sample_if_due()

@@ -1,0 +1,75 @@
+"""What the version before the package was rearranged has written is still good.
+
+`golden/previous` holds a finished run and its export, made by that version.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from PIL import Image
+from servers import served
+
+from keras_resnet import prediction, serving, training
+from keras_resnet.serving import Client
+
+PREVIOUS = ROOT / "tests" / "golden" / "previous"
+SEVEN = PREVIOUS / "finished" / "samples" / "0-is-7.png"
+# By the version that wrote them.
+ANSWERS = {
+    "0": 0.16254618763923645,
+    "7": 0.10842196643352509,
+    "5": 0.1070036068558693,
+}
+
+
+@pytest.fixture
+def finished(tmp_path):
+    return shutil.copytree(PREVIOUS / "finished", tmp_path / "finished")
+
+
+def assert_best(probabilities):
+    """The three likeliest classes of `SEVEN`, in order."""
+    for rank, (name, share) in enumerate(ANSWERS.items()):
+        best = int(np.argsort(-np.asarray(probabilities))[rank])
+        assert str(best) == name
+        assert probabilities[best] == pytest.approx(share, abs=1e-5)
+
+
+def test_a_run_is_evaluated(finished):
+    before = json.loads((finished / "result.json").read_text())
+    metrics = training.evaluate(finished)
+    assert metrics["images"] == before["test_images"]
+    for name in ("accuracy", "loss", "top5_accuracy", "calibration_error"):
+        assert metrics[name] == pytest.approx(before[f"test_{name}"], abs=1e-5)
+
+
+@pytest.mark.parametrize("place", ["finished", "export/1"])
+def test_runs_and_exports_predict(place):
+    [(_, ranked)] = prediction.predict_files(PREVIOUS / place, [SEVEN])
+    assert dict(ranked[:3]) == pytest.approx(ANSWERS, abs=1e-5)
+
+
+def test_a_run_is_exported_like_before(finished, tmp_path):
+    path = serving.export(finished, tmp_path / "net")
+    pixels = np.asarray(Image.open(SEVEN))[np.newaxis, ..., np.newaxis]
+    [old], [new] = (
+        serving.load(each).predict(pixels) for each in (PREVIOUS / "export" / "1", path)
+    )
+    assert_best(new)
+    np.testing.assert_allclose(new, old, atol=1e-6)
+    before, after = map(serving.describe, (PREVIOUS / "export" / "1", path))
+    assert set(before) <= set(after)
+    assert before["signatures"].keys() == after["signatures"].keys()
+
+
+def test_an_export_is_served(tmp_path):
+    folder = shutil.copytree(PREVIOUS / "export", tmp_path / "net")
+    with served(folder) as urls:
+        for url in urls:
+            with Client(url, timeout=120, retries=8) as client:
+                assert_best(client.predict_files([SEVEN]).probabilities[0])
