@@ -10,11 +10,7 @@ import keras
 import numpy as np
 
 from keras_resnet import layers
-from keras_resnet.errors import UserError
-
-
-class FoldError(UserError):
-    """A model whose batch norms can't be folded."""
+from keras_resnet.graphs import is_graph, rebuild, walkable
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
@@ -27,18 +23,13 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     rounding. Models in the model are folded too. The given model is left as it is.
 
     Raises:
-        FoldError: the model was not made of layers by Keras' functional API.
+        GraphError: the model was not made of layers by Keras' functional API.
     """
-    if not isinstance(model, keras.Sequential) and not hasattr(model, "operations"):
-        raise FoldError(
-            f"model: {getattr(model, 'name', model)!r} is not a functional or "
-            "sequential model; its batch norms can't be found"
-        )
     norms = _foldable(model)
     folded = set(norms.values())
 
-    def clone(layer: Any) -> Any:
-        if isinstance(layer, keras.Model):
+    def make(layer: Any) -> Any:
+        if is_graph(layer):
             return fold_batch_norm(layer)
         if layer in folded:
             return _identity(layer)
@@ -52,33 +43,23 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
         conv = type(layer) is keras.layers.Conv2D
         return (layers.Conv2D if conv else type(layer)).from_config(config)
 
-    def call(layer: Any, *inputs: Any, **options: Any) -> Any:
+    def call(old: Any, new: Any, *inputs: Any, **options: Any) -> Any:
         # A batch norm's were noted with its call: whether it trains, its mask.
-        return layer(*inputs, **({} if type(layer) in _PLAIN else options))
+        return new(*inputs, **({} if type(new) in _PLAIN else options))
 
-    clones = keras.models.clone_model(
-        model,
-        clone_function=clone,
-        call_function=None if isinstance(model, keras.Sequential) else call,
-    )
-    for layer in model.layers:
+    def weights(layer: Any) -> Any:
         if layer in norms:
-            weights = _folded_weights(layer, norms[layer])
-        elif layer in folded or isinstance(layer, keras.Model) or not layer.weights:
-            continue
-        else:
-            weights = layer.get_weights()
-        clones.get_layer(layer.name).set_weights(weights)
-    clones = getattr(clones, "_functional", clones)
-    # The clone has the model's class and, of a compiled model, its optimizer.
-    return keras.Model(clones.input, clones.output, name=model.name)
+            return _folded_weights(layer, norms[layer])
+        return None if is_graph(layer) else layer.get_weights()
+
+    return rebuild(model, make, call=call, weights=weights)
 
 
 def _foldable(model: keras.Model) -> dict[Any, Any]:
     """Layers with a kernel, each with the batch norm that it can take in."""
-    functional = getattr(model, "_functional", model)  # a sequential model's
     # The model's own nodes: its layers may have been called elsewhere too.
-    nodes = [node for level in functional._nodes_by_depth.values() for node in level]
+    levels = walkable(model)._nodes_by_depth.values()
+    nodes = [node for level in levels for node in level]
     calls = Counter(node.operation for node in nodes)
     consumers: dict[int, list[Any]] = defaultdict(list)
     for node in nodes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ import numpy as np
 from keras_resnet import blocks, layers
 from keras_resnet.errors import UserError
 from keras_resnet.folding import fold_batch_norm
+from keras_resnet.graphs import copy_of, is_graph, rebuild
 from keras_resnet.network import build, pixel_stats_of, under_policy
 from keras_resnet.plan import Conv, Dense, Norm, Unit, make_plan, unit_of
 from keras_resnet.recompute import Recomputing
@@ -20,6 +21,7 @@ __all__ = [
     "SurgeryError",
     "deepen",
     "features",
+    "flatten",
     "fold_batch_norm",
     "spec_of",
     "to_stock",
@@ -33,31 +35,33 @@ class SurgeryError(UserError):
 def to_stock(model: keras.Model) -> keras.Model:
     """The same model in stock Keras layers, not compiled: loads without this package.
 
-    Layer names and, in inference, outputs are equal. Stochastic depth and shortcut
-    dropout take their inference form; the rest trains as before.
+    Layer names and, in inference, outputs are equal, those of nested models too.
+    Stochastic depth and shortcut dropout take their inference form; the rest trains as
+    before.
 
     Raises:
-        SurgeryError: a network of ours is nested in the model.
+        GraphError: the model was not made of layers by Keras' functional API.
     """
 
-    def clone(layer: Any) -> Any:
-        kind = type(layer)
-        if kind is keras.Sequential and not layer.weights:
-            # What pads the features of a dense network.
-            return keras.models.clone_model(layer, clone_function=clone)
-        if isinstance(layer, keras.Model):
-            raise SurgeryError(
-                f"model: {model.name} holds another model, {layer.name}; convert that"
-            )
-        if kind in _STOCK:
-            return _STOCK[kind](layer)
-        return kind.from_config(layer.get_config())
+    def stock(layer: Any) -> Any:
+        if is_graph(layer):
+            return to_stock(layer)
+        return _STOCK.get(type(layer), copy_of)(layer)
 
-    stock = keras.models.clone_model(model, clone_function=clone)
-    for layer in model.layers:
-        stock.get_layer(layer.name).set_weights(layer.get_weights())
-    # The clone has the model's class and, of a compiled model, our optimizer.
-    return keras.Model(stock.input, stock.output, name=model.name)
+    return rebuild(model, stock)
+
+
+def flatten(model: keras.Model) -> keras.Model:
+    """The same model without models in it: their layers stand where they stood.
+
+    A copy, weights too. Layers keep their names, unless two have the same: then the
+    later one gets its model's name before its own, `resnet50_conv1_conv`.
+
+    Raises:
+        GraphError: the model, or one in it, was not made of layers by Keras' functional
+            API.
+    """
+    return rebuild(model, inline=True)
 
 
 def _merged(layer: Any, merge: Any) -> keras.Model:
@@ -109,7 +113,7 @@ def _stock_dropout(layer: layers.MergeDropout) -> keras.Model:
     return _merged(layer, merge)
 
 
-_STOCK = {
+_STOCK: dict[type, Callable[[Any], Any]] = {
     layers.Conv2D: lambda old: keras.layers.Conv2D.from_config(old.get_config()),
     layers.BatchNormalization: lambda old: keras.layers.BatchNormalization.from_config(
         old.get_config()

@@ -61,15 +61,16 @@ ROOMS = {
         "blocks": "layers plan spec",
         "network": "blocks errors plan presets recompute runtime spec",
         "run": "data errors files network recipe",
-        "folding": "errors layers",
-        "surgery": "blocks errors folding layers network plan recompute spec",
+        "graphs": "errors",
+        "folding": "graphs layers",
+        "surgery": "blocks errors folding graphs layers network plan recompute spec",
         "resnext": "blocks layers network plan spec surgery",
         "weights": "errors files network plan presets run spec",
         "applications": "network presets weights",
         "tracking": "errors files",
         "serving": "data errors files folding network run spec version",
         "prediction": "data run serving",
-        "analysis": "cost errors figures files layers network plan presets run"
+        "analysis": "cost errors figures files graphs layers network plan presets run"
         " runtime spec statistics tracking units",
         "training": "cost data errors figures files layers losses network optimizers"
         " plan presets recipe recipes run runtime serving spec surgery"

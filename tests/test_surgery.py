@@ -6,11 +6,19 @@ import pytest
 
 from keras_resnet import build, cifar_resnet, cifar_resnext, features, get_spec
 from keras_resnet import wide_resnet as wide
+from keras_resnet.analysis.responses import lesions
+from keras_resnet.errors import UserError
 from keras_resnet.network import under_policy
 from keras_resnet.recompute import Recomputing
 from keras_resnet.resnext import to_form
 from keras_resnet.spec import SpecError
-from keras_resnet.surgery import SurgeryError, deepen, to_stock
+from keras_resnet.surgery import (
+    SurgeryError,
+    deepen,
+    flatten,
+    fold_batch_norm,
+    to_stock,
+)
 
 X = np.random.default_rng(5).normal(size=(3, 32, 32, 3)).astype("float32")
 FLAT = np.random.default_rng(5).normal(size=(3, 64)).astype("float32")
@@ -37,6 +45,12 @@ def assert_same_outputs(first, second, x, tolerance=1e-5):
     difference = np.abs(second.predict(x, verbose=0) - expected).max()
     assert np.abs(expected).max() > 0
     assert difference <= tolerance * np.abs(expected).max()
+
+
+def lesioned(model):
+    """Runs the lesion study."""
+    rows = lesions(model, [(X, np.array([0, 1, 2]))])
+    assert len(rows) == 17
 
 
 STOCK = [
@@ -190,10 +204,74 @@ def test_layers_before_the_network_are_not_lost():
         deepen(model, (2, 1, 1))
 
 
-def test_nested_networks_are_refused():
-    nested = keras.Sequential([build(cifar_resnet(8)), keras.layers.Softmax()])
-    with pytest.raises(SurgeryError, match="holds another model, cifar_resnet8"):
-        to_stock(nested)
+def nested():
+    """Two networks in a model, one of them called twice, with layers of equal names."""
+    image = keras.Input((32, 32, 3))
+    body = build(cifar_resnet(8, survival=0.5), include_top=False, pooling="avg")
+    other = keras.Sequential([keras.Input((32, 32, 3)), build(cifar_resnet(14))])
+    mirrored = keras.layers.Concatenate()([body(image), body(image[:, :, ::-1])])
+    merged = keras.layers.Concatenate()([mirrored, other(image)])
+    return randomized(keras.Model(image, keras.layers.Dense(3)(merged), name="outer"))
+
+
+def test_a_nested_model_in_stock_layers():
+    model = nested()
+    stock = to_stock(model)
+    assert [w.path for w in stock.weights] == [w.path for w in model.weights]
+    assert_same_outputs(model, stock, X)
+    kinds = {type(layer).__module__ for layer in flatten(stock).layers}
+    assert all(kind.startswith("keras.") for kind in kinds)
+
+
+def test_a_flat_model_has_the_layers_of_nested_ones():
+    model = nested()
+    flat = flatten(model)
+    assert not [la for la in flat.layers if isinstance(la, keras.Model)]
+    names = {layer.name for layer in flat.layers}
+    assert {"conv1_conv", "cifar_resnet14_conv1_conv", "predictions"} <= names
+    assert len(flat.weights) == len(model.weights)
+    assert_same_outputs(model, flat, X)
+
+
+def test_a_flat_model_trains_where_a_call_said_so():
+    image = keras.Input((32, 32, 3))
+    inner = keras.Sequential([keras.Input((32, 32, 3)), build(cifar_resnet(8))])
+    model = randomized(keras.Model(image, inner(image, training=True)))
+    flat = flatten(model)
+    np.testing.assert_allclose(flat(X), model(X), rtol=1e-4, atol=1e-5)
+    assert np.abs(flat(X) - flat(X, training=False)).max() > 0.01
+
+
+def test_models_that_can_not_be_walked_are_refused():
+    class Own(keras.Model):
+        def call(self, inputs):
+            return inputs
+
+    unbuilt = keras.Sequential([keras.layers.Dense(3)])
+    image = keras.Input((8, 8, 3))
+    within = keras.Model(image, Own(name="own")(image))
+    for function, model in (
+        (to_stock, Own()),
+        (flatten, unbuilt),
+        (flatten, within),
+        (fold_batch_norm, Own()),
+    ):
+        with pytest.raises(UserError, match="is not a functional or sequential model"):
+            function(model)
+
+
+@pytest.mark.parametrize("change", [to_stock, flatten, fold_batch_norm, lesioned])
+def test_models_of_keras_applications(change):
+    """Their input has no name of its own."""
+    model = randomized(
+        keras.applications.ResNet50(
+            weights=None, input_shape=(32, 32, 3), classes=3, classifier_activation=None
+        )
+    )
+    changed = change(model)
+    if changed:
+        assert [la.name for la in changed.layers] == [la.name for la in model.layers]
+        assert_same_outputs(model, changed, X, 1e-4)
 
 
 @pytest.mark.parametrize("form", ["a", "b"])

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.errors import UserError
+from keras_resnet.graphs import rebuild
 from keras_resnet.layers import MergeAdd, MergeDropout, MergeGate
 from keras_resnet.network import ends_in_softmax
 
@@ -284,18 +285,14 @@ def lesions(model: keras.Model, data: Any) -> list[Lesion]:
     names = {merge.name for merge in _merges(model)}
     switches: dict[str, Any] = {}
 
-    def call(layer: Any, *inputs: Any, **options: Any) -> Any:
-        merged = layer(*inputs, **options)
+    def call(layer: Any, new: Any, *inputs: Any, **options: Any) -> Any:
+        merged = new(*inputs, **options)
         if layer.name not in names:
             return merged
-        switches[layer.name] = _Switch(layer, name=f"{layer.name}_switch")
+        switches[layer.name] = _Switch(new, name=f"{layer.name}_switch")
         return switches[layer.name]([*inputs[0], merged])
 
-    # Not the class of a network that computes activations again.
-    plain = keras.Model(model.input, model.output)
-    clone = keras.models.clone_model(plain, call_function=call)
-    for layer in model.layers:
-        clone.get_layer(layer.name).set_weights(layer.get_weights())
+    clone = rebuild(model, call=call)
     batches = []
     for batch in data:
         if not (isinstance(batch, tuple) and len(batch) == 2):

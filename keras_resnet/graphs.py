@@ -1,0 +1,121 @@
+"""Functional models made again, layer by layer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_resnet.errors import UserError
+
+
+class GraphError(UserError):
+    """A model whose layers can't be walked."""
+
+
+def is_graph(layer: Any) -> bool:
+    """Whether a layer is a model that says which of its layers goes into which."""
+    return isinstance(layer, keras.Sequential) or (
+        isinstance(layer, keras.Model) and hasattr(layer, "operations")
+    )
+
+
+def walkable(model: keras.Model) -> Any:
+    """The functional model, also a sequential model's, whose nodes can be walked.
+
+    Raises:
+        GraphError: there is none.
+    """
+    functional = getattr(model, "_functional", model)
+    if not hasattr(functional, "operations"):
+        raise GraphError(
+            f"model: {getattr(model, 'name', model)!r} is not a functional or "
+            "sequential model that has been built; its layers can't be walked"
+        )
+    return functional
+
+
+def copy_of(layer: Any) -> Any:
+    """A layer or operation of the same configuration, without weights."""
+    return type(layer).from_config(layer.get_config())
+
+
+def rebuild(
+    model: keras.Model,
+    make: Callable[[Any], Any] = copy_of,
+    *,
+    call: Callable[..., Any] | None = None,
+    weights: Callable[[Any], Any] = keras.Layer.get_weights,
+    inline: bool = False,
+) -> keras.Model:
+    """A model of new layers, connected as a model's. That one is left as it is.
+
+    Layers, also the inputs', keep their names. The result is a plain functional model
+    and not compiled, whatever the class of the model was.
+
+    Args:
+        model: a functional or sequential model.
+        make: gives the new layer of a layer. It is asked once for a layer that is
+            called several times.
+        call: `call(layer, new, *inputs, **options)` instead of
+            `new(*inputs, **options)`.
+        weights: what the new layer of a layer is given, if not None.
+        inline: whether the layers of nested models take their models' places. Where
+            two have one name, the later gets its model's name before its own.
+
+    Raises:
+        GraphError: layers of the model, or of one to be inlined, can't be walked.
+    """
+    made: dict[Any, Any] = {}
+    names = {layer.name for layer in model.layers}
+
+    def new(layer: Any, owner: keras.Model) -> Any:
+        if layer not in made:
+            made[layer] = make(layer)
+            if owner is not model:
+                if layer.name in names:
+                    made[layer].name = f"{owner.name}_{layer.name}"
+                names.add(made[layer].name)
+        return made[layer]
+
+    def run(owner: keras.Model, inputs: Any, training: bool | None = None) -> Any:
+        def step(layer: Any, *inputs: Any, **options: Any) -> Any:
+            if training is not None and _takes_training(layer):
+                options["training"] = training
+            if inline and isinstance(layer, keras.Model):  # or it is refused
+                return run(layer, inputs, options.get("training"))
+            made = new(layer, owner)
+            return (
+                call(layer, made, *inputs, **options)
+                if call
+                else made(*inputs, **options)
+            )
+
+        return walkable(owner)._run_through_graph(inputs, call_fn=step)
+
+    inputs = keras.tree.map_structure(_input_like, walkable(model).input)
+    rebuilt = keras.Model(inputs, run(model, inputs), name=model.name)
+    for layer, copy in made.items():
+        if isinstance(copy, keras.Layer) and copy.weights:
+            values = weights(layer)
+            if values is not None:
+                copy.set_weights(values)
+    return rebuilt
+
+
+def _input_like(tensor: Any) -> Any:
+    """An input of the same layer name; its tensor may have had another."""
+    source = tensor._keras_history.operation
+    return keras.Input(
+        batch_shape=tensor.shape,
+        dtype=tensor.dtype,
+        sparse=tensor.sparse,
+        name=source.name,
+        optional=getattr(source, "optional", False),
+    )
+
+
+def _takes_training(layer: Any) -> bool:
+    return "training" in inspect.signature(layer.call).parameters
