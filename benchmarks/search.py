@@ -25,7 +25,6 @@ from keras_resnet.units import in_units
 from tuning import SearchResult, Space, search
 from tuning.budget import TOLERANCE, macs_of
 from tuning.retrain import Comparison, retrain
-from tuning.search_progress import values_of
 from tuning.trials import REPORT
 
 DOCS = Path(__file__).parents[1] / "docs" / "results" / "search"
@@ -107,13 +106,13 @@ def records(found: SearchResult, compared: Comparison) -> list[dict[str, Any]]:
     trials = [
         {
             "case": "trials",
-            "trial": row.trial,
-            "status": row.status,
-            "reason": row.reason,
-            **values_of(row),
-            **row.metrics,
+            "trial": trial.id,
+            "status": trial.status,
+            "reason": trial.reason,
+            **trial.hyperparameters,
+            **trial.metrics,
         }
-        for row in found.rows
+        for trial in found.trials
     ]
     pairs = zip(compared.seeds, compared.best, compared.default, strict=True)
     seeds = [

@@ -108,7 +108,6 @@ _LEFT_CIRCLES = [
 ]
 _LEFT_LONG = {
     "keras_resnet.cli.runs.train",
-    "keras_resnet.cli.tune.tune",
     "keras_resnet.data.dataset.load",
     "keras_resnet.training.loop.train",
 }

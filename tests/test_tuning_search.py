@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,10 +24,10 @@ from keras_resnet import data, estimate_cost, files, training
 from keras_resnet.cli import main
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import HISTORY
-from tuning import searching
-from tuning.retrain import paired, retrain
+from tuning.feasibility import check_budget
+from tuning.retrain import compare, retrain
 from tuning.search_report import importance, write_report
-from tuning.trials import Row, best_of, pareto_front, read_rows
+from tuning.trials import Trial, best_of, pareto_front, read_trials
 from tuning.tuner import counting_deaths, seconds_after
 
 
@@ -86,7 +87,7 @@ def test_a_search_survives_a_failure_is_told_once_and_can_be_rerun(recipe, workp
         )  # fmt: skip
 
     result = run()
-    failed, done = result.rows
+    failed, done = result.trials
     assert (failed.status, done.status) == ("FAILED", "COMPLETED")
     assert "diverged" in failed.reason
     assert failed.metrics["seconds"] > 0  # of the time for all
@@ -99,7 +100,7 @@ def test_a_search_survives_a_failure_is_told_once_and_can_be_rerun(recipe, workp
         return client, client.search_runs([experiment])
 
     again = run()
-    assert again.rows == result.rows
+    assert again.trials == result.trials
     client, runs = children()
     assert sorted(run.info.status for run in runs) == ["FAILED", "FINISHED", "FINISHED"]
     parents = {run.data.tags.get("mlflow.parentRunId") for run in runs}
@@ -109,11 +110,11 @@ def test_a_search_survives_a_failure_is_told_once_and_can_be_rerun(recipe, workp
     assert int(client.get_model_version_by_alias("found", "best").version) == 1
 
     pictures = {"importance.png", "parallel.png", "pareto.png", "shapes.png"}
-    files = {"README.md", "trials.csv", *pictures}
-    assert {path.name for path in (folder / "report").iterdir()} == files
+    written = {"README.md", "trials.csv", *pictures}
+    assert {path.name for path in (folder / "report").iterdir()} == written
     (parent,) = parents - {None}
     logged = {Path(file.path).name for file in client.list_artifacts(parent, "report")}
-    assert logged == files
+    assert logged == written
 
     best = Recipe.from_json((folder / "best.json").read_text())
     rerun = training.train(best, data="digits", folder=workplace / "rerun")
@@ -151,11 +152,11 @@ def test_a_killed_search_goes_on_in_the_middle_of_its_trial(tiny_spec, workplace
         process.send_signal(signal.SIGKILL)
     first = files.read_lines(history)[0]
     subprocess.run(command, env=environment, check=True, timeout=600)
-    rows = read_rows(Path("search"))
-    assert [row.status for row in rows] == ["COMPLETED", "COMPLETED"]
+    trials = read_trials(Path("search"))
+    assert [trial.status for trial in trials] == ["COMPLETED", "COMPLETED"]
     after = files.read_lines(history)
     assert after[0] == first  # with its seconds: the epoch was not run again
-    assert [row["epoch"] for row in after] == [1, 2, 3]
+    assert [epoch["epoch"] for epoch in after] == [1, 2, 3]
 
 
 @pytest.mark.slow
@@ -164,15 +165,17 @@ def test_hyperband_carries_trainings_from_rung_to_rung(recipe, splits, workplace
     result = tuning.search(
         space, recipe.over(3), data=splits, tuner="hyperband", folder="search"
     )
-    histories = {row.trial: files.read_lines(row.run / HISTORY) for row in result.rows}
-    promoted = [row for row in result.rows if "tuner/trial_id" in row.values]
+    histories = {
+        trial.id: files.read_lines(trial.run / HISTORY) for trial in result.trials
+    }
+    promoted = [trial for trial in result.trials if "tuner/trial_id" in trial.values]
     assert promoted
-    for row in result.rows:
-        assert len(histories[row.trial]) == row.values["tuner/epochs"]
-    for row in promoted:
-        parent = histories[row.values["tuner/trial_id"]]
-        assert histories[row.trial][: len(parent)] == parent
-        assert row.values["tuner/initial_epoch"] == len(parent)
+    for trial in result.trials:
+        assert len(histories[trial.id]) == trial.values["tuner/epochs"]
+    for trial in promoted:
+        parent = histories[trial.values["tuner/trial_id"]]
+        assert histories[trial.id][: len(parent)] == parent
+        assert trial.values["tuner/initial_epoch"] == len(parent)
 
 
 def test_the_time_of_a_rung_is_without_that_of_the_rung_before():
@@ -194,7 +197,7 @@ def test_a_bayesian_search_ends_with_a_winner_judged_on_test_images(recipe, work
         console=Console(file=table, force_terminal=True, width=120),
     )  # fmt: skip
     assert f"best {found.best.metrics['val_accuracy']:.2%}" in table.getvalue()
-    assert len({row.values["l2"] for row in found.rows}) == 4  # 3 are random
+    assert len({trial.values["l2"] for trial in found.trials}) == 4  # 3 are random
 
     def judge():
         return retrain(found, recipe, "digits", seeds=(1,), tracker=tracker)
@@ -207,8 +210,8 @@ def test_a_bayesian_search_ends_with_a_winner_judged_on_test_images(recipe, work
     assert {run.info.status for run in runs} == {"FINISHED"}
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     assert {run.info.run_name for run in runs} - {parent.info.run_name} == {
-        *(f"trial-{row.trial}" for row in found.rows),
-        f"trial-{found.best.trial}-seed-1",
+        *(f"trial-{trial.id}" for trial in found.trials),
+        f"trial-{found.best.id}-seed-1",
         "default-seed-1",
     }
     assert parent.data.tags["verdict"] == compared.verdict
@@ -286,7 +289,7 @@ def test_a_budget_that_nothing_meets_says_what_the_cheapest_costs(
     hypermodel = tuning.ResidualHyperModel(
         wide, recipe, splits, budget=f"{1.01 * macs}MAC", mode="refuse"
     )
-    searching.check_budget(hypermodel)
+    check_budget(hypermodel)
     # What is measured is refused trial by trial.
     with pytest.raises(tuning.SearchError, match=r"none of 1 trials.*latency"):
         tuning.search(
@@ -306,7 +309,7 @@ def test_a_budget_that_nothing_meets_says_what_the_cheapest_costs(
     ("arguments", "message"),
     [
         (["--tuner", "hyperband", "--trials", "3"], "has its own number"),
-        (["--no-track", "--register", "x"], "no registry"),
+        (["--no-track", "--register", "x"], "no MLflow"),
         (["--retrain-epochs", "3"], "without --retrain"),
         (["--space", "missing.json"], "can't read"),
         (["--recipe", "nothing"], "recipe"),
@@ -321,15 +324,16 @@ def test_conflicting_flags_are_one_line(arguments, message, workplace):
     assert "Traceback" not in result.output
 
 
-def row(trial: int, accuracy: float, macs: float, **values: object) -> Row:
+def trial_of(number: int, accuracy: float, macs: float, **values: object) -> Trial:
     metrics = {"val_accuracy": accuracy, "macs": macs, "score": accuracy}
-    return Row(str(trial), "COMPLETED", "", dict(values), metrics, Path())
+    return Trial(str(number), "COMPLETED", "", dict(values), metrics, Path())
 
 
 def test_the_front_and_the_best_are_not_beaten_for_less():
-    rows = [row(0, 0.8, 3), row(1, 0.9, 5), row(2, 0.7, 4), row(3, 0.9, 4)]
-    assert [r.trial for r in pareto_front(rows)] == ["0", "3"]
-    assert best_of(rows, "accuracy") == rows[3]
+    made = [(0.8, 3), (0.9, 5), (0.7, 4), (0.9, 4)]
+    trials = [trial_of(i, *each) for i, each in enumerate(made)]
+    assert [trial.id for trial in pareto_front(trials)] == ["0", "3"]
+    assert best_of(trials, "accuracy") == trials[3]
     assert best_of([], "accuracy") is None
 
 
@@ -351,7 +355,7 @@ def test_a_report_tells_refused_trials_from_failed_ones(recipe, tmp_path):
         )
     report = write_report(tmp_path)
     text = (report / "README.md").read_text()
-    assert "0 trials came to an end, 1 failed, 1 were over the budget" in text
+    assert "0 trials were completed, 1 failed, 1 were over the budget" in text
     assert (report / "trials.csv").read_text().splitlines() == [
         "trial,status,units,reason",
         "0,FAILED,0,budget: 3MMAC are over 2MMAC",
@@ -362,11 +366,11 @@ def test_a_report_tells_refused_trials_from_failed_ones(recipe, tmp_path):
 
 def test_importance_finds_what_matters():
     draw = np.random.default_rng(0)
-    rows = [
-        row(i, 0.5 + 0.1 * (i % 3) + noise, 1, depth=i % 3, l2=draw.random())
+    trials = [
+        trial_of(i, 0.5 + 0.1 * (i % 3) + noise, 1, depth=i % 3, l2=draw.random())
         for i, noise in enumerate(0.001 * draw.normal(size=60))
     ]
-    shares = importance(rows)
+    shares = importance(trials)
     assert next(iter(shares)) == "depth"
     assert shares["depth"] > 0.95
     assert shares["l2"] < 0.1
@@ -374,7 +378,7 @@ def test_importance_finds_what_matters():
 
 def test_winner_and_default_are_paired_by_seed():
     def compared(best, default):
-        return paired("3", [*range(len(best))], best, default)
+        return compare("3", [*range(len(best))], best, default)
 
     shown = compared([0.91, 0.93, 0.92, 0.94], [0.90, 0.91, 0.91, 0.92])
     assert shown.p_value < 0.05 < shown.difference * 10
@@ -383,3 +387,26 @@ def test_winner_and_default_are_paired_by_seed():
     alone = compared([0.9], [0.9])
     assert "too little" in alone.verdict
     json.dumps([shown._asdict(), alone._asdict()], allow_nan=False)
+
+
+@pytest.mark.slow
+def test_a_search_of_the_previous_version_is_resumed(workplace):
+    """Made by that version with `--trials 1`; what it wrote stays as it was."""
+    previous = ROOT / "tests" / "golden" / "previous"
+    shutil.copytree(previous / "search", "search")
+    (before,) = read_trials(Path("search"))
+    result = CliRunner().invoke(
+        main,
+        [
+            "tune", "--space", str(previous / "space.json"),
+            "--recipe", str(previous / "golden.json"), "--data", "digits",
+            "--epochs", "1", "--trials", "2", "--folder", "search", "--no-track",
+        ],
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    first, second = read_trials(Path("search"))
+    assert first == before
+    assert (first.values, second.values) == ({"depth": 8}, {"depth": 14})
+    assert second.status == "COMPLETED"
+    page = Path("search/report/README.md").read_text()
+    assert "2 trials were completed" in page

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
     from tuning.budget import Budget
     from tuning.decode import recipe_from_hp, spec_from_hp
     from tuning.hypermodel import ResidualHyperModel
-    from tuning.searching import SearchError, SearchResult, search
+    from tuning.searching import search
     from tuning.space import Range, Space, SpaceError
     from tuning.spaces import SPACES, get_space
+    from tuning.trials import SearchError, SearchResult
 
 _HOMES = {
     "SPACES": "spaces",
@@ -20,8 +21,8 @@ _HOMES = {
     "BudgetError": "budget",
     "Range": "space",
     "ResidualHyperModel": "hypermodel",
-    "SearchError": "searching",
-    "SearchResult": "searching",
+    "SearchError": "trials",
+    "SearchResult": "trials",
     "Space": "space",
     "SpaceError": "space",
     "get_space": "spaces",

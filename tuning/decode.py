@@ -1,6 +1,6 @@
-"""How a sample of a space becomes a network and its training.
+"""Hyperparameters -> a network and its training.
 
-KerasTuner's hyperparameters are declared from the space once (`declare`), and
+KerasTuner's hyperparameters are declared from the space once (`declare`);
 `spec_from_hp` and `recipe_from_hp` only read them. Neither KerasTuner nor TensorFlow is
 imported here.
 """
@@ -20,7 +20,7 @@ from tuning.space import PARAMETERS, Space
 
 
 def declare(hp: Any, space: Space) -> None:
-    """Tells KerasTuner's hyperparameters of a space.
+    """Declares a space to KerasTuner.
 
     What means something in bottleneck units only is in a conditional scope where the
     block is searched.
@@ -52,7 +52,7 @@ def declare(hp: Any, space: Space) -> None:
             )
 
 
-def sample_of(hp: Any, space: Space) -> dict[str, Any]:
+def values_of(hp: Any, space: Space) -> dict[str, Any]:
     """The values of a space's parameters in KerasTuner's hyperparameters."""
     return {f: hp.values[f] for f in space.searched if f in hp.values}
 
@@ -65,18 +65,18 @@ _FOUR_STAGES = {26: (2, 2, 2, 2)} | {
 
 
 def spec_from_hp(hp: Any, space: Space, base: ResNetSpec) -> ResNetSpec:
-    """The network of a sample: pure, and total over samples of the space.
+    """The network of some hyperparameters: any in the space give one.
 
-    What does not go together is taken to the nearest that does: widths are rounded to
-    what the units divide, groups of less than a channel get one, options that the order
-    of a unit does not allow are left out.
+    Values that don't go together are changed to the nearest that do: widths are rounded
+    to whole channels, groups of less than a channel get one, options that the order of
+    a unit does not allow are left out.
 
     Args:
         hp: KerasTuner's hyperparameters, or anything with `values`.
         space: what is searched.
         base: gives everything else.
     """
-    values = sample_of(hp, space)
+    values = values_of(hp, space)
     block = values.get("block", base.block)
     changed = block != base.block
     fields: dict[str, Any] = {"block": block}
@@ -114,7 +114,7 @@ def _units(values: Mapping[str, Any], base: ResNetSpec, layers: int) -> dict[str
 
 
 def _widths(values: Mapping[str, Any], base: ResNetSpec, block: str) -> dict[str, Any]:
-    """Outer widths, k, cardinality and group width, which go together."""
+    """Outer widths, k, cardinality and group width: each depends on the others."""
     grouped = block == base.block == "bottleneck"
     cardinality = values.get("cardinality", base.cardinality if grouped else 1)
     group_width = values.get("group_width", base.group_width if grouped else None)
@@ -128,7 +128,7 @@ def _widths(values: Mapping[str, Any], base: ResNetSpec, block: str) -> dict[str
     k = values.get("k", base.k)
     multiple = EXPANSION if block == "bottleneck" and not group_width else 1
     if any(width * k % multiple for width in outer):
-        # A factor that leaves no whole channels is taken into the widths.
+        # A factor that leaves no whole channels goes into the rounded widths.
         outer = [max(round(w * k / multiple), 1) * multiple for w in outer]
         group_width = group_width and max(round(group_width * k), 1)
         k = 1
@@ -153,7 +153,7 @@ def _widths(values: Mapping[str, Any], base: ResNetSpec, block: str) -> dict[str
 
 
 def _order(values: Mapping[str, Any], base: ResNetSpec) -> dict[str, Any]:
-    """The order, and the options that hang on it."""
+    """The order, and the options that depend on it."""
     order = values.get("order", base.order)
     if order == base.order or (order == "bn_after_add" and base.norm == "none"):
         return {}
@@ -166,8 +166,8 @@ def _order(values: Mapping[str, Any], base: ResNetSpec) -> dict[str, Any]:
 
 
 def recipe_from_hp(hp: Any, space: Space, recipe: Recipe) -> Recipe:
-    """The recipe of a sample: its network and its training."""
-    values = sample_of(hp, space)
+    """The recipe of some hyperparameters: network and training."""
+    values = values_of(hp, space)
     fields: dict[str, Any] = {"model": spec_from_hp(hp, space, recipe.model)}
     batch = values.get("batch_size", recipe.batch_size)
     rate = values.get("learning_rate", recipe.learning_rate)

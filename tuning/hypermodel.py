@@ -24,18 +24,18 @@ _KEPT = 4  # loaded forms of the data: batch sizes and augmentations
 
 
 class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyped
-    """Builds and trains the candidates of a space by the package's own paths.
+    """Builds and trains the candidates of a space as the package does any network.
 
-    The data belong to it, so `tuner.search()` needs no arguments. Objectives are the
-    metrics of a training: "val_accuracy", "val_loss". KerasTuner's discovery of the
-    space, which builds the default model for every branch, builds none here.
+    It has the data, so `tuner.search()` needs no arguments. Objectives are the metrics
+    of a training: "val_accuracy", "val_loss". While KerasTuner discovers the space it
+    builds a model for every condition; here it builds none.
 
     Args:
-        space: a space or the name of a ready one.
-        recipe: the base, or the name of one: what is not searched is its own.
+        space: a space, or the name of a preset.
+        recipe: the base, or the name of one; it has what is not searched.
         data: a source for `data.load`, or splits that it made.
         budget: what a candidate may cost.
-        mode: what becomes of those that cost more; see `budget.fitted`.
+        mode: what is done with those over the budget; see `budget.fitted`.
         seed: fixes splits, initial weights, order and augmentation of every candidate.
         **loading: other arguments of `data.load`.
 
@@ -87,7 +87,7 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
         self._discovering = False
 
     def splits(self, recipe: Recipe) -> Splits:
-        """The data as a recipe takes them."""
+        """The data at a recipe's batch size, augmentation and image size."""
         if isinstance(self.data, Splits):
             return self.data
         key = (recipe.batch_size, recipe.augment)
@@ -106,10 +106,10 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
         return self._loaded[key]
 
     def candidate(self, hp: Any) -> Recipe:
-        """Network and training of a sample, within the budget; nothing is built.
+        """Network and training of some hyperparameters; nothing is built.
 
         Raises:
-            BudgetError: it costs too much.
+            BudgetError: it is over the budget.
         """
         recipe = recipe_from_hp(hp, self.space, self.recipe)
         keep_outer = "k" in self.space.searched
@@ -119,7 +119,7 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
         return recipe.replace(model=spec)
 
     def refusal(self, hp: Any) -> str | None:
-        """Why a sample is too expensive; None if it isn't."""
+        """Why hyperparameters are over the budget; None if they aren't."""
         try:
             self.candidate(hp)
         except BudgetError as error:
@@ -127,16 +127,16 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
         return None
 
     def declare_hyperparameters(self, hp: Any) -> None:
-        """Declares the space, all its branches at once."""
+        """Declares the whole space at once."""
         declare(hp, self.space)
-        # KerasTuner follows this by a build whose model it throws away.
+        # KerasTuner then calls `build` and drops the model.
         self._discovering = True
 
     def build(self, hp: Any) -> keras.Model | None:
-        """The sample's network; None while KerasTuner looks for the space.
+        """The network of some hyperparameters; None while KerasTuner discovers.
 
         Raises:
-            keras_tuner.errors.FailedTrialError: it costs too much.
+            keras_tuner.errors.FailedTrialError: it is over the budget.
         """
         if self._discovering:
             self._discovering = False
@@ -162,18 +162,18 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
         folder: Path | None = None,
         tracker: Any = None,
     ) -> keras.callbacks.History:
-        """Trains a sample by its recipe.
+        """Trains a network by its recipe.
 
         Args:
-            hp: the sample.
-            model: that `build` made of it.
+            hp: its hyperparameters.
+            model: of `build`.
             epochs: the epoch to stop after: a rung of Hyperband is the beginning of the
                 recipe's training, whose schedule does not change.
-            initial_epoch: the epochs that the model has had.
-            callbacks: others.
-            verbose: taken from KerasTuner; nothing is printed.
-            folder: a run folder, by which a training that was cut off goes on.
-            tracker: is told each epoch's metrics.
+            initial_epoch: epochs that the model was trained for.
+            callbacks: of Keras.
+            verbose: for KerasTuner; nothing is printed.
+            folder: a run folder, from which an interrupted training resumes.
+            tracker: logs each epoch's metrics.
         """
         recipe = self.candidate(hp)
         splits = self.splits(recipe)
@@ -199,12 +199,12 @@ class _Part(keras.callbacks.Callback):  # type: ignore[misc]  # untyped
         self.recipe, self.steps = recipe, steps
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Sets the epoch and the schedule's step."""
+        """Sets the first epoch and the step of the schedule."""
         if self.first:
             self.model._initial_epoch = self.first  # as BackupAndRestore does
             self.model.optimizer.iterations.assign(self.first * self.steps)
         if (self.model._initial_epoch or 0) >= self.last:
-            self.model._initial_epoch = self.recipe.epochs  # it has had them all
+            self.model._initial_epoch = self.recipe.epochs  # nothing is left
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Stops after the last."""

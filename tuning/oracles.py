@@ -1,8 +1,8 @@
-"""KerasTuner's oracles, which know of costs, of lost workers and of whole files.
+"""KerasTuner's oracles, with budgets and for processes that are killed.
 
-The state of a search is KerasTuner's own. What is added: candidates that cost too much
-are never trials, files are written whole, what a kill left half done is run again, and
-so is the trial of a worker that is no longer heard of.
+The state of a search is KerasTuner's own. What is added: candidates over the budget are
+never trials, files are written whole, and trials that a kill interrupted or whose
+worker is dead are run again.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ class _Oracle:
     trials: dict[str, Any]
     ongoing_trials: dict[str, Any]
     tuner_ids: set[str]
-    heard: dict[str, float]  # worker -> time of its last sign
-    began: dict[str, float]  # trial -> when it was given to a worker
+    last_seen: dict[str, float]  # worker -> time of its last heartbeat
+    started: dict[str, float]  # trial -> when a worker got it
     max_trials: int | None
 
     @keras_tuner.synchronized  # type: ignore[untyped-decorator]
     def create_trial(self, tuner_id: str) -> Any:
-        """The next trial; stopped once the time is spent.
+        """The next trial; none once the time is spent.
 
-        A worker for whom there is none stays while others train: theirs may come back.
+        A worker that gets none stays while others train: it may get theirs.
         """
-        self.heard[tuner_id] = time.monotonic()
+        self.last_seen[tuner_id] = time.monotonic()
         before = self.max_trials
-        if self.seconds and spent(self.trials.values()) >= self.seconds:
+        if self.seconds and seconds_spent(self.trials.values()) >= self.seconds:
             self.max_trials = len(self.trials)
         try:
             trial = super().create_trial(tuner_id)  # type: ignore[misc]
         finally:
             self.max_trials = before
-        self.began[trial.trial_id] = time.monotonic()
+        self.started[trial.trial_id] = time.monotonic()
         if trial.status == "STOPPED" and self.ongoing_trials:
             trial.status = "IDLE"
             self.tuner_ids.add(tuner_id)
@@ -59,30 +59,30 @@ class _Oracle:
         return trial
 
     @keras_tuner.synchronized  # type: ignore[untyped-decorator]
-    def take_back(self, living: set[str], lease: float) -> list[str]:
-        """Leaves the trials of lost workers to others.
+    def reassign(self, alive: set[str], lease: float) -> list[str]:
+        """Leaves the trials of dead workers to others.
 
         Args:
-            living: workers that gave a sign since the last call.
-            lease: seconds without one, after which a worker is lost.
+            alive: workers with a heartbeat since the last call.
+            lease: seconds without one, after which a worker is dead.
 
         Returns:
-            names of the lost.
+            names of the dead.
         """
         now = time.monotonic()
-        self.heard |= dict.fromkeys(living, now)
-        lost = [n for n in sorted(self.tuner_ids) if now - self.heard[n] > lease]
-        for name in lost:
+        self.last_seen |= dict.fromkeys(alive, now)
+        dead = [n for n in sorted(self.tuner_ids) if now - self.last_seen[n] > lease]
+        for name in dead:
             self.tuner_ids.discard(name)
             if trial := self.ongoing_trials.pop(name, None):
                 self._retry_queue.append(trial.trial_id)  # type: ignore[attr-defined]
-        return lost
+        return dead
 
     @keras_tuner.synchronized  # type: ignore[untyped-decorator]
     def end_trial(self, trial: Any) -> None:
-        """Notes what came of a trial, and of one that failed how long it took."""
-        if trial.status == "FAILED" and trial.trial_id in self.began:
-            took = time.monotonic() - self.began[trial.trial_id]
+        """Ends a trial; of one that failed, with the seconds that it took."""
+        if trial.status == "FAILED" and trial.trial_id in self.started:
+            took = time.monotonic() - self.started[trial.trial_id]
             metrics = self.trials[trial.trial_id].metrics
             metrics.register("seconds", "min")
             metrics.update("seconds", took)
@@ -90,7 +90,7 @@ class _Oracle:
         self.on_change()
 
     def _random_values(self) -> dict[str, Any] | None:
-        """A sample within the budget that was not tried."""
+        """A random candidate within the budget that was not tried."""
         for _ in range(REFUSALS):
             values = super()._random_values()  # type: ignore[misc]
             if values is None or self._affordable(values):
@@ -113,7 +113,7 @@ class _Oracle:
             trial.save(str(temporary))
 
     def reload(self) -> None:
-        """Reads the state; trials that a kill left between two files run again."""
+        """Reads the state; trials that a kill interrupted run again."""
         super().reload()  # type: ignore[misc]
         queue: list[str] = self._retry_queue  # type: ignore[attr-defined]
         for trial_id in sorted(self.trials, reverse=True):
@@ -134,7 +134,7 @@ class BayesianOracle(_Oracle, keras_tuner.oracles.BayesianOptimizationOracle):  
     """Bayesian optimization with Gaussian processes."""
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
-        """The process' optimum; a random sample where that is too expensive."""
+        """The process' optimum; a random candidate where that is over the budget."""
         found: dict[str, Any] = super().populate_space(trial_id)
         values = found.get("values")
         if values and not self._affordable(values):
@@ -146,7 +146,7 @@ class BayesianOracle(_Oracle, keras_tuner.oracles.BayesianOptimizationOracle):  
 
 
 class GridOracle(_Oracle, keras_tuner.oracles.GridSearchOracle):  # type: ignore[misc]
-    """Every combination; those that are too expensive are noted and not trained."""
+    """Every combination; those over the budget are recorded and not trained."""
 
     @keras_tuner.synchronized  # type: ignore[untyped-decorator]
     def create_trial(self, tuner_id: str) -> Any:
@@ -167,7 +167,7 @@ class GridOracle(_Oracle, keras_tuner.oracles.GridSearchOracle):  # type: ignore
             self.max_trials += more
 
     def reload(self) -> None:
-        """Reads the state; KerasTuner keeps nothing of where in the grid it was."""
+        """Reads the state, and finds its place in the grid again."""
         super().reload()
         values = {name: t.hyperparameters.values for name, t in self.trials.items()}
 
@@ -190,7 +190,7 @@ ORACLES: dict[str, Any] = {
 }
 
 
-def spent(trials: Any) -> float:
+def seconds_spent(trials: Any) -> float:
     """Seconds that trials took."""
     known = [t.metrics for t in trials if t.metrics.exists("seconds")]
     return float(sum(metrics.get_best_value("seconds") for metrics in known))
@@ -202,7 +202,6 @@ def make_oracle(
     *,
     objective: str,
     trials: int,
-    seed: int,
     on_change: Callable[[], None] = lambda: None,
 ) -> Any:
     """An oracle of one of `ORACLES` over the whole declared space."""
@@ -214,7 +213,7 @@ def make_oracle(
     )
     oracle = ORACLES[kind](
         objective=sought,
-        seed=seed + 1,  # it takes 0 for none
+        seed=hypermodel.seed + 1,  # it takes 0 for none
         # A failed trial says something of the space, not that the search is broken.
         max_consecutive_failed_trials=10**9,
         **limits,
@@ -222,7 +221,7 @@ def make_oracle(
     oracle.hypermodel = hypermodel
     oracle.seconds = hypermodel.budget.time
     oracle.on_change = on_change
-    oracle.heard = {}
-    oracle.began = {}
+    oracle.last_seen = {}
+    oracle.started = {}
     oracle.verbose = 0
     return oracle

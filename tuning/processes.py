@@ -1,9 +1,9 @@
 """One search by several processes: KerasTuner's chief and its workers.
 
-KerasTuner has no lease on a trial: its chief waits for ever for a worker that has died,
-and a worker whose chief has gone hangs for an hour. Here a worker that comes back under
-its name gets its trial again, which goes on from its run folder; one that gives no sign
-for long loses it to another; and who waits in vain ends with a message. No TensorFlow.
+KerasTuner's trials have no lease: its chief waits for ever for a worker that has died,
+and a worker whose chief has gone hangs for an hour. Here a worker that is restarted
+under its name gets its trial back, which resumes from its run folder; the trial of one
+whose heartbeat stops goes to another; and every wait has a limit. No TensorFlow.
 """
 
 from __future__ import annotations
@@ -22,25 +22,23 @@ from keras_resnet.errors import UserError
 
 JOIN = 300.0  # seconds in which a chief must answer
 LOST = 60.0  # seconds without a chief, after which a worker ends
-LEASE = 300.0  # seconds without a sign of a worker, after which another gets its trial
-ALONE = 1800.0  # seconds without a sign of any, after which a chief ends
+LEASE = (
+    300.0  # seconds without a worker's heartbeat, after which its trial is another's
+)
+ALONE = 1800.0  # seconds without any heartbeat, after which a chief ends
 _POLL = 0.2
-_BEAT = 2.0  # seconds between two signs or looks
-
-
-class ClusterError(UserError):
-    """Processes that can't work together; the message is one line."""
+_BEAT = 2.0  # seconds between two heartbeats
 
 
 def parse_address(text: str) -> tuple[str, int]:
     """HOST:PORT.
 
     Raises:
-        ClusterError: it is none.
+        UserError: it is none.
     """
     match = re.fullmatch(r"([\w.-]+):(\d{1,5})", text)
     if not match or not 0 < int(match[2]) < 65_536:
-        raise ClusterError(f"chief: {text!r} is not HOST:PORT, such as 10.0.0.5:8500")
+        raise UserError(f"chief: {text!r} is not HOST:PORT, such as 10.0.0.5:8500")
     return match[1], int(match[2])
 
 
@@ -56,14 +54,14 @@ def check_address(address: tuple[str, int]) -> None:
     """Refuses what a chief can't listen on.
 
     Raises:
-        ClusterError: another process has the port, or the host is not this machine.
+        UserError: another process has the port, or the host is not this machine.
     """
     with socket.socket() as own:
         own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             own.bind(address)
         except OSError as error:
-            raise ClusterError(
+            raise UserError(
                 f"chief: can't listen on {address[0]}:{address[1]}: {error.strerror}"
             ) from None
 
@@ -103,72 +101,72 @@ def wait_for_chief(address: tuple[str, int], seconds: float = JOIN) -> None:
     """Waits until a chief listens.
 
     Raises:
-        ClusterError: none does within the limit.
+        UserError: none does within the limit.
     """
     limit = time.monotonic() + seconds
     while not answers(address):
         if time.monotonic() > limit:
-            raise ClusterError(
+            raise UserError(
                 f"chief: {address[0]}:{address[1]} did not answer within "
                 f"{seconds:.0f} s; is the chief running, and does it listen there?"
             )
         time.sleep(_POLL)
 
 
-class Signs:
-    """Signs of life of workers: files that they touch in the search's folder.
+class Heartbeats:
+    """Heartbeats of workers: files that they touch in the search's folder.
 
-    A chief compares a file with what it was, so clocks need not agree.
+    A chief compares a file's time with that of before, so clocks need not agree.
     """
 
     def __init__(self, search: Path) -> None:
         self.folder = search / "workers"
-        self.known: dict[str, int] = {}
+        self.times: dict[str, int] = {}
 
-    def give(self, name: str) -> None:
-        """A worker's sign; none where the disk does not take it."""
+    def beat(self, name: str) -> None:
+        """Touches a worker's file, if the disk lets it."""
         with contextlib.suppress(OSError):
             self.folder.mkdir(exist_ok=True)
             (self.folder / name).touch()
 
     def new(self) -> set[str]:
-        """Who gave one since the last call."""
+        """Workers whose heart has beaten since the last call."""
         found: dict[str, int] = {}
         with contextlib.suppress(OSError):
             for path in self.folder.iterdir():
                 found[path.name] = path.stat().st_mtime_ns
-        before, self.known = self.known, self.known | found
-        return {name for name, stamp in found.items() if before.get(name) != stamp}
+        before, self.times = self.times, self.times | found
+        return {name for name, time in found.items() if before.get(name) != time}
 
 
 @contextlib.contextmanager
 def watching_workers(
-    signs: Signs,
-    take_back: Callable[[set[str], float], list[str]],
-    say: Callable[[str], None],
+    heartbeats: Heartbeats,
+    reassign: Callable[[set[str], float], list[str]],
+    log: Callable[[str], None],
 ) -> Iterator[None]:
-    """Has trials of workers that are gone run by others; ends a chief that has none.
+    """Gives trials of dead workers to others; ends a chief that has no workers.
 
     KerasTuner's wait can't be interrupted; the search is safe in its folder.
 
     Args:
-        signs: of the workers.
-        take_back: is told who gave a sign, takes the trials of those who gave none for
-            so many seconds, and returns their names.
-        say: is told of them.
+        heartbeats: of the workers.
+        reassign: called with the workers that are alive and the seconds after which
+            one is dead; gives up the trials of the dead and returns their names.
+        log: called with a line for each.
     """
-    heard = time.monotonic()
+    last = time.monotonic()
 
     def watch() -> None:
-        nonlocal heard
-        living = signs.new()
-        heard = time.monotonic() if living else heard
-        for name in take_back(living, LEASE):
-            say(f"{name} gave no sign for {LEASE:.0f} s; its trial is for others")
-        if time.monotonic() - heard > ALONE:
+        nonlocal last
+        alive = heartbeats.new()
+        last = time.monotonic() if alive else last
+        for name in reassign(alive, LEASE):
+            log(f"{name}: no heartbeat for {LEASE:.0f} s; another gets its trial")
+        if time.monotonic() - last > ALONE:
             _end(
-                f"chief: no worker gave a sign for {ALONE:.0f} s; the same command "
-                "goes on"
+                f"chief: no heartbeat of any worker for {ALONE:.0f} s; the same "
+                "command resumes"
             )
 
     with _repeating(watch, _BEAT):
@@ -176,9 +174,9 @@ def watching_workers(
 
 
 @contextlib.contextmanager
-def ending_with_chief(
+def watching_chief(
     address: tuple[str, int],
-    give_sign: Callable[[], None] = lambda: None,
+    beat: Callable[[], None] = lambda: None,
     seconds: float = LOST,
 ) -> Iterator[None]:
     """Ends this process, a worker, if its chief is gone for longer than the limit.
@@ -187,20 +185,20 @@ def ending_with_chief(
 
     Args:
         address: of the chief.
-        give_sign: tells the chief that this worker lives.
+        beat: gives this worker's heartbeat.
         seconds: the limit.
     """
-    heard = time.monotonic()
+    last = time.monotonic()
 
     def watch() -> None:
-        nonlocal heard
-        give_sign()
+        nonlocal last
+        beat()
         if answers(address):
-            heard = time.monotonic()
-        elif time.monotonic() - heard > seconds:
+            last = time.monotonic()
+        elif time.monotonic() - last > seconds:
             _end(
                 f"chief: {address[0]}:{address[1]} has not answered for {seconds:.0f} "
-                "s; this worker ends, and its trial goes on when it is started again"
+                "s; this worker ends, and resumes its trial when it is started again"
             )
 
     with _repeating(watch, min(_BEAT, seconds / 4)):
@@ -209,7 +207,7 @@ def ending_with_chief(
 
 @contextlib.contextmanager
 def _repeating(action: Callable[[], None], pause: float) -> Iterator[None]:
-    """Does something again and again in a thread."""
+    """Calls it in a thread, with pauses."""
     over = threading.Event()
 
     def repeat() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
+from statistics import mean
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -11,14 +11,14 @@ from rich.console import Console
 from keras_resnet import files
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import Run
+from keras_resnet.statistics import t_test
 from keras_resnet.tracking import MLflowTracker, closing
 from tuning.search_report import write_report
-from tuning.searching import SearchResult
-from tuning.trials import COMPARISON, REPORT, RETRAINED
+from tuning.trials import COMPARISON, REPORT, RETRAINED, SearchResult
 
 
 class Comparison(NamedTuple):
-    """Test accuracies of winner and default by seed, and what they say.
+    """Test accuracies of winner and default by seed.
 
     Attributes:
         trial: of the search, which is the winner.
@@ -43,10 +43,10 @@ class Comparison(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """In one line."""
+        """The result in one line."""
         n = len(self.best)
         text = (
-            f"winner {_mean(self.best):.2%}, default {_mean(self.default):.2%} of test "
+            f"winner {mean(self.best):.2%}, default {mean(self.default):.2%} of test "
             f"images over {n} seeds: difference {100 * self.difference:+.2f} points"
         )
         if self.p_value is None or self.low is None or self.high is None:
@@ -56,27 +56,14 @@ class Comparison(NamedTuple):
         return f"{text}, {interval}, p = {self.p_value:.3f} (paired t-test): {judged}"
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
-def paired(
+def compare(
     trial: str, seeds: list[int], best: list[float], default: list[float]
 ) -> Comparison:
-    """Paired by seed: both had the same splits."""
-    import numpy as np
-    from scipy import stats
-
-    differences = np.subtract(best, default)
-    low = high = p_value = None
-    if len(differences) > 1 and differences.std() > 0:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
-            tested = stats.ttest_rel(best, default)
-            low, high = map(float, tested.confidence_interval(0.95))
-        p_value = float(tested.pvalue)
-    mean = float(differences.mean())
-    return Comparison(trial, seeds, best, default, mean, low, high, p_value)
+    """By a paired t-test: a seed has the same splits for both."""
+    difference, low, high, p_value = t_test(best, default, paired=True)
+    if len(seeds) < 2 or low == high:  # no spread, no test
+        return Comparison(trial, seeds, best, default, difference, None, None, None)
+    return Comparison(trial, seeds, best, default, difference, low, high, p_value)
 
 
 def retrain(
@@ -93,17 +80,17 @@ def retrain(
 ) -> Comparison:
     """Trains winner and default over some seeds, and compares them on test images.
 
-    Runs are kept in `retrained/` of the search; those that have ended are not run
-    again, and one that was cut off goes on.
+    Runs are kept in `retrained/` of the search; finished ones are not run again, and
+    an interrupted one resumes.
 
     Args:
         found: by the search.
         default: what the search started from.
         data: a source for `data.load`.
-        seeds: other ones than the search's, by whose splits the winner was chosen.
+        seeds: others than the search's, whose validation images chose the winner.
         epochs: instead of the recipes'.
         strategy: a `tf.distribute` strategy.
-        tracker: that of the search, whose run gets these as children.
+        tracker: of the search; these runs become its children.
         console: where progress is shown.
         **loading: other arguments of `data.load`.
     """
@@ -128,16 +115,16 @@ def retrain(
             )
         return float(run.result["test_accuracy"])
 
-    if tracker:  # goes on with the search's own run, which its end has closed
+    if tracker:  # opens the search's own run again
         tracker.start(folder.name, {}, folder)
     with closing(tracker):
         seeds = list(seeds)
         best: list[float] = []
         others: list[float] = []
         for seed in seeds:
-            best.append(accuracy(f"trial-{found.best.trial}", found.recipe, seed))
+            best.append(accuracy(f"trial-{found.best.id}", found.recipe, seed))
             others.append(accuracy("default", default, seed))
-        comparison = paired(found.best.trial, seeds, best, others)
+        comparison = compare(found.best.id, seeds, best, others)
         files.write_json(
             folder / COMPARISON,
             comparison._asdict() | {"verdict": comparison.verdict},

@@ -1,4 +1,4 @@
-"""Pictures of a search's trials. No TensorFlow."""
+"""Plots of a search's trials. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ from keras_resnet.figures import (
 from keras_resnet.plan import make_plan
 from keras_resnet.spec import EXPANSION, ResNetSpec
 from keras_resnet.units import in_units
-from tuning.search_progress import short, values_of
-from tuning.trials import Row, pareto_front
+from tuning.trials import Trial, names_of, pareto_front, to_text
 
 WIDE = 8  # times the least cost, from which on the axis is logarithmic
-OFF = -0.12  # height of a hyperparameter that is off
-MANY, GROUPS = 10, 5  # more values than these have means of so many groups
-APART = 0.12  # of the axis, between two ticks
+OFF = -0.12  # height of a hyperparameter that a trial doesn't have
+MANY, GROUPS = 10, 5  # of more than MANY values, means are of GROUPS groups
+APART = 0.12  # least distance of two ticks, of the axis
 
 
-def shape_of(row: Row, base: ResNetSpec) -> dict[str, float]:
+def shape_of(trial: Trial, base: ResNetSpec) -> dict[str, float]:
     """Depth, width over the base's, and cardinality of a trial's network."""
-    spec = row.recipe.model
+    spec = trial.recipe.model
     expansion = {
         name: EXPANSION if s.block == "bottleneck" else 1
         for name, s in (("own", spec), ("base", base))
@@ -42,23 +41,23 @@ def shape_of(row: Row, base: ResNetSpec) -> dict[str, float]:
     }
 
 
-def draw_pareto(rows: Sequence[Row], path: Path) -> None:
-    """Accuracy against multiply-adds, and the front."""
+def draw_pareto(trials: Sequence[Trial], path: Path) -> None:
+    """Accuracy against multiply-adds, and the Pareto front."""
     figure, axes = new_figure(6, 4)
-    axes.scatter(*_cost_and_accuracy(rows), color=GRAY, alpha=0.6, label="trials")
-    front = pareto_front(rows)
+    axes.scatter(*_cost_and_accuracy(trials), color=GRAY, alpha=0.6, label="trials")
+    front = pareto_front(trials)
     axes.step(*_cost_and_accuracy(front), where="post", color=COLORS[0], marker="o",
               label="none better for less")  # fmt: skip
-    for row in front:
+    for trial in front:
         axes.annotate(
-            row.trial,
-            (row.metrics["macs"] / 1e6, 100 * row.metrics["val_accuracy"]),
+            trial.id,
+            (trial.metrics["macs"] / 1e6, 100 * trial.accuracy),
             xytext=(4, 4),
             textcoords="offset points",
         )
     axes.set(xlabel="multiply-adds (M)", ylabel="validation accuracy (%)")
     axes.margins(y=0.1)  # for the numbers
-    costs, _ = _cost_and_accuracy(rows)
+    costs, _ = _cost_and_accuracy(trials)
     if max(costs) > WIDE * min(costs):
         axes.set_xscale("log")
         _tick(axes, [10.0**i * digit for i in range(-6, 9) for digit in (1, 2, 5)])
@@ -66,18 +65,18 @@ def draw_pareto(rows: Sequence[Row], path: Path) -> None:
     write_figure(path, figure)
 
 
-def _cost_and_accuracy(rows: Sequence[Row]) -> tuple[list[float], list[float]]:
+def _cost_and_accuracy(trials: Sequence[Trial]) -> tuple[list[float], list[float]]:
     return (
-        [row.metrics["macs"] / 1e6 for row in rows],
-        [100 * row.metrics["val_accuracy"] for row in rows],
+        [trial.metrics["macs"] / 1e6 for trial in trials],
+        [100 * trial.accuracy for trial in trials],
     )
 
 
-def draw_parallel(rows: Sequence[Row], path: Path) -> None:
+def draw_parallel(trials: Sequence[Trial], path: Path) -> None:
     """A line a trial over its hyperparameters, the better the darker."""
     from matplotlib import colormaps
 
-    names = list(dict.fromkeys(name for row in rows for name in values_of(row)))
+    names = names_of(trials)
     figure, axes = new_figure(max(1.6 * len(names) + 2, 5), 4.2, grid="x")
 
     def label(place: int, height: float, text: str) -> None:
@@ -86,7 +85,7 @@ def draw_parallel(rows: Sequence[Row], path: Path) -> None:
 
     columns: list[list[float]] = []
     for place, name in enumerate(names):
-        values = [values_of(row).get(name) for row in rows]
+        values = [trial.hyperparameters.get(name) for trial in trials]
         ordered = sorted({v for v in values if v is not None},
                          key=lambda v: (isinstance(v, str), v))  # fmt: skip
         # Evenly by rank: what is searched on a logarithm is not crowded at one end.
@@ -95,10 +94,10 @@ def draw_parallel(rows: Sequence[Row], path: Path) -> None:
         columns.append([scale.get(value, OFF) for value in values])
         for rank in np.linspace(0, len(ordered) - 1, min(len(ordered), 6)):
             value = ordered[round(rank)]
-            label(place, scale[value], short(value))
+            label(place, scale[value], to_text(value))
         if None in values:
             label(place, OFF, "off")
-    accuracy = np.array([row.metrics["val_accuracy"] for row in rows])
+    accuracy = np.array([trial.accuracy for trial in trials])
     low, high = accuracy.min(), accuracy.max()
     columns.append([(a - low) / max(high - low, 1e-9) for a in accuracy])
     for height, value in {0: low, int(high > low): high}.items():
@@ -125,11 +124,11 @@ def draw_importance(shares: dict[str, float], path: Path) -> None:
     write_figure(path, figure)
 
 
-def draw_shapes(rows: Sequence[Row], base: ResNetSpec, path: Path) -> None:
+def draw_shapes(trials: Sequence[Trial], base: ResNetSpec, path: Path) -> None:
     """Accuracy by depth, width and cardinality, with the mean of each value."""
-    shapes = [shape_of(row, base) for row in rows]
-    accuracy = np.array([100 * row.metrics["val_accuracy"] for row in rows])
-    costs = [row.metrics["macs"] for row in rows]
+    shapes = [shape_of(trial, base) for trial in trials]
+    accuracy = np.array([100 * trial.accuracy for trial in trials])
+    costs = [trial.metrics["macs"] for trial in trials]
     low, high = (in_units(cost, "MAC") for cost in (min(costs), max(costs)))
     labels = {
         "depth": "depth (layers)",
@@ -158,7 +157,7 @@ def draw_shapes(rows: Sequence[Row], base: ResNetSpec, path: Path) -> None:
 
 
 def _groups(values: Any) -> list[Any]:
-    """Places of equal values; where these are many, of a few near ones."""
+    """Indices of equal values; of many values, of groups of near ones."""
     known = sorted(set(values))
     if len(known) > MANY:
         return np.array_split(np.argsort(values), GROUPS)

@@ -1,4 +1,4 @@
-"""What is seen of a search: a live table, or a line a trial on a plain terminal."""
+"""Progress of a search: a live table, or a line a trial where there is no terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_resnet.units import in_units
-from tuning.trials import Row, completed, is_refused, read_rows
+from tuning.trials import Trial, completed, names_of, read_trials, to_text
 
 SHOWN = 12  # trials in the table: the last ones
 
@@ -41,7 +41,7 @@ class Progress:
         self.seconds = seconds
         self.began = time.monotonic()
         self.ended = 0  # trials, since then
-        self.told: set[str] = set()
+        self.shown: set[str] = set()
         self.live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -49,11 +49,10 @@ class Progress:
             self.live = Live(console=self.console, refresh_per_second=2)
             self.live.start()
         if self.console:
-            self.told = {
-                r.trial for r in read_rows(self.folder) if r.status != "RUNNING"
-            }
-            if self.told:
-                self.console.print(f"{len(self.told)} trials are done; going on")
+            trials = read_trials(self.folder)
+            self.shown = {trial.id for trial in trials if trial.status != "RUNNING"}
+            if self.shown:
+                self.console.print(f"resuming after {len(self.shown)} trials")
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -64,69 +63,55 @@ class Progress:
         """Brings what is shown up to date."""
         if self.console is None:
             return
-        rows = read_rows(self.folder)
-        ended = [r for r in rows if r.status != "RUNNING" and r.trial not in self.told]
-        if not self.live:
-            for row in ended:
-                self.told.add(row.trial)
-                self.ended += bool(row.metrics)
-                self.console.print(self._line(row, rows), soft_wrap=True)
-            return
-        self.ended += sum(bool(row.metrics) for row in ended)
-        self.told |= {row.trial for row in ended}
-        self.live.update(self._table(rows))
+        trials = read_trials(self.folder)
+        for trial in trials:
+            if trial.status == "RUNNING" or trial.id in self.shown:
+                continue
+            self.shown.add(trial.id)
+            self.ended += bool(trial.metrics)
+            if not self.live:
+                self.console.print(self._line(trial, trials), soft_wrap=True)
+        if self.live:
+            self.live.update(self._table(trials))
 
-    def _line(self, row: Row, rows: list[Row]) -> str:
-        values = "  ".join(f"{k} {short(v)}" for k, v in values_of(row).items())
-        parts = [f"trial {row.trial}", values, _outcome(row), *self._standing(rows)]
+    def _line(self, trial: Trial, trials: list[Trial]) -> str:
+        values = (f"{k} {to_text(v)}" for k, v in trial.hyperparameters.items())
+        parts = [f"trial {trial.id}", *values, _outcome(trial), *self._summary(trials)]
         return "  ".join(part for part in parts if part)
 
-    def _standing(self, rows: list[Row]) -> list[str]:
-        best = max((r.metrics["val_accuracy"] for r in completed(rows)), default=None)
-        left = self._left(rows)
+    def _summary(self, trials: list[Trial]) -> list[str]:
+        best = max((trial.accuracy for trial in completed(trials)), default=None)
+        left = self._left(trials)
         return [f"best {best:.2%}" if best is not None else "", left and f"{left} left"]
 
-    def _left(self, rows: list[Row]) -> str:
+    def _left(self, trials: list[Trial]) -> str:
         """Time left, if trials take as long as those of this process did."""
         seconds = []
         if self.ended and self.trials:
             each = (time.monotonic() - self.began) / self.ended
-            refused = [row for row in rows if is_refused(row.status, row.reason)]
-            trained = len(rows) - len(refused)
+            trained = sum(not trial.refused for trial in trials)
             seconds.append(each * max(self.trials - trained, 0))
         if self.seconds:
-            took = sum(row.metrics.get("seconds", 0) for row in rows)
+            took = sum(trial.metrics.get("seconds", 0) for trial in trials)
             seconds.append(max(self.seconds - took, 0))
         return str(timedelta(seconds=round(min(seconds)))) if seconds else ""
 
-    def _table(self, rows: list[Row]) -> Table:
-        table = Table(title=str(self.folder), caption="  ".join(self._standing(rows)))
-        names = list(dict.fromkeys(name for row in rows for name in values_of(row)))
+    def _table(self, trials: list[Trial]) -> Table:
+        table = Table(title=str(self.folder), caption="  ".join(self._summary(trials)))
+        names = names_of(trials)
         for name in ("trial", *names):
             table.add_column(name, justify="right")
         table.add_column("outcome")
-        for row in rows[-SHOWN:]:
-            values = [short(row.values.get(name, "")) for name in names]
+        for trial in trials[-SHOWN:]:
+            values = trial.hyperparameters
+            cells = [to_text(values.get(name, "")) for name in names]
             # A reason may hold brackets, which are no markup.
-            table.add_row(row.trial, *values, Text(_outcome(row)))
+            table.add_row(trial.id, *cells, Text(_outcome(trial)))
         return table
 
 
-def values_of(row: Row) -> dict[str, Any]:
-    """Hyperparameters without KerasTuner's own of Hyperband, but for the epochs."""
-    values = {k: v for k, v in row.values.items() if not k.startswith("tuner/")}
-    if "tuner/epochs" in row.values:
-        values["epochs"] = row.values["tuner/epochs"]
-    return values
-
-
-def short(value: Any) -> str:
-    """A hyperparameter's value, to read."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _outcome(row: Row) -> str:
-    if row.status == "COMPLETED":
-        macs, seconds = in_units(row.metrics["macs"], "MAC"), row.metrics["seconds"]
-        return f"{row.metrics['val_accuracy']:.2%}  {macs}  {seconds:.0f} s"
-    return row.reason if row.status == "FAILED" else row.status.lower()
+def _outcome(trial: Trial) -> str:
+    if trial.status == "COMPLETED":
+        macs = in_units(trial.metrics["macs"], "MAC")
+        return f"{trial.accuracy:.2%}  {macs}  {trial.metrics['seconds']:.0f} s"
+    return trial.reason if trial.status == "FAILED" else trial.status.lower()

@@ -1,4 +1,4 @@
-"""What a search leaves to look at: `report/` in its folder. No TensorFlow."""
+"""The report of a search: `report/` in its folder. No TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from keras_resnet import files
 from keras_resnet.recipe import Recipe
 from keras_resnet.units import in_units
 from tuning import search_plots
-from tuning.search_progress import short, values_of
 from tuning.trials import (
     COMPARISON,
     KEY,
     REPORT,
     SEARCH,
-    Row,
+    Trial,
     best_of,
     completed,
-    is_refused,
+    names_of,
     pareto_front,
-    read_rows,
+    read_trials,
+    to_text,
 )
 
 GROUPS = 4  # of a hyperparameter with more values, for its importance
@@ -32,7 +32,7 @@ LISTED = 30  # trials in the summary: the best ones
 
 
 def write_report(folder: Path) -> Path:
-    """Pictures and tables of a search, as far as it has come.
+    """Plots and tables of a search so far.
 
     `pareto.png`, `parallel.png`, `importance.png`, `shapes.png`, `trials.csv` and
     `README.md`.
@@ -45,26 +45,26 @@ def write_report(folder: Path) -> Path:
     """
     described = files.read_json(folder / SEARCH)
     base = Recipe.from_json(json.dumps(described["recipe"])).model
-    rows = read_rows(folder)
+    trials = read_trials(folder)
     report = folder / REPORT
     report.mkdir(exist_ok=True)
-    done = completed(rows)
-    _write_table(rows, report / "trials.csv")
+    done = completed(trials)
+    _write_table(trials, report / "trials.csv")
     shares = importance(done)
     if done:
         search_plots.draw_pareto(done, report / "pareto.png")
         search_plots.draw_parallel(done, report / "parallel.png")
         search_plots.draw_importance(shares, report / "importance.png")
         search_plots.draw_shapes(done, base, report / "shapes.png")
-    parts = [_summary(rows), _listing(rows, described["objective"], shares)]
+    parts = [_summary(trials), _listing(trials, described["objective"], shares)]
     if (folder / COMPARISON).exists():
-        parts.append(_judgement(files.read_json(folder / COMPARISON)))
+        parts.append(_comparison(files.read_json(folder / COMPARISON)))
     lines = [line for part in parts for line in part]
     files.write_text(report / "README.md", "\n".join(lines).rstrip() + "\n")
     return report
 
 
-def importance(rows: Sequence[Row]) -> dict[str, float]:
+def importance(trials: Sequence[Trial]) -> dict[str, float]:
     """Hyperparameter -> share of the variance of accuracy that lies between its values.
 
     Epsilon squared of a one-way analysis of variance: what as many values would share
@@ -72,13 +72,12 @@ def importance(rows: Sequence[Row]) -> dict[str, float]:
     in which a hyperparameter is off are a group. The shares need not add up to 1, and
     say little where trials are few.
     """
-    names = dict.fromkeys(name for row in rows for name in values_of(row))
-    found = {name: _share(rows, name) for name in names}
+    found = {name: _share(trials, name) for name in names_of(trials)}
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def _share(rows: Sequence[Row], name: str) -> float:
-    values = [values_of(row).get(name) for row in rows]
+def _share(trials: Sequence[Trial], name: str) -> float:
+    values = [trial.hyperparameters.get(name) for trial in trials]
     known = sorted(
         {v for v in values if v is not None}, key=lambda v: (str(type(v)), v)
     )
@@ -86,48 +85,48 @@ def _share(rows: Sequence[Row], name: str) -> float:
         edges = np.quantile([v for v in values if v is not None],
                             np.linspace(0, 1, GROUPS + 1)[1:-1])  # fmt: skip
         values = [None if v is None else int(np.searchsorted(edges, v)) for v in values]
-    accuracy = np.array([row.metrics["val_accuracy"] for row in rows])
+    accuracy = np.array([trial.accuracy for trial in trials])
     groups = [
         accuracy[[v == value for v in values]]
         for value in dict.fromkeys(values)
     ]  # fmt: skip
     within = sum(((group - group.mean()) ** 2).sum() for group in groups)
     total = ((accuracy - accuracy.mean()) ** 2).sum()
-    free = len(rows) - len(groups)
+    free = len(trials) - len(groups)
     if total == 0 or free <= 0 or len(groups) < 2:
         return 0.0
     by_chance = (len(groups) - 1) * within / free
     return float(max((total - within - by_chance) / total, 0.0))
 
 
-def _write_table(rows: Sequence[Row], path: Path) -> None:
-    names = list(dict.fromkeys(name for row in rows for name in values_of(row)))
-    metrics = list(dict.fromkeys(name for row in rows for name in row.metrics))
+def _write_table(trials: Sequence[Trial], path: Path) -> None:
+    names = names_of(trials)
+    metrics = list(dict.fromkeys(name for trial in trials for name in trial.metrics))
     cells = [
         (
-            row.trial,
-            row.status,
-            *(values_of(row).get(name, "") for name in names),
-            *(row.metrics.get(name, "") for name in metrics),
-            row.reason,
+            trial.id,
+            trial.status,
+            *(trial.hyperparameters.get(name, "") for name in names),
+            *(trial.metrics.get(name, "") for name in metrics),
+            trial.reason,
         )
-        for row in rows
+        for trial in trials
     ]
     files.write_csv(path, ["trial", "status", *names, *metrics, "reason"], cells)
 
 
-def _summary(rows: Sequence[Row]) -> list[str]:
-    """What became of the trials."""
-    done = completed(rows)
-    refused = [row for row in rows if is_refused(row.status, row.reason)]
-    failed = len([row for row in rows if row.status == "FAILED"]) - len(refused)
-    reasons = dict.fromkeys(row.reason for row in rows if row.reason)
+def _summary(trials: Sequence[Trial]) -> list[str]:
+    """How many trials were completed, failed and refused."""
+    done = completed(trials)
+    refused = sum(trial.refused for trial in trials)
+    failed = sum(trial.status == "FAILED" for trial in trials) - refused
+    reasons = dict.fromkeys(trial.reason for trial in trials if trial.reason)
     return [
         "# Search",
         "",
-        f"{len(done)} trials came to an end, {failed} failed, {len(refused)} were over "
-        "the budget. Accuracy is of the validation images, by which trials are chosen: "
-        "that of the best one is too high for a forecast.",
+        f"{len(done)} trials were completed, {failed} failed, {refused} were over the "
+        "budget. Accuracy is on the validation images, by which the best is chosen: on "
+        "other images the best will be less accurate.",
         "",
         *(f"- {reason}" for reason in [*reasons][:20]),
         *([""] if reasons else []),
@@ -135,34 +134,34 @@ def _summary(rows: Sequence[Row]) -> list[str]:
 
 
 def _listing(
-    rows: Sequence[Row], objective: str, shares: dict[str, float]
+    trials: Sequence[Trial], objective: str, shares: dict[str, float]
 ) -> list[str]:
-    """The best trials, and the pictures."""
-    done, key = completed(rows), KEY[objective]
-    best = best_of(rows, objective)
+    """The best trials, and the plots."""
+    done, key = completed(trials), KEY[objective]
+    best = best_of(trials, objective)
     if best is None:
         return []
-    names = list(dict.fromkeys(name for row in done for name in values_of(row)))
+    names = names_of(done)
     heads = ["trial", *names, "widths", "accuracy", "multiply-adds", "parameters", "s"]
-    front = {row.trial for row in pareto_front(rows)}
-    order = sorted(done, key=lambda row: (-row.metrics[key], row.metrics["macs"]))
+    front = {trial.id for trial in pareto_front(trials)}
+    order = sorted(done, key=lambda trial: (-trial.metrics[key], trial.metrics["macs"]))
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for row in order[:LISTED]:
-        spec = row.recipe.model
+    for trial in order[:LISTED]:
+        spec = trial.recipe.model
         outer = (spec.outer_width(stage) for stage in range(len(spec.depths)))
         cells = [
-            row.trial + "\\*" * (row.trial in front),
-            *(short(values_of(row).get(name, "")) for name in names),
+            trial.id + "\\*" * (trial.id in front),
+            *(to_text(trial.hyperparameters.get(name, "")) for name in names),
             "-".join(map(str, outer)),
-            f"{row.metrics['val_accuracy']:.2%}",
-            in_units(row.metrics["macs"], "MAC"),
-            in_units(row.metrics["params"], ""),
-            f"{row.metrics['seconds']:.0f}",
+            f"{trial.accuracy:.2%}",
+            in_units(trial.metrics["macs"], "MAC"),
+            in_units(trial.metrics["params"], ""),
+            f"{trial.metrics['seconds']:.0f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     parted = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     return [
-        f"The best is trial {best.trial}. \\*: no other is as good for fewer "
+        f"The best is trial {best.id}. \\*: no other is as good for fewer "
         "multiply-adds; `trials.csv` has all.",
         "",
         *lines,
@@ -178,8 +177,8 @@ def _listing(
     ]
 
 
-def _judgement(compared: dict[str, Any]) -> list[str]:
-    """Winner and default on test images, as `retrain` found them."""
+def _comparison(compared: dict[str, Any]) -> list[str]:
+    """Winner and default on test images, by `retrain`."""
     pairs = zip(compared["seeds"], compared["best"], compared["default"], strict=True)
     return [
         "## On test images",

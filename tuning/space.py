@@ -142,11 +142,11 @@ class Space(records.Record):
         return tuple(f for f in PARAMETERS if getattr(self, f) is not None)
 
     def blocks(self, base: ResNetSpec) -> tuple[str, ...]:
-        """The kinds of units that its samples have."""
+        """The kinds of units that its networks have."""
         return self.block if isinstance(self.block, tuple) else (base.block,)
 
     def check(self, recipe: Recipe) -> None:
-        """Refuses a space that says nothing of this recipe.
+        """Refuses a space that does not apply to a recipe.
 
         Raises:
             SpaceError: naming the field.

@@ -1,4 +1,4 @@
-"""The ready spaces, a table."""
+"""The preset spaces, a table."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ SPACES: dict[str, dict[Stem, Space]] = {
 
 
 def get_space(name: str, base: ResNetSpec) -> Space:
-    """A ready space for networks with a base's stem.
+    """A preset space for networks with a base's stem.
 
     Raises:
         SpaceError: no such space.

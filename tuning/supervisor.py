@@ -12,8 +12,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+from keras_resnet.errors import UserError
 from keras_resnet.runtime import share_of_machine
-from tuning.processes import JOIN, ClusterError, answers, variables
+from tuning.processes import JOIN, answers, variables
 
 DEATHS = 5  # of all processes together, after which the search gives up
 GRACE = 20.0  # seconds that a process has to end by itself
@@ -27,7 +28,7 @@ def supervise(
     command: Sequence[str],
     workers: int,
     address: tuple[str, int],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     *,
     deaths: int = DEATHS,
 ) -> int:
@@ -40,38 +41,38 @@ def supervise(
         command: of the search.
         workers: how many.
         address: where the chief listens.
-        say: is told of deaths.
+        log: called with a line for each death.
         deaths: of all processes together, after which it gives up.
 
     Returns:
         the chief's exit code; 1 if it gave up. Stopped by SIGTERM it stops them all.
     """
-    family = _Family(command, address, workers)
+    processes = _Processes(command, address, workers)
     died = 0
     # By itself a SIGTERM would leave chief and workers running.
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         while True:
-            family.start("chief")
-            ended = _until_listening(family, address)
+            processes.start("chief")
+            ended = _until_listening(processes, address)
             if ended is None:
                 for number in range(workers):
-                    family.start(f"worker-{number}")
-                ended, died = _watch(family, say, died, deaths)
+                    processes.start(f"worker-{number}")
+                ended, died = _watch(processes, log, died, deaths)
             if ended is not None and ended >= 0:
                 return ended
             died += 1
             if ended is None or died > deaths:
-                say(f"search: gave up after {died} deaths; the same command goes on")
+                log(f"search: gave up after {died} deaths; the same command resumes")
                 return 1
-            say(f"the chief died ({_cause(ended)}); starting all again, {died} deaths")
-            family.stop()
+            log(f"the chief died ({_cause(ended)}); starting all again, {died} deaths")
+            processes.stop()
     finally:
-        family.stop()
+        processes.stop()
         signal.signal(signal.SIGTERM, before)
 
 
-class _Family:
+class _Processes:
     """The processes, by name."""
 
     def __init__(
@@ -90,7 +91,7 @@ class _Family:
         self.running[name] = subprocess.Popen(self.command, env=environment)
 
     def stop(self) -> None:
-        """Ends all, kindly and then not."""
+        """Terminates all, and kills those that don't end."""
         for process in self.running.values():
             if process.poll() is None:
                 process.terminate()
@@ -104,47 +105,47 @@ class _Family:
         self.running = {}
 
 
-def _until_listening(family: _Family, address: tuple[str, int]) -> int | None:
+def _until_listening(processes: _Processes, address: tuple[str, int]) -> int | None:
     """Waits for the chief; its exit code if it ended before it listened."""
     limit = time.monotonic() + JOIN
     while not answers(address):
-        code = family.running["chief"].poll()
+        code = processes.running["chief"].poll()
         if code is not None:
             return code
         if time.monotonic() > limit:
-            raise ClusterError(f"chief: it did not listen within {JOIN:.0f} s")
+            raise UserError(f"chief: it did not listen within {JOIN:.0f} s")
         time.sleep(_POLL)
     return None
 
 
 def _watch(
-    family: _Family, say: Callable[[str], None], died: int, deaths: int
+    processes: _Processes, log: Callable[[str], None], died: int, deaths: int
 ) -> tuple[int | None, int]:
     """Until the chief ends: its exit code, or None to give up; and deaths so far."""
     alone_since: float | None = None
     while True:
         time.sleep(_POLL)
-        code = family.running["chief"].poll()
+        code = processes.running["chief"].poll()
         if code is not None:
             return code, died
-        for name, process in list(family.running.items()):
+        for name, process in list(processes.running.items()):
             if name == "chief" or process.poll() is None:
                 continue
             if process.returncode == 0:  # there are no more trials
-                del family.running[name]
+                del processes.running[name]
                 continue
             died += 1
             if died > deaths:
                 return None, died
             cause = _cause(process.returncode)
-            say(f"{name} died ({cause}); started again, {died} deaths")
-            family.start(name)
-        if len(family.running) > 1:
+            log(f"{name} died ({cause}); started again, {died} deaths")
+            processes.start(name)
+        if len(processes.running) > 1:
             alone_since = None
         elif alone_since is None:
             alone_since = time.monotonic()
         elif time.monotonic() - alone_since > END:
-            say(f"the chief did not end within {END:.0f} s of its workers")
+            log(f"the chief did not end within {END:.0f} s of its workers")
             return None, died
 
 

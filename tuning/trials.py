@@ -1,19 +1,25 @@
-"""What the folder of a search says of its trials. No TensorFlow."""
+"""The folder of a search: its settings, its trials and what they came to.
+
+No TensorFlow.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from keras_resnet import files, statistics
+from keras_resnet.errors import UserError
 from keras_resnet.recipe import Recipe
-from keras_resnet.run import Run
+from keras_resnet.run import LOCK, Run
 
 KEY = {"accuracy": "val_accuracy", "pareto": "score"}  # metric of an objective
 
 # What is in the folder of a search.
-SEARCH = "search.json"  # what is searched
+SEARCH = "search.json"  # its settings
 PROJECT = "tuner"  # KerasTuner's state, and a run folder for each trial
 BEST = "best.json"  # the best trial's recipe
 REPORT = "report"
@@ -21,19 +27,23 @@ RETRAINED = "retrained"  # folder of the winner's and the default's runs
 COMPARISON = f"{RETRAINED}/comparison.json"
 
 
-class Row(NamedTuple):
+class SearchError(UserError):
+    """A search that can't be made; the message is one line."""
+
+
+class Trial(NamedTuple):
     """A trial.
 
     Attributes:
-        trial: its id.
+        id: KerasTuner's.
         status: KerasTuner's: "COMPLETED", "FAILED", "RUNNING".
         reason: why it failed.
-        values: its hyperparameters.
+        values: its hyperparameters, with KerasTuner's own.
         metrics: of its best epoch, and what it costs.
         run: its run folder.
     """
 
-    trial: str
+    id: str
     status: str
     reason: str
     values: dict[str, Any]
@@ -41,22 +51,139 @@ class Row(NamedTuple):
     run: Path
 
     @property
+    def trial(self) -> str:
+        """Deprecated: `id`."""
+        _deprecated("Trial.trial", "id")
+        return self.id
+
+    @property
     def recipe(self) -> Recipe:
         """Its recipe."""
         return Run(self.run).recipe
 
+    @property
+    def refused(self) -> bool:
+        """Whether it was over the budget, and not trained."""
+        return is_refused(self.status, self.reason)
 
-def read_rows(folder: Path) -> list[Row]:
+    @property
+    def accuracy(self) -> float:
+        """Of the validation images."""
+        return self.metrics["val_accuracy"]
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """Its values; of Hyperband's own the epochs only."""
+        values = {k: v for k, v in self.values.items() if not k.startswith("tuner/")}
+        if "tuner/epochs" in self.values:
+            values["epochs"] = self.values["tuner/epochs"]
+        return values
+
+
+class SearchResult(NamedTuple):
+    """What a search came to.
+
+    Attributes:
+        folder: the search's.
+        best: the best trial.
+        recipe: of the best trial; `best.json` in the folder.
+        trials: all of them.
+    """
+
+    folder: Path
+    best: Trial
+    recipe: Recipe
+    trials: list[Trial]
+
+    @property
+    def rows(self) -> list[Trial]:
+        """Deprecated: `trials`."""
+        _deprecated("SearchResult.rows", "trials")
+        return self.trials
+
+
+def _deprecated(old: str, new: str) -> None:
+    warnings.warn(f"{old}: use {new}", DeprecationWarning, stacklevel=3)
+
+
+def is_refused(status: str, reason: str) -> bool:
+    """Whether a trial was over the budget, and not trained."""
+    return status == "FAILED" and reason.startswith("budget:")
+
+
+def names_of(trials: Iterable[Trial]) -> list[str]:
+    """Hyperparameters of any of them, in their order."""
+    return list(
+        dict.fromkeys(name for trial in trials for name in trial.hyperparameters)
+    )
+
+
+def to_text(value: Any) -> str:
+    """A hyperparameter's value, to read."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def open_search(folder: Path, settings: dict[str, Any]) -> None:
+    """Makes the folder of a search, or checks that it holds this one.
+
+    Raises:
+        SearchError: it holds another search, or something else.
+    """
+    path = folder / SEARCH
+    settings = json.loads(json.dumps(settings))
+    if path.exists():
+        before = files.read_json(path)
+        differing = [k for k in settings if before.get(k) != settings[k]]
+        if differing:
+            raise SearchError(
+                f"folder: {folder} holds a search with another {', '.join(differing)}; "
+                "name a new folder"
+            )
+        return
+    own = (LOCK, "tracking")
+    if folder.is_file() or (
+        folder.is_dir() and any(entry.name not in own for entry in folder.iterdir())
+    ):
+        raise SearchError(
+            f"folder: {folder} exists and is not a search; name a new one"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_json(path, settings)
+    except OSError as error:
+        raise SearchError(
+            f"folder: can't write to {folder}: {error.strerror}"
+        ) from None
+
+
+def read_result(folder: Path) -> SearchResult:
+    """The best trial of a search, and all others.
+
+    Raises:
+        SearchError: no trial was completed.
+    """
+    trials = read_trials(folder)
+    best = best_of(trials, files.read_json(folder / SEARCH)["objective"])
+    if best is None:
+        reasons = sorted({trial.reason for trial in trials if trial.reason})
+        raise SearchError(
+            f"search: none of {len(trials)} trials in {folder} was completed: "
+            f"{'; '.join(reasons[:3])}"
+        )
+    return SearchResult(folder, best, best.recipe, trials)
+
+
+def read_trials(folder: Path) -> list[Trial]:
     """All trials of a search, in the order of their ids."""
     paths = folder.glob(f"{PROJECT}/trial_*/trial.json")
-    return sorted((read_row(path) for path in paths), key=lambda row: int(row.trial))
+    return sorted(map(read_trial, paths), key=lambda trial: int(trial.id))
 
 
-def read_row(path: Path) -> Row:
+def read_trial(path: Path) -> Trial:
     """A trial from its file."""
     fields = json.loads(path.read_text())
     metrics = fields["metrics"]["metrics"]
-    return Row(
+    return Trial(
         fields["trial_id"],
         fields["status"],
         fields["message"] or "",
@@ -66,34 +193,25 @@ def read_row(path: Path) -> Row:
     )
 
 
-def completed(rows: Sequence[Row]) -> list[Row]:
-    """The trials that came to an end."""
-    return [row for row in rows if row.status == "COMPLETED"]
+def completed(trials: Sequence[Trial]) -> list[Trial]:
+    """Those that were trained to their end."""
+    return [trial for trial in trials if trial.status == "COMPLETED"]
 
 
-def is_refused(status: str, reason: str) -> bool:
-    """Whether a trial was too expensive, and not trained."""
-    return status == "FAILED" and reason.startswith("budget:")
-
-
-def best_of(rows: Sequence[Row], objective: str) -> Row | None:
+def best_of(trials: Sequence[Trial], objective: str) -> Trial | None:
     """The best trial; of equal ones the cheapest, then the first."""
     key = KEY[objective]
     return max(
-        completed(rows),
-        key=lambda row: (row.metrics[key], -row.metrics["macs"]),
+        completed(trials),
+        key=lambda trial: (trial.metrics[key], -trial.metrics["macs"]),
         default=None,
     )
 
 
-def pareto_front(rows: Sequence[Row]) -> list[Row]:
+def pareto_front(trials: Sequence[Trial]) -> list[Trial]:
     """Trials that none is better than for no more multiply-adds, the cheapest first."""
-    front: list[Row] = []
-    order = sorted(
-        completed(rows), key=lambda r: (r.metrics["macs"], -r.metrics["val_accuracy"])
+    return statistics.pareto_front(
+        completed(trials),
+        cost=lambda trial: trial.metrics["macs"],
+        quality=lambda trial: trial.accuracy,
     )
-    for row in order:
-        least = front[-1].metrics["val_accuracy"] if front else float("-inf")
-        if row.metrics["val_accuracy"] > least:
-            front.append(row)
-    return front

@@ -1,7 +1,7 @@
-"""A tuner of KerasTuner's that trains in run folders.
+"""A KerasTuner tuner that trains in run folders.
 
-A failed trial is a line and not the end, and a trial that was cut off goes on from its
-own folder.
+A trial that fails does not end the search, and an interrupted one resumes from its
+folder.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from tuning.budget import macs_of
 from tuning.hypermodel import ResidualHyperModel
 
 LATENCY_RUNS = 20  # the median of which is the latency
-PARETO_WEIGHT = 0.1  # accuracy that a tenfold of the multiply-adds is worth
-DEATHS = 3  # of the process at one place of a trial, after which it is not tried again
-IDLE_PAUSE = 2.0  # seconds until a worker asks again, whom no trial was given
+PARETO_WEIGHT = 0.1  # accuracy for which ten times the multiply-adds are paid
+DEATHS = 3  # of the process at one checkpoint of a trial, after which it fails
+IDLE_PAUSE = 2.0  # seconds until a worker without a trial asks again
 
 
 class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
-    """Trains each trial in a run folder of its own by the package's training.
+    """Trains each trial by `training.fit` in a run folder of its own.
 
     Args:
         oracle: of `make_oracle`.
         hypermodel: ours.
-        track: makes a trial's tracker; none if None.
+        track: makes a trial's tracker; None for none.
         **arguments: of `keras_tuner.Tuner`.
     """
 
@@ -50,12 +50,12 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
         track: Callable[[], Tracker] | None = None,
         **arguments: Any,
     ) -> None:
-        with contextlib.redirect_stdout(None):  # KerasTuner tells that it reloads
+        with contextlib.redirect_stdout(None):  # KerasTuner prints that it reloads
             super().__init__(oracle=oracle, hypermodel=hypermodel, **arguments)
         self.track = track
         self._idle = False
         if not self._is_worker():
-            # KerasTuner writes this when the first trial ends, and starts anew if a
+            # KerasTuner writes this when the first trial ends, and does not reload if a
             # kill comes before.
             self.save()
 
@@ -67,12 +67,12 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
             stateful.Stateful.save(self, str(temporary))
 
     def _get_tuner_fname(self) -> str:
-        """A file by which KerasTuner knows a search again, with or without workers."""
+        """The file by which KerasTuner finds a search, with or without workers."""
         name = f"{self.tuner_id}.json" if self._is_worker() else "tuner0.json"
         return str(Path(self.project_dir) / name)
 
     def pre_create_trial(self) -> None:
-        """Pauses where the last question brought no trial; KerasTuner doesn't."""
+        """Pauses if there was no trial the last time; KerasTuner doesn't."""
         if self._idle:
             time.sleep(IDLE_PAUSE)
         self._idle = True
@@ -83,18 +83,18 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
         super().on_trial_begin(trial)
 
     def _try_run_and_update_trial(self, trial: Any, *args: Any, **kwargs: Any) -> None:
-        """As KerasTuner's, but a reason is a line, and nothing is tried twice."""
+        """As KerasTuner's, but with reasons of one line, and without retries."""
         try:
             self._run_and_update_trial(trial, *args, **kwargs)
         except keras_tuner.errors.FatalError:
             raise
-        except Exception as error:  # whatever a candidate does, the search goes on
+        except Exception as error:  # whatever happens in a trial, the search goes on
             trial.status, trial.message = "FAILED", reason_of(error)
         else:
             trial.status = "COMPLETED"
 
     def run_trial(self, trial: Any) -> dict[str, float]:
-        """Trains a candidate, from where its folder ends.
+        """Trains a candidate, or resumes it from its folder.
 
         Returns:
             metrics of its best epoch by validation loss, and what it costs.
@@ -107,12 +107,15 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
         until = int(hp.values.get("tuner/epochs", recipe.epochs))
         run = Run(folder)
         run.open(recipe)
-        macs, params = macs_of(recipe.model), estimate_cost(recipe.model).params
-        cost = {"macs": float(macs), "params": float(params)}
-        told = {f"hp.{name}": value for name, value in hp.values.items()} | cost
+        macs = macs_of(recipe.model)
+        cost: dict[str, float] = {
+            "macs": macs,
+            "params": estimate_cost(recipe.model).params,
+        }
+        params = {f"hp.{name}": value for name, value in hp.values.items()} | cost
         with (
             run.lock(),
-            self._tracked(trial, told, folder) as tracker,
+            self._tracked(trial, params, folder) as tracker,
             counting_deaths(folder),
         ):
             began = time.perf_counter()
@@ -126,7 +129,7 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
             history = run.history
             carried = int(hp.values.get("tuner/initial_epoch", 0))
             seconds = max(seconds_after(carried, history), time.perf_counter() - began)
-            best = max(history, key=lambda row: -row["val_loss"])
+            best = min(history, key=lambda epoch: epoch["val_loss"])
             metrics = {k: v for k, v in best.items() if k not in ("epoch", "seconds")}
             metrics |= cost | {"best_epoch": best["epoch"], "seconds": seconds}
             relative = macs / macs_of(self.hypermodel.recipe.model)
@@ -138,13 +141,13 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
         return Path(self.get_trial_dir(trial_id)) / "run"
 
     @contextlib.contextmanager
-    def _tracked(self, trial: Any, told: dict[str, Any], folder: Path) -> Any:
-        """A trial's own run beside the search's, closed as what it was."""
+    def _tracked(self, trial: Any, params: dict[str, Any], folder: Path) -> Any:
+        """A trial's own run in MLflow, below the search's."""
         if self.track is None:
             yield None
             return
         tracker = self.track()
-        tracker.start(f"trial-{trial.trial_id}", told, folder)
+        tracker.start(f"trial-{trial.trial_id}", params, folder)
         tracker.set_tags({"trial": str(trial.trial_id)})
         tracker.log_files([folder / RECIPE])
         with closing(tracker):
@@ -166,9 +169,9 @@ def reason_of(error: Exception) -> str:
 
 @contextlib.contextmanager
 def counting_deaths(folder: Path) -> Iterator[None]:
-    """Gives a trial up that is the end of every process, as for want of memory.
+    """Fails a trial that kills its process each time, as for want of memory.
 
-    A file tells how often one died since the last checkpoint.
+    A file counts the deaths since the last checkpoint.
 
     Raises:
         keras_tuner.errors.FailedTrialError: `DEATHS` have.
@@ -179,19 +182,19 @@ def counting_deaths(folder: Path) -> Iterator[None]:
     deaths = before["deaths"] if before.get("at") == at else 0
     if deaths >= DEATHS:
         raise keras_tuner.errors.FailedTrialError(
-            f"its process died {deaths} times at the same place; out of memory?"
+            f"its process died {deaths} times at the same checkpoint; out of memory?"
         )
     files.write_json(path, {"at": at, "deaths": deaths + 1})
     try:
         yield
-    finally:  # it lives
+    finally:  # the process lives
         path.unlink(missing_ok=True)
 
 
 def continue_from(parent: Path, folder: Path) -> None:
-    """Carries a training to the next rung, with its optimizer and history.
+    """Copies a training to the next rung, with optimizer and history.
 
-    KerasTuner's own Hyperband carries the weights of the best epoch only.
+    KerasTuner's own Hyperband copies only the weights of the best epoch.
     """
     if folder.exists():
         return
@@ -201,8 +204,8 @@ def continue_from(parent: Path, folder: Path) -> None:
 
 
 def seconds_after(epochs: int, history: Sequence[Mapping[str, float]]) -> float:
-    """Seconds of the epochs after so many, which a rung before has counted."""
-    return sum(row["seconds"] for row in history if row["epoch"] > epochs)
+    """Seconds of the epochs after some that an earlier rung counted."""
+    return sum(epoch["seconds"] for epoch in history if epoch["epoch"] > epochs)
 
 
 def checked_latency(model: Any, splits: Splits, limit: float) -> float:

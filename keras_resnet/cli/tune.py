@@ -2,284 +2,318 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from keras_resnet import runtime
-from keras_resnet.cli.group import main
-from keras_resnet.cli.options import read_text, recipe_and_data, spec_from
+from keras_resnet.cli import options
+from keras_resnet.cli.group import main, stoppable
 from keras_resnet.cli.output import warnings_as_lines
 from keras_resnet.errors import UserError
 
+if TYPE_CHECKING:
+    from tuning import SearchResult, Space
+    from tuning.retrain import Comparison
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Search:
+    """What is searched, and how."""
+
+    space: str
+    budget: str | None
+    mode: Any
+    objective: Any
+    tuner: Any
+    trials: int | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.tuner == "hyperband" and self.trials:
+            raise UserError(
+                "trials: hyperband has its own number, which follows from the epochs; "
+                "leave --trials out"
+            )
+
+    def keywords(self) -> dict[str, Any]:
+        """Arguments of `tuning.search`."""
+        fields = vars(self) | {"trials": self.trials or 20}
+        del fields["space"]
+        return fields
+
+    def read_space(self) -> Space | str:
+        """A space's JSON file, or the name of a preset."""
+        from tuning.space import Space
+
+        if self.space.endswith(".json"):
+            return Space.from_json(options.read_text(Path(self.space)))
+        return self.space
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a search runs: in this process, by several, on several machines."""
+
+    folder: Path | None
+    workers: int | None
+    chief: str | None
+    worker: str | None
+
+    def __post_init__(self) -> None:
+        worker = self.worker
+        if (self.workers or worker or self.chief) and not self.folder:
+            raise UserError(
+                "folder: several processes need --folder, which all of them see"
+            )
+        if self.workers and self.chief:
+            raise UserError(
+                "workers: with --chief, whose workers are started one by one"
+            )
+        if worker and not self.chief:
+            raise UserError(f"worker: {worker!r} needs --chief HOST:PORT")
+        if worker and ("chief" in worker or not re.fullmatch(r"\w[\w.-]*", worker)):
+            raise UserError(
+                f"worker: {worker!r} is no name of letters, digits and _ . -, without "
+                "'chief', that is its own"
+            )
+
+    @property
+    def supervised(self) -> bool:
+        """Whether `search_by_workers` started this process."""
+        from tuning import processes
+
+        return bool(self.workers and processes.own_address())
+
+    def join(self) -> None:
+        """Makes this process the chief or worker that it is asked to be."""
+        from tuning import processes
+
+        if not self.chief:
+            return
+        address = processes.parse_address(self.chief)
+        os.environ.update(processes.variables(address, self.worker or "chief"))
+        if self.worker:
+            processes.wait_for_chief(address)
+        else:
+            processes.check_address(address)
+
+    def search_by_workers(self) -> None:
+        """Runs this command by a chief and workers; ends with them if they fail."""
+        from tuning import processes
+        from tuning.supervisor import supervise
+
+        with stoppable():
+            code = supervise(
+                [sys.executable, "-m", "keras_resnet.cli", *sys.argv[1:]],
+                self.workers or 1,
+                processes.free_address(),
+                lambda line: click.echo(line, err=True),
+            )
+        if code:
+            raise SystemExit(code)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Retraining:
+    """How winner and default are compared, if they are."""
+
+    retrain: int | None
+    retrain_epochs: int | None
+
+    def __post_init__(self) -> None:
+        if self.retrain_epochs and not self.retrain:
+            raise UserError("retrain-epochs: says nothing without --retrain")
+
 
 @main.command()
-@click.option(
-    "--space",
-    default="wide",
-    help="depth, wide, resnext, all, or a JSON file.",
-    show_default=True,
+@options.gather(
+    "asked",
+    Search,
+    click.option(
+        "--space",
+        default="wide",
+        help="depth, wide, resnext, all, or a JSON file.",
+        show_default=True,
+    ),
+    click.option(
+        "--budget",
+        help="Limits of a network and of the search: 4.1GMAC,2Mparam,500MB,5ms,2h.",
+    ),
+    click.option(
+        "--over",
+        "mode",
+        type=click.Choice(["refuse", "repair", "iso"]),
+        default="refuse",
+        show_default=True,
+        help="What is done with networks over the budget: left out, made narrower; "
+        "iso: all get the widths at which they cost the budget's multiply-adds.",
+    ),
+    click.option(
+        "--objective",
+        type=click.Choice(["accuracy", "pareto"]),
+        default="accuracy",
+        show_default=True,
+        help="pareto: against multiply-adds.",
+    ),
+    click.option(
+        "--tuner",
+        type=click.Choice(["random", "bayesian", "hyperband", "grid"]),
+        default="random",
+        show_default=True,
+    ),
+    click.option(
+        "--trials",
+        type=options.POSITIVE,
+        help="At most; 20 by default. Hyperband has its own number.",
+    ),
+    click.option(
+        "--seed", default=0, type=click.IntRange(0, 2**32 - 2), show_default=True
+    ),
 )
-@click.option(
-    "--recipe", default="digits", help="The base: a name or a JSON file.",
-    show_default=True,
-)  # fmt: skip
-@click.option("--model", help="A preset instead of the recipe's network.")
-@click.option("--spec", "spec_file", type=click.Path(path_type=Path), help="Its JSON.")
-@click.option("--data", help="As for train; by default what the recipe is for.")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="As for train.")
-@click.option("--download", is_flag=True, help="Let TFDS fetch what isn't prepared.")
-@click.option("--epochs", type=click.IntRange(1), help="Of a trial.")
-@click.option("--image-size", type=click.IntRange(1), help="Instead of the recipe's.")
-@click.option(
-    "--budget",
-    help="Limits of a network and of the search: 4.1GMAC,2Mparam,500MB,5ms,2h.",
+@options.gather(
+    "training",
+    options.Training,
+    options.recipe,
+    options.model,
+    options.spec,
+    options.data,
+    options.epochs,
+    options.image_size,
 )
-@click.option(
-    "--over",
-    "mode",
-    type=click.Choice(["refuse", "repair", "iso"]),
-    default="refuse",
-    show_default=True,
-    help="What becomes of networks over the budget: left out, made narrower; iso: all "
-    "get the widths at which they cost the budget's multiply-adds.",
+@options.gather("loading", dict, options.data_dir, options.download)
+@options.gather(
+    "place",
+    Place,
+    click.option("--folder", type=options.PATH, help="Of the search."),
+    click.option(
+        "--workers",
+        type=options.POSITIVE,
+        help="Search by so many processes of this machine; those that die restart.",
+    ),
+    click.option(
+        "--chief",
+        help="HOST:PORT: be the chief of workers on other machines and listen there; "
+        "or, with --worker, work for it. It has no authentication.",
+    ),
+    click.option("--worker", help="Be the worker of this name, which must be its own."),
 )
-@click.option(
-    "--objective",
-    type=click.Choice(["accuracy", "pareto"]),
-    default="accuracy",
-    show_default=True,
-    help="pareto: against multiply-adds.",
+@options.gather(
+    "retraining",
+    Retraining,
+    click.option(
+        "--retrain",
+        type=options.POSITIVE,
+        help="Train winner and default over so many seeds; compare them on test "
+        "images.",
+    ),
+    click.option(
+        "--retrain-epochs",
+        type=options.POSITIVE,
+        help="Of those; as a trial's if left out.",
+    ),
 )
-@click.option(
-    "--tuner",
-    type=click.Choice(["random", "bayesian", "hyperband", "grid"]),
-    default="random",
-    show_default=True,
+@options.gather("device", options.Device, options.strategy())
+@options.gather(
+    "tracking",
+    options.Tracking,
+    options.track,
+    options.experiment,
+    click.option(
+        "--register",
+        help="Make the best model a version of NAME or NAME@ALIAS; by default of the "
+        "folder's name, at best.",
+    ),
 )
-@click.option(
-    "--trials",
-    type=click.IntRange(1),
-    help="At most; 20 by default. Hyperband has its own number.",
-)
-@click.option("--folder", type=click.Path(path_type=Path), help="Of the search.")
-@click.option("--seed", default=0, type=click.IntRange(0, 2**32 - 2), show_default=True)
-@click.option(
-    "--strategy",
-    default="auto",
-    type=click.Choice(["auto", "one", "mirrored"]),
-    show_default=True,
-    help="What each trial trains under.",
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(1),
-    help="Search by so many processes of this machine; those that die start again.",
-)
-@click.option(
-    "--chief",
-    help="HOST:PORT: be the chief of workers on other machines and listen there; or, "
-    "with --worker, work for it. It has no authentication.",
-)
-@click.option("--worker", help="Be the worker of this name, which must be its own.")
-@click.option(
-    "--retrain",
-    "seeds",
-    type=click.IntRange(1),
-    help="Train winner and default over so many seeds; compare them on test images.",
-)
-@click.option(
-    "--retrain-epochs",
-    type=click.IntRange(1),
-    help="Of those; as a trial's if left out.",
-)
-@click.option("--track/--no-track", default=True, help="Log to MLflow.")
-@click.option("--experiment", default="keras_resnet", show_default=True, help="Its.")
-@click.option(
-    "--register",
-    help="Make the best model a version of NAME or NAME@ALIAS; by default of the "
-    "folder's name, at best.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@options.as_json
 def tune(
-    space: str,
-    recipe: str,
-    model: str | None,
-    spec_file: Path | None,
-    data: str | None,
-    data_dir: Path | None,
-    download: bool,
-    epochs: int | None,
-    image_size: int | None,
-    budget: str | None,
-    mode: Any,
-    objective: Any,
-    tuner: Any,
-    trials: int | None,
-    folder: Path | None,
-    seed: int,
-    strategy: str,
-    workers: int | None,
-    chief: str | None,
-    worker: str | None,
-    seeds: int | None,
-    retrain_epochs: int | None,
-    track: bool,
-    experiment: str,
-    register: str | None,
+    asked: Search,
+    training: options.Training,
+    loading: dict[str, Any],
+    place: Place,
+    retraining: Retraining,
+    device: options.Device,
+    tracking: options.Tracking,
     as_json: bool,
 ) -> None:
     """Search depth, width and cardinality for a better network.
 
     Networks are costed before they are built. The same command with the same --folder
-    goes on with a search that was interrupted or killed.
+    resumes a search that was interrupted or killed.
 
     Example: keras-resnet tune --space wide --budget 40MMAC --folder runs/search
     """
-    from tuning import processes
-    from tuning.space import Space
-    from tuning.supervisor import supervise
-
-    if tuner == "hyperband" and trials:
-        raise UserError(
-            "trials: hyperband has its own number, which follows from the epochs; "
-            "leave --trials out"
-        )
-    if register and not track:
-        raise UserError("register: with --no-track there is no registry; leave one out")
-    if retrain_epochs and not seeds:
-        raise UserError("retrain-epochs: says nothing without --retrain")
-    if (workers or worker or chief) and not folder:
-        raise UserError(
-            "folder: several processes need --folder, which all of them see"
-        )
-    if workers and chief:
-        raise UserError("workers: with --chief, whose workers are started one by one")
-    if worker and not chief:
-        raise UserError(f"worker: {worker!r} needs --chief HOST:PORT")
-    if worker and ("chief" in worker or not re.fullmatch(r"\w[\w.-]*", worker)):
-        raise UserError(
-            f"worker: {worker!r} is no name of letters, digits and _ . -, without "
-            "'chief', that is its own"
-        )
-    base, data = recipe_and_data(recipe, data)
-    base = base.over(epochs or base.epochs)
-    changes = {"model": spec_from(model, spec_file), "image_size": image_size}
-    base = base.replace(**{k: v for k, v in changes.items() if v is not None})
-    searched = (
-        Space.from_json(read_text(Path(space))) if space.endswith(".json") else space
-    )
-    if chief:
-        address = processes.parse_address(chief)
-        os.environ.update(processes.variables(address, worker or "chief"))
-        if worker:
-            processes.wait_for_chief(address)
-        else:
-            processes.check_address(address)
-    supervised = bool(workers and processes.own_address())
-    if workers and not supervised:
-        try:
-            code = supervise(
-                [sys.executable, "-m", "keras_resnet.cli", *sys.argv[1:]],
-                workers,
-                processes.free_address(),
-                lambda line: click.echo(line, err=True),
-            )
-        except KeyboardInterrupt:
-            click.echo("\nstopped; the same command goes on")
-            raise SystemExit(130) from None
-        if code:
-            raise SystemExit(code)
+    recipe, data = training.resolve()
+    space = asked.read_space()
+    place.join()
+    supervised = place.supervised
+    if place.workers and not supervised:
+        place.search_by_workers()
     runtime.prepare()
     from rich.console import Console
 
     import tuning
     from keras_resnet.run import new_folder
-    from keras_resnet.tracking import MLflowTracker
-    from keras_resnet.training.devices import distribution
-    from tuning.searching import read_result
-    from tuning.trials import REPORT
+    from tuning.retrain import retrain
+    from tuning.trials import read_result
 
-    devices = distribution.make_strategy(strategy)
     console = Console(highlight=False, markup=False, stderr=as_json)
-    folder = folder or new_folder("search")
-    tracker = (
-        MLflowTracker(
-            experiment,
-            console,
-            register=register
-            or re.sub("[@/:]", "-", folder.resolve().name) + "@best",
-        )
-        if track
-        else None
-    )  # fmt: skip
-    loading = {"data_dir": data_dir, "download": download}
-    with warnings_as_lines():
-        try:
-            if workers and not supervised:
-                result = read_result(folder)
-            else:
-                result = tuning.search(
-                    searched,
-                    base,
-                    data=data,
-                    budget=budget,
-                    mode=mode,
-                    objective=objective,
-                    tuner=tuner,
-                    trials=trials or 20,
-                    folder=folder,
-                    seed=seed,
-                    strategy=devices,
-                    tracker=tracker,
-                    console=console,
-                    **loading,
-                )
-            if supervised:
-                return  # the process that started this one goes on
-            comparison = None
-            if seeds:
-                from tuning.retrain import retrain
-
-                comparison = retrain(
-                    result,
-                    base,
-                    data,
-                    seeds=range(seed + 1, seed + 1 + seeds),
-                    epochs=retrain_epochs,
-                    strategy=devices,
-                    tracker=tracker,
-                    console=console,
-                    **loading,
-                )
-        except KeyboardInterrupt:
-            click.echo(f"\nstopped; the same command with --folder {folder} goes on")
-            raise SystemExit(130) from None
-    best = result.best
+    folder = place.folder or new_folder("search")
+    name = re.sub("[@/:]", "-", folder.resolve().name)
+    common = loading | {
+        "data": data,
+        "strategy": device.make(),
+        "tracker": tracking.tracker(console, register=f"{name}@best"),
+        "console": console,
+    }
+    comparison = None
+    with warnings_as_lines(), stoppable(f"the same command with --folder {folder}"):
+        if place.workers and not supervised:
+            result = read_result(folder)
+        else:
+            result = tuning.search(
+                space, recipe, folder=folder, **asked.keywords(), **common
+            )
+        if supervised:
+            return  # the process that started this one goes on
+        if retraining.retrain:
+            seeds = range(asked.seed + 1, asked.seed + 1 + retraining.retrain)
+            comparison = retrain(
+                result, recipe, seeds=seeds, epochs=retraining.retrain_epochs, **common
+            )
     if as_json:
-        fields = {
-            "folder": str(folder),
-            "trial": best.trial,
-            "hyperparameters": best.values,
-            "metrics": best.metrics,
-            "comparison": comparison._asdict() if comparison else None,
-        }
-        click.echo(json.dumps(fields, indent=2))
-        return
+        _print_json(result, comparison)
+    else:
+        _print(result, comparison, f"--data {data} --seed {asked.seed}")
+
+
+def _print_json(result: SearchResult, comparison: Comparison | None) -> None:
+    fields = {
+        "folder": str(result.folder),
+        "trial": result.best.id,
+        "hyperparameters": result.best.values,
+        "metrics": result.best.metrics,
+        "comparison": comparison._asdict() if comparison else None,
+    }
+    click.echo(json.dumps(fields, indent=2))
+
+
+def _print(result: SearchResult, comparison: Comparison | None, options: str) -> None:
+    from tuning.trials import BEST, REPORT
+
     click.echo(
-        f"\nbest of {len(result.rows)} trials: {best.trial}, validation accuracy "
-        f"{best.metrics['val_accuracy']:.2%}"
+        f"\nbest of {len(result.trials)} trials: {result.best.id}, validation accuracy "
+        f"{result.best.accuracy:.2%}"
     )
     if comparison:
         click.echo(comparison.verdict)
-    click.echo(f"search  {folder}")
-    click.echo(f"report  {folder / REPORT}")
+    click.echo(f"search  {result.folder}")
+    click.echo(f"report  {result.folder / REPORT}")
     click.echo("\nnext:")
-    click.echo(
-        f"  keras-resnet train --recipe {folder}/best.json --data {data} --seed {seed}"
-    )
+    click.echo(f"  keras-resnet train --recipe {result.folder / BEST} {options}")

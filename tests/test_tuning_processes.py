@@ -18,10 +18,11 @@ from conftest import ROOT
 
 from keras_resnet import files
 from keras_resnet.cli import main
+from keras_resnet.errors import UserError
 from keras_resnet.run import HISTORY
 from tuning import processes
 from tuning.supervisor import supervise
-from tuning.trials import read_rows
+from tuning.trials import read_trials
 
 
 def failure_of(code: str) -> str:
@@ -135,19 +136,19 @@ def test_workers_end_with_their_chief(workplace):
 
 def test_a_worker_does_not_wait_for_ever(workplace):
     address = processes.free_address()
-    with pytest.raises(processes.ClusterError, match=r"127.0.0.1:\d+ did not answer"):
+    with pytest.raises(UserError, match=r"127.0.0.1:\d+ did not answer"):
         processes.wait_for_chief(address, seconds=0.3)
     # One whose chief goes ends by itself, though it is deep in a call.
     code = (
-        "import time; from tuning import cluster\n"
-        f"with cluster.ending_with_chief({address!r}, seconds=0.5): time.sleep(60)"
+        "import time; from tuning import processes\n"
+        f"with processes.watching_chief({address!r}, seconds=0.5): time.sleep(60)"
     )
     assert "has not answered" in failure_of(code)
 
 
 @pytest.mark.parametrize("text", ["", "here", "here:", "here:0", "here:70000", ":80"])
 def test_a_wrong_address_is_one_line(text):
-    with pytest.raises(processes.ClusterError, match="HOST:PORT"):
+    with pytest.raises(UserError, match="HOST:PORT"):
         processes.parse_address(text)
 
 
@@ -156,7 +157,7 @@ def test_an_address_that_can_not_be_listened_on_is_one_line():
         other.bind(("127.0.0.1", 0))
         other.listen()
         for address in (other.getsockname(), ("no-such-host.invalid", 8500)):
-            with pytest.raises(processes.ClusterError, match="chief: can't listen on"):
+            with pytest.raises(UserError, match="chief: can't listen on"):
                 processes.check_address(address)
     processes.check_address(("127.0.0.1", 0))
 
@@ -243,19 +244,19 @@ def test_the_file_for_kubernetes_starts_a_chief_and_workers(workplace):
 
 def test_a_chief_does_not_wait_for_ever(workplace):
     code = (
-        "import time; from pathlib import Path; from tuning import cluster\n"
-        "cluster.ALONE = 0.5\n"
-        "signs = cluster.Signs(Path())\n"
-        "with cluster.watching_workers(signs, lambda *_: [], print):\n"
+        "import time; from pathlib import Path; from tuning import processes\n"
+        "processes.ALONE = 0.5\n"
+        "heartbeats = processes.Heartbeats(Path())\n"
+        "with processes.watching_workers(heartbeats, lambda *_: [], print):\n"
         "    while True: time.sleep(1)"
     )
-    assert "no worker gave a sign for 0 s; the same command" in failure_of(code)
+    assert "no heartbeat of any worker for 0 s; the same command" in failure_of(code)
 
 
-def test_a_sign_is_seen_once(workplace):
-    worker, chief = processes.Signs(workplace), processes.Signs(workplace)
+def test_a_heartbeat_is_seen_once(workplace):
+    worker, chief = processes.Heartbeats(workplace), processes.Heartbeats(workplace)
     assert chief.new() == set()
-    worker.give("one")
+    worker.beat("one")
     assert chief.new() == {"one"}
     assert chief.new() == set()
 
@@ -263,8 +264,10 @@ def test_a_sign_is_seen_once(workplace):
 # The command line with a short lease.
 SHORT = """
 from keras_resnet.cli import main
-from tuning import cluster
-cluster.LEASE = 8.0
+from keras_resnet.errors import UserError
+from keras_resnet.run import HISTORY
+from tuning import processes
+processes.LEASE = 8.0
 main(prog_name="keras-resnet")
 """
 
@@ -303,8 +306,8 @@ def test_another_worker_gets_the_trial_of_one_that_was_killed(tiny_spec, workpla
         late = start("--worker", "late")
         told, _ = chief.communicate(timeout=600)
         assert (chief.returncode, late.wait(timeout=60)) == (0, 0)
-    assert "one gave no sign for 8 s" in told
-    rows = read_rows(Path("search"))
-    assert [row.status for row in rows] == ["COMPLETED", "COMPLETED"]
+    assert "one: no heartbeat for 8 s" in told
+    trials = read_trials(Path("search"))
+    assert [trial.status for trial in trials] == ["COMPLETED", "COMPLETED"]
     assert files.read_lines(history)[0] == first  # its epoch was not run again
     assert Path("search/report/trials.csv").exists()
