@@ -12,6 +12,7 @@ from keras_resnet.data.augment import Augment
 from keras_resnet.data.decoding import Shape
 from keras_resnet.data.images import DataError, DataWarning, Found, Stream
 from keras_resnet.data.memory import keep
+from keras_resnet.data.normalization import pixel_stats
 from keras_resnet.data.options import Options, free_memory
 from keras_resnet.data.pipeline import (
     Passes,
@@ -21,7 +22,6 @@ from keras_resnet.data.pipeline import (
 )
 from keras_resnet.data.sources import read
 from keras_resnet.data.splits import count_duplicates, digests, fingerprint, split
-from keras_resnet.data.statistics import pixel_stats
 
 SIDE = 224  # of images of different sizes, if nothing is asked for
 LARGEST = 256  # side that images of one size keep
