@@ -9,6 +9,7 @@ from statistics import mean
 from typing import NamedTuple, TypeVar
 
 _Item = TypeVar("_Item")
+LEVEL = 0.05  # of significance; intervals cover the rest
 
 
 class Difference(NamedTuple):
@@ -54,7 +55,7 @@ def t_test(
             if paired
             else stats.ttest_ind(one, other, equal_var=False)
         )
-        low, high = map(float, tested.confidence_interval(0.95))
+        low, high = map(float, tested.confidence_interval(1 - LEVEL))
     return Difference(difference, low, high, float(tested.pvalue))
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from keras_resnet import analysis, build, cifar_resnet
-from keras_resnet.analysis.activation import ActivationError, draw_activation
+from keras_resnet.analysis.activation import draw_activation
+from keras_resnet.errors import UserError
 
 
 def corner_model() -> keras.Model:
@@ -72,9 +73,9 @@ def test_picture_of_a_network(tmp_path):
 
 def test_mistakes():
     model, image = corner_model(), np.zeros((8, 8, 1), "float32")
-    with pytest.raises(ActivationError, match="label: 2 is not from 0 to 1"):
+    with pytest.raises(UserError, match="label: 2 is not from 0 to 1"):
         analysis.class_activation(model, image, label=2)
-    with pytest.raises(ActivationError, match="'last' is no layer with feature maps"):
+    with pytest.raises(UserError, match="'last' is no layer with feature maps"):
         analysis.class_activation(model, image, layer="last")
-    with pytest.raises(ActivationError, match=r"image: \[8, 8\] is not \[8, 8, 1\]"):
+    with pytest.raises(UserError, match=r"image: \[8, 8\] is not \[8, 8, 1\]"):
         analysis.class_activation(model, image[:, :, 0])

@@ -10,9 +10,10 @@ from test_reference import counts
 
 from keras_resnet import estimate_cost, get_spec
 from keras_resnet.analysis import charts, comparing, timing_charts, timings
-from keras_resnet.analysis.comparing import Comparison, Entry
+from keras_resnet.analysis.comparing import Comparison
 from keras_resnet.analysis.published import (
     WINNERS,
+    NetworkResult,
     lecture,
     published_results,
 )
@@ -24,8 +25,17 @@ from keras_resnet.tracking.address import store_address
 from keras_resnet.tracking.store import Store
 from keras_resnet.units import parse_amount
 
-OWN = Entry(
-    "tiny", "mine", 98.0, 70_000, 2_000_000, "digits test", "as trained", "here", True
+OWN = NetworkResult(
+    "tiny",
+    "mine",
+    "digits test",
+    "as trained",
+    2.0,
+    None,
+    70_000,
+    2_000_000,
+    "here",
+    own=True,
 )
 TIMINGS = [
     Timing(
@@ -98,7 +108,7 @@ def test_protocols_are_kept_apart():
 def test_lecture_has_a_row_for_each_network():
     rows = lecture()
     assert len({row.network for row in rows}) == len(rows) == 14
-    accuracy = {row.title: 100 - row.top1_error for row in rows}
+    accuracy = {row.title: row.accuracy for row in rows}
     assert accuracy["AlexNet"] == pytest.approx(54.61)
     assert accuracy["ResNet-50"] == pytest.approx(75.76)
     assert [w.top5_error for w in WINNERS if w.won] == [
@@ -137,7 +147,7 @@ def test_budgets_that_are_none(text):
 
 
 def test_best_under_a_budget():
-    entries = comparing.lecture_entries()
+    entries = lecture()
 
     def best(text: str) -> str | None:
         found = comparing.best_under(parse_amount(text), entries, TIMINGS)
@@ -154,7 +164,7 @@ def test_best_under_a_budget():
 
 
 def test_charts_and_their_numbers(tmp_path):
-    entries = [*comparing.lecture_entries(), OWN]
+    entries = [*lecture(), OWN]
     paths = charts.draw(Comparison(entries, TIMINGS), tmp_path)
     assert len(paths) == 3 * len(charts.ALWAYS + timing_charts.CHARTS)
     assert all(path.stat().st_size > 50 for path in paths)
@@ -182,7 +192,7 @@ def test_charts_and_their_numbers(tmp_path):
 
 
 def test_runs_of_equal_names_have_a_bar_each():
-    entries = [OWN, OWN._replace(accuracy=97.0)]
+    entries = [OWN, OWN._replace(top1_error=3.0)]
     (axes,) = charts.accuracy(Comparison(entries, [])).figure.axes
     (bars,) = axes.containers
     assert [bar.get_width() for bar in bars] == [97.0, 98.0]

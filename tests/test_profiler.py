@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from keras_resnet import PRESETS, ResNetSpec, analysis, build, estimate_cost, get_spec
-from keras_resnet.analysis.profiler import ProfileError
 from keras_resnet.cli import main
+from keras_resnet.errors import UserError
 
 
 def small(spec: ResNetSpec) -> dict[str, object]:
@@ -153,11 +153,11 @@ def test_open_sizes():
     model = build("cifar_resnet20", input_shape=(None, None, 3))
     known = analysis.profile(build("cifar_resnet20"))
     assert analysis.profile(model, input_shape=(32, 32, 3))[1:9] == known[1:9]
-    with pytest.raises(ProfileError, match="is open; give the size"):
+    with pytest.raises(UserError, match="is open; give the size"):
         analysis.profile(model)
-    with pytest.raises(ProfileError, match=r"takes \(32, 32, 3\), not \(64, 64, 3\)"):
+    with pytest.raises(UserError, match=r"takes \(32, 32, 3\), not \(64, 64, 3\)"):
         analysis.profile(build("cifar_resnet20"), input_shape=(64, 64, 3))
-    with pytest.raises(ProfileError, match="str is not a Keras model"):
+    with pytest.raises(UserError, match="str is not a Keras model"):
         analysis.profile("cifar_resnet20")
 
 

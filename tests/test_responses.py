@@ -6,7 +6,7 @@ import pytest
 
 from keras_resnet import build, cifar_resnet, cifar_resnext, resnext, surgery
 from keras_resnet.analysis import responses
-from keras_resnet.analysis.responses import ResponseError
+from keras_resnet.errors import UserError
 
 SHAPE = (8, 8, 1)
 
@@ -177,13 +177,13 @@ def test_a_lesion_leaves_what_the_shortcut_adds(batch, merge, without):
 def test_what_is_not_there(batch):
     plain = tiny(merge="none")
     for look in (responses.shortcut_shares, responses.gate_openness):
-        with pytest.raises(ResponseError, match="has no"):
+        with pytest.raises(UserError, match="has no"):
             look(plain, batch[0])
-    with pytest.raises(ResponseError, match="no shortcuts"):
+    with pytest.raises(UserError, match="no shortcuts"):
         responses.lesions(plain, [batch])
-    with pytest.raises(ResponseError, match="not batches of"):
+    with pytest.raises(UserError, match="not batches of"):
         responses.lesions(tiny(), [batch[0]])
-    with pytest.raises(ResponseError, match="no images"):
+    with pytest.raises(UserError, match="no images"):
         responses.layer_responses(plain, [])
-    with pytest.raises(ResponseError, match="no images"):
+    with pytest.raises(UserError, match="no images"):
         responses.lesions(tiny(), [])

@@ -17,10 +17,6 @@ from keras_resnet.plan import LAST, stage_of
 MAPS = 8  # channels of a stage that are drawn
 
 
-class ActivationError(UserError):
-    """A layer, class or image that the model doesn't have or take."""
-
-
 def class_activation(
     model: keras.Model,
     image: np.ndarray,
@@ -41,8 +37,7 @@ def class_activation(
         for the class.
 
     Raises:
-        ActivationError: not an image, no such class or layer.
-        UserError: the model is no classifier.
+        UserError: not an image, no such class or layer, or the model is no classifier.
     """
     tapped = keras.Model(
         model.inputs[0], [_maps_of(model, layer).output, _logits(model)]
@@ -53,7 +48,7 @@ def class_activation(
         if label is None:
             label = int(np.argmax(scores[0]))
         if not 0 <= label < classes:
-            raise ActivationError(f"label: {label} is not from 0 to {classes - 1}")
+            raise UserError(f"label: {label} is not from 0 to {classes - 1}")
         score = scores[0, label]
     weights = tf.reduce_mean(tape.gradient(score, maps), axis=(1, 2), keepdims=True)
     heat = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1, keepdims=True))
@@ -65,7 +60,7 @@ def feature_maps(model: keras.Model, image: np.ndarray, layer: str) -> np.ndarra
     """What a layer puts out for an image, (height, width, channels).
 
     Raises:
-        ActivationError: not an image, or no such layer with maps.
+        UserError: not an image, or no such layer with maps.
     """
     tapped = keras.Model(model.inputs[0], _maps_of(model, layer).output)
     return np.asarray(tapped(_batch(model, image), training=False)[0])
@@ -96,7 +91,7 @@ def _maps_of(model: keras.Model, name: str | None) -> Any:
     ]
     if not found:
         wanted = f"layer: {name!r} is no" if name else f"model: {model.name} has no"
-        raise ActivationError(f"{wanted} layer with feature maps")
+        raise UserError(f"{wanted} layer with feature maps")
     return found[-1]
 
 
@@ -106,7 +101,7 @@ def _batch(model: keras.Model, image: np.ndarray) -> Any:
         side in (None, own) for side, own in zip(shape, image.shape, strict=True)
     )
     if not fits:
-        raise ActivationError(
+        raise UserError(
             f"image: {list(image.shape)} is not {list(shape)}, which the model takes"
         )
     return tf.convert_to_tensor(image[None], dtype=tf.float32)

@@ -11,9 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet.analysis import timing_charts
-from keras_resnet.analysis.comparing import Comparison, Entry
+from keras_resnet.analysis.comparing import Comparison
 from keras_resnet.analysis.families import OWN, Family, family_of
-from keras_resnet.analysis.published import LECTURE_NOTE, WINNERS, reduction_cost
+from keras_resnet.analysis.published import (
+    LECTURE_NOTE,
+    WINNERS,
+    NetworkResult,
+    reduction_cost,
+)
 from keras_resnet.errors import UserError
 from keras_resnet.figures import (
     COLORS,
@@ -28,38 +33,41 @@ from keras_resnet.figures import (
 )
 
 
-def _family(entry: Entry) -> Family:
-    return OWN if entry.own else family_of(entry.network)
+def _family(result: NetworkResult) -> Family:
+    return OWN if result.own else family_of(result.network)
 
 
-def _note(entries: Sequence[Entry]) -> str:
+def _note(results: Sequence[NetworkResult]) -> str:
     """Under which protocol the accuracies were measured; of own runs, on what."""
-    own = sorted({entry.test_set for entry in entries if entry.own})
+    own = sorted({result.test_set for result in results if result.own})
     stars = f"\nStars: own runs, on another test set: {', '.join(own)}." if own else ""
     return LECTURE_NOTE + stars
 
 
 def _bars(
-    entries: Sequence[Entry], value: Callable[[Entry], float], form: str, label: str
+    results: Sequence[NetworkResult],
+    value: Callable[[NetworkResult], float],
+    form: str,
+    label: str,
 ) -> Any:
     """Horizontal bars, the largest on top."""
-    entries = sorted(entries, key=value)
-    figure, axes = new_figure(7.5, 0.27 * len(entries) + 1.6, grid="x")
-    places = range(len(entries))  # not the titles: runs may have equal ones
+    results = sorted(results, key=value)
+    figure, axes = new_figure(7.5, 0.27 * len(results) + 1.6, grid="x")
+    places = range(len(results))  # not the titles: runs may have equal ones
     bars = axes.barh(
         places,
-        [value(entry) for entry in entries],
-        color=[_family(entry).color for entry in entries],
+        [value(result) for result in results],
+        color=[_family(result).color for result in results],
         **OUTLINE,
     )
-    axes.set_yticks(places, [entry.title for entry in entries])
+    axes.set_yticks(places, [result.title for result in results])
     axes.bar_label(
-        bars, [form.format(value(e)) for e in entries], padding=3, fontsize=SMALL
+        bars, [form.format(value(e)) for e in results], padding=3, fontsize=SMALL
     )
     axes.margins(x=0.1, y=0.02)
     axes.set_xlabel(label)
     axes.set_axisbelow(True)
-    caption(figure, _note(entries))
+    caption(figure, _note(results))
     return figure
 
 
@@ -75,27 +83,30 @@ _SIZES = (
 )
 
 
-def _size_rows(entries: Sequence[Entry]) -> list[tuple[object, ...]]:
-    return [tuple(entry[:8]) for entry in entries]
+def _size_rows(results: Sequence[NetworkResult]) -> list[tuple[object, ...]]:
+    return [
+        (r.network, r.title, r.accuracy, r.params, r.macs, r.test_set, r.crop, r.source)
+        for r in results
+    ]
 
 
 def accuracy(comparison: Comparison) -> Chart:
     """Top-1 accuracy by network (Figure 1)."""
-    entries = comparison.entries
-    figure = _bars(entries, lambda e: e.accuracy, "{:.1f}", "top-1 accuracy (%)")
-    return Chart(figure, _SIZES, _size_rows(entries))
+    results = comparison.results
+    figure = _bars(results, lambda e: e.accuracy, "{:.1f}", "top-1 accuracy (%)")
+    return Chart(figure, _SIZES, _size_rows(results))
 
 
 def density(comparison: Comparison) -> Chart:
     """Accuracy per parameter (Figure 10)."""
 
-    def per_million(entry: Entry) -> float:
-        return entry.accuracy / (entry.params / 1e6)
+    def per_million(result: NetworkResult) -> float:
+        return result.accuracy / (result.params / 1e6)
 
-    entries = comparison.entries
+    results = comparison.results
     label = "top-1 accuracy per million parameters (%/M)"
-    figure = _bars(entries, per_million, "{:.2f}", label)
-    rows = [(e.network, e.title, e.accuracy, e.params, per_million(e)) for e in entries]
+    figure = _bars(results, per_million, "{:.2f}", label)
+    rows = [(e.network, e.title, e.accuracy, e.params, per_million(e)) for e in results]
     return Chart(
         figure,
         ("network", "title", "top1_accuracy", "params", "percent_per_million"),
@@ -105,50 +116,50 @@ def density(comparison: Comparison) -> Chart:
 
 def accuracy_by_operations(comparison: Comparison) -> Chart:
     """Top-1 accuracy against multiply-adds; a bubble's area: parameters (Figure 2)."""
-    entries = comparison.entries
+    results = comparison.results
     figure, axes = new_figure(8.0, 5.8)
-    scale = 1600 / max(entry.params for entry in entries)  # points^2 a parameter
+    scale = 1600 / max(result.params for result in results)  # points^2 a parameter
     points = []
-    for entry in sorted(entries, key=lambda e: -e.params):
-        family = _family(entry)
-        area = max(entry.params * scale, 16)
-        x = entry.macs / 1e9
+    for result in sorted(results, key=lambda e: -e.params):
+        family = _family(result)
+        area = max(result.params * scale, 16)
+        x = result.macs / 1e9
         axes.scatter(
-            x, entry.accuracy, s=area, color=family.color, alpha=0.55, lw=0, zorder=2
+            x, result.accuracy, s=area, color=family.color, alpha=0.55, lw=0, zorder=2
         )
         axes.scatter(
-            x, entry.accuracy, s=40 if entry.own else 18, color=family.color,
+            x, result.accuracy, s=40 if result.own else 18, color=family.color,
             marker=family.marker, zorder=3, **OUTLINE,
         )  # fmt: skip
-        points.append(Label(x, entry.accuracy, entry.title, sqrt(area) / 2))
-    few = min(entry.macs for entry in entries) * 100 < max(e.macs for e in entries)
+        points.append(Label(x, result.accuracy, result.title, sqrt(area) / 2))
+    few = min(result.macs for result in results) * 100 < max(e.macs for e in results)
     if few:
         axes.set_xscale("log")  # small networks beside those of ImageNet
         axes.margins(x=0.12, y=0.12)
     else:
         axes.margins(y=0.12)
-        axes.set_xlim(-0.9, 1.12 * max(entry.macs for entry in entries) / 1e9)
+        axes.set_xlim(-0.9, 1.12 * max(result.macs for result in results) / 1e9)
     axes.set(
         xlabel="multiply-adds of an image (G-MACs; Canziani's G-Ops are twice)",
         ylabel="top-1 accuracy (%)",
     )
     axes.set_axisbelow(True)
-    _legends(axes, entries, scale)
-    caption(figure, _note(entries))
+    _legends(axes, results, scale)
+    caption(figure, _note(results))
     place_labels(axes, points)
-    return Chart(figure, _SIZES, _size_rows(entries))
+    return Chart(figure, _SIZES, _size_rows(results))
 
 
-def _legends(axes: Any, entries: Sequence[Entry], scale: float) -> None:
+def _legends(axes: Any, results: Sequence[NetworkResult], scale: float) -> None:
     """What markers and areas mean, beside the axes."""
     families = [
         axes.scatter(
             [], [], s=30, color=family.color, marker=family.marker,
             label=family.label, **OUTLINE,
         )
-        for family in dict.fromkeys(_family(entry) for entry in entries)
+        for family in dict.fromkeys(_family(result) for result in results)
     ]  # fmt: skip
-    most = max(entry.params for entry in entries)
+    most = max(result.params for result in results)
     sizes = [
         axes.scatter(
             [], [], s=params * scale, color="lightgray", edgecolor="gray",

@@ -101,8 +101,8 @@ def explain(model: keras.Model, batches: Sequence[Any], folder: Path) -> list[Pa
         the files.
 
     Raises:
-        ResponseError: no 3x3 or hidden dense layers, or no images in the batches.
-        UserError: the model is no classifier, or a file can't be written.
+        UserError: no 3x3 or hidden dense layers, no images in the batches, no
+            classifier, or a file can't be written.
         OSError: the folder can't be made.
     """
     # With new weights; not the class of a network that computes activations again.
@@ -118,11 +118,8 @@ def explain(model: keras.Model, batches: Sequence[Any], folder: Path) -> list[Pa
             }
         ),
     }
-    try:
+    if responses.merges_of(model):
         shares = responses.shortcut_shares(model, batches)
-    except responses.ResponseError:
-        pass  # a plain network has no more to show
-    else:
         charts["shortcuts"] = _chart(shares, "share", "shortcut's share of the signal")
         charts["lesions"] = lesion_chart(responses.lesions(model, batches))
     if any(isinstance(layer, MergeGate) for layer in model.layers):

@@ -91,7 +91,7 @@ def measure(
     return [Measurement(*row) for row in json.loads(lines[-1])]
 
 
-def _serve(request: dict[str, Any]) -> list[Measurement]:
+def _measure(request: dict[str, Any]) -> list[Measurement]:
     runtime.prepare()
     import numpy as np
     import tensorflow as tf
@@ -171,6 +171,6 @@ def _forget_peak() -> None:
 
 if __name__ == "__main__":
     try:
-        print(json.dumps(_serve(json.loads(sys.argv[1]))))
+        print(json.dumps(_measure(json.loads(sys.argv[1]))))
     except UserError as mistake:
         sys.exit(str(mistake))

@@ -54,10 +54,6 @@ _KEEPING = (
 _POOLS = _KEEPING[1:4]
 
 
-class ProfileError(UserError):
-    """A model whose layers can't be counted."""
-
-
 class LayerCost(NamedTuple):
     """What one call of a layer costs, for one image.
 
@@ -147,7 +143,7 @@ class _Tensor:
 
     def __init__(self, shape: Sequence[int | None], kept: bool = False) -> None:
         if None in shape:
-            raise ProfileError(
+            raise UserError(
                 f"input_shape: a layer puts out {list(shape)}, which is open; give the "
                 "size of an image"
             )
@@ -172,24 +168,24 @@ def profile(model: keras.Model, *, input_shape: Sequence[int] | None = None) -> 
         input_shape: of one image, where the model leaves it open.
 
     Raises:
-        ProfileError: not a Keras model, no single size of an image, another than the
+        UserError: not a Keras model, no single size of an image, another than the
             model's, or layers that can't be followed.
     """
     if not isinstance(model, keras.Model):
-        raise ProfileError(f"model: {type(model).__name__} is not a Keras model")
+        raise UserError(f"model: {type(model).__name__} is not a Keras model")
     graph = _graph(model, input_shape)
     if input_shape is None:
         shapes = [tensor.shape[1:] for tensor in graph.inputs]
     else:
         shapes = [tuple(input_shape)]
     if len(shapes) != len(graph.inputs):
-        raise ProfileError(f"input_shape: {model.name} has {len(graph.inputs)} inputs")
+        raise UserError(f"input_shape: {model.name} has {len(graph.inputs)} inputs")
     for tensor, shape in zip(graph.inputs, shapes, strict=True):
         own = tensor.shape[1:]
         if len(own) != len(shape) or any(
             side not in (None, given) for side, given in zip(own, shape, strict=True)
         ):
-            raise ProfileError(f"input_shape: {model.name} takes {own}, not {shape}")
+            raise UserError(f"input_shape: {model.name} takes {own}, not {shape}")
     inputs = [_Tensor(shape, kept=True) for shape in shapes]
     calls: list[_Call] = []
     outputs = _follow(graph, inputs, calls, "")
@@ -230,13 +226,13 @@ def _graph(model: keras.Model, input_shape: Sequence[int] | None) -> Any:
     if isinstance(model, keras.Sequential):
         if not model.built:
             if input_shape is None:
-                raise ProfileError(f"input_shape: {model.name} doesn't know its own")
+                raise UserError(f"input_shape: {model.name} doesn't know its own")
             model.build((None, *input_shape))
         return model._functional
     if hasattr(model, "_nodes_by_depth"):
         return model
     if input_shape is None:
-        raise ProfileError(
+        raise UserError(
             f"input_shape: {model.name} is a class of its own; give an image's shape"
         )
     # What its `call` does to a symbolic tensor leaves a graph of its layers.
@@ -245,7 +241,7 @@ def _graph(model: keras.Model, input_shape: Sequence[int] | None) -> Any:
         return keras.Model(image, model.call(image), name=model.name)
     except Exception as error:  # whatever code of others raises
         reason = one_line(error)
-        raise ProfileError(
+        raise UserError(
             f"model: the layers of {model.name} can't be followed: {reason}"
         ) from None
 

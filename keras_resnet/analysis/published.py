@@ -1,15 +1,16 @@
-"""What is known of the comparison: published errors, ILSVRC's winners, the 1x1 example.
+"""Published figures: errors of networks, ILSVRC's winners, the 1x1 example.
 
 Errors of different crops can't be compared: ten crops are about 1.8 points better than
-one. Whoever chooses rows here chooses a test set and a protocol with them. Standard
-library only.
+one. So rows are chosen by test set and protocol. Standard library only.
 """
 
 from __future__ import annotations
 
 import csv
+import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keras_resnet.errors import UserError
 
@@ -19,11 +20,11 @@ ONE_CROP = "1-crop"  # with the side of the crop after it
 TESTED_ON_MORE = "1-crop 320"  # a protocol of its own: images larger than trained on
 
 
-class PublishedResult(NamedTuple):
-    """One reported result. Errors are in per cent, None where not reported.
+class NetworkResult(NamedTuple):
+    """A network's error. Errors are in per cent, None where not reported.
 
     Attributes:
-        network: a preset, or one of `reference.REFERENCES`.
+        network: a preset, one of `reference.REFERENCES`, or the network of a run.
         title: its name in print, with what sets the row apart.
         test_set: the images that it was tested on.
         crop: the protocol: how many crops of what side.
@@ -31,7 +32,8 @@ class PublishedResult(NamedTuple):
         top5_error: share of images whose class was not among the five likeliest.
         params: trainable parameters.
         macs: multiply-adds of an image.
-        source: paper and table, or repository.
+        source: paper and table, repository, or run.
+        own: whether it is a run of the user's.
     """
 
     network: str
@@ -43,11 +45,26 @@ class PublishedResult(NamedTuple):
     params: int
     macs: int
     source: str
+    own: bool = False
+
+    @property
+    def accuracy(self) -> float:
+        """Top-1, in per cent; not a number where not reported."""
+        return math.nan if self.top1_error is None else round(100 - self.top1_error, 3)
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+_NUMBERS: dict[str, Callable[[str], Any]] = {
+    "top1_error": _number, "top5_error": _number, "params": int, "macs": int,
+}  # fmt: skip
 
 
 def published_results(
     test_set: str | None = None, protocol: str | None = None
-) -> list[PublishedResult]:
+) -> list[NetworkResult]:
     """All results, or those of a test set and a protocol.
 
     Args:
@@ -60,17 +77,7 @@ def published_results(
     """
     with TABLE.open(newline="") as file:
         rows = [
-            PublishedResult(
-                row["network"],
-                row["title"],
-                row["test_set"],
-                row["crop"],
-                _number(row["top1_error"]),
-                _number(row["top5_error"]),
-                int(row["params"]),
-                int(row["macs"]),
-                row["source"],
-            )
+            NetworkResult(**{k: _NUMBERS.get(k, str)(v) for k, v in row.items()})
             for row in csv.DictReader(file)
         ]
     for field, wanted in (("test_set", test_set), ("crop", protocol)):
@@ -87,10 +94,6 @@ def _matches(found: str, wanted: str) -> bool:
     if found == TESTED_ON_MORE:
         return wanted == found
     return found == wanted or found.startswith(f"{wanted} ")
-
-
-def _number(text: str) -> float | None:
-    return float(text) if text else None
 
 
 # The comparison of the lecture: network, and the source whose row is taken. The first
@@ -116,7 +119,7 @@ LECTURE_NOTE = (
 )
 
 
-def lecture() -> list[PublishedResult]:
+def lecture() -> list[NetworkResult]:
     """The networks of the lecture's comparison, a row each, under one protocol."""
     rows = published_results(IMAGENET, ONE_CROP)
     return [

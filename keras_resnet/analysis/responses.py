@@ -23,10 +23,6 @@ BATCH = 128  # of an array's images
 _EMPTY = "data: there are no images in it"
 
 
-class ResponseError(UserError):
-    """A model or data in which there is nothing to see."""
-
-
 class LayerResponse(NamedTuple):
     """A layer's response (He 2015, Figure 7).
 
@@ -106,11 +102,11 @@ def layer_responses(model: keras.Model, data: Any) -> list[LayerResponse]:
         In network order; sort by `std` for the figure's lower half.
 
     Raises:
-        ResponseError: no such layers, or no images.
+        UserError: no such layers, or no images.
     """
     taps = [(layer, _norm_after(layer, model)) for layer in _wide_layers(model)]
     if not taps:
-        raise ResponseError(f"model: {model.name} has no 3x3 or hidden dense layers")
+        raise UserError(f"model: {model.name} has no 3x3 or hidden dense layers")
     outputs = [(norm or layer).output for layer, norm in taps]
     moments = _moments(model, outputs, lambda tensors: tensors, data)
     return [
@@ -199,7 +195,7 @@ def shortcut_shares(model: keras.Model, data: Any) -> list[UnitShare]:
     """The share of the signal that each unit's shortcut carries, in inference mode.
 
     Raises:
-        ResponseError: a plain network, or no images.
+        UserError: a plain network, or no images.
     """
     merges = _merges(model)
     inputs = [tensor for merge in merges for tensor in merge.input]
@@ -220,9 +216,10 @@ def shortcut_shares(model: keras.Model, data: Any) -> list[UnitShare]:
     ]
 
 
-def _merges(model: keras.Model) -> list[Any]:
+def merges_of(model: keras.Model) -> list[Any]:
+    """The layers in which shortcut and residual are merged; none in a plain network."""
     kinds = (keras.layers.Add, MergeAdd, MergeGate, MergeDropout)
-    merges = [
+    return [
         layer
         for layer in model.layers
         # Form (a) of a ResNeXt sums up its paths too, in layers of that name.
@@ -230,8 +227,12 @@ def _merges(model: keras.Model) -> list[Any]:
         and len(layer.input) == 2
         and not layer.name.endswith("_sum")
     ]
+
+
+def _merges(model: keras.Model) -> list[Any]:
+    merges = merges_of(model)
     if not merges:
-        raise ResponseError(f"model: {model.name} has no shortcuts")
+        raise UserError(f"model: {model.name} has no shortcuts")
     return merges
 
 
@@ -250,11 +251,11 @@ def gate_openness(model: keras.Model, data: Any) -> list[GateOpenness]:
     """How open each gate of a highway network is (Srivastava 2015, Figure 2).
 
     Raises:
-        ResponseError: no gates, or no images.
+        UserError: no gates, or no images.
     """
     gates = [layer for layer in model.layers if isinstance(layer, MergeGate)]
     if not gates:
-        raise ResponseError(f"model: {model.name} has no gates")
+        raise UserError(f"model: {model.name} has no gates")
 
     def opened(shortcuts: list[Any]) -> list[Any]:
         return [g.gate(s) for g, s in zip(gates, shortcuts, strict=True)]
@@ -280,7 +281,7 @@ def lesions(model: keras.Model, data: Any) -> list[Lesion]:
         The whole network first, then without each unit in network order.
 
     Raises:
-        ResponseError: a plain network, no labels, or no images.
+        UserError: a plain network, no labels, or no images.
     """
     names = {merge.name for merge in _merges(model)}
     switches: dict[str, Any] = {}
@@ -296,10 +297,10 @@ def lesions(model: keras.Model, data: Any) -> list[Lesion]:
     batches = []
     for batch in data:
         if not (isinstance(batch, tuple) and len(batch) == 2):
-            raise ResponseError("data: not batches of (images, labels)")
+            raise UserError("data: not batches of (images, labels)")
         batches.append(batch)
     if not batches:
-        raise ResponseError(_EMPTY)
+        raise UserError(_EMPTY)
     predict = tf.function(lambda images: tf.argmax(clone(images, training=False), -1))
 
     def error() -> float:
@@ -368,7 +369,7 @@ def _moments(
             [[float(part) for part in row] for row in traced(batch)]
         )
     if not isinstance(totals, np.ndarray):
-        raise ResponseError(_EMPTY)
+        raise UserError(_EMPTY)
     return [(row[0] / row[2], row[1] / row[2]) for row in totals]
 
 

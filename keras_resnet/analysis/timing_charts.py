@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from keras_resnet.analysis.comparing import Comparison, Entry
+from keras_resnet.analysis.comparing import Comparison
 from keras_resnet.analysis.families import Family, family_of
+from keras_resnet.analysis.published import NetworkResult
 from keras_resnet.analysis.timings import Timing
 from keras_resnet.figures import (
     OUTLINE,
@@ -23,8 +24,8 @@ from keras_resnet.figures import (
 MIB = 2**20
 
 
-def _by_name(comparison: Comparison) -> dict[str, Entry]:
-    return {entry.network: entry for entry in comparison.entries if not entry.own}
+def _by_name(comparison: Comparison) -> dict[str, NetworkResult]:
+    return {result.network: result for result in comparison.results if not result.own}
 
 
 def _by_batch(
@@ -50,8 +51,8 @@ def _by_batch(
     order = sorted(by_network, key=lambda network: -value(by_network[network][-1]))
     for network in order:
         timings = by_network[network]
-        entry = names.get(network)
-        title = entry.title if entry else network
+        result = names.get(network)
+        title = result.title if result else network
         family, number = family_of(network), numbers[network]
         values = [value(timing) for timing in timings]
         axes.plot(
@@ -111,27 +112,27 @@ def images_by_batch(comparison: Comparison) -> Chart:
 
 def _against(
     comparison: Comparison,
-    x: Callable[[Entry], float],
+    x: Callable[[NetworkResult], float],
     y: Callable[[Any], float],
     columns: tuple[str, str],
     names: tuple[str, str],
 ) -> Chart:
     """A point for each network that was measured, at its smallest batch."""
     smallest = min(timing.batch for timing in comparison.timings)
-    entries = _by_name(comparison)
+    results = _by_name(comparison)
     figure, axes = new_figure(7.5, 5.2)
     rows, points = [], []
     for timing in comparison.timings:
-        entry = entries.get(timing.network)
-        if timing.batch != smallest or entry is None:
+        result = results.get(timing.network)
+        if timing.batch != smallest or result is None:
             continue
-        family = family_of(entry.network)
+        family = family_of(result.network)
         axes.scatter(
-            x(entry), y(timing), s=45, color=family.color, marker=family.marker,
+            x(result), y(timing), s=45, color=family.color, marker=family.marker,
             zorder=3, **OUTLINE,
         )  # fmt: skip
-        points.append(Label(x(entry), y(timing), entry.title, 5))
-        rows.append((entry.network, smallest, x(entry), y(timing)))
+        points.append(Label(x(result), y(timing), result.title, 5))
+        rows.append((result.network, smallest, x(result), y(timing)))
     # From zero, with room for a point at it.
     for limit, values in (
         (axes.set_xlim, [point.x for point in points]),
@@ -148,7 +149,7 @@ def memory_by_parameters(comparison: Comparison) -> Chart:
     """Memory at its peak against parameters (Figure 6)."""
     return _against(
         comparison,
-        lambda entry: entry.params / 1e6,
+        lambda result: result.params / 1e6,
         lambda timing: timing.peak_bytes / MIB,
         ("million_params", "peak_mib"),
         ("parameters (M)", "memory at the peak (MiB)"),
@@ -159,7 +160,7 @@ def time_by_operations(comparison: Comparison) -> Chart:
     """Inference time against multiply-adds (Figure 7)."""
     return _against(
         comparison,
-        lambda entry: entry.macs / 1e9,
+        lambda result: result.macs / 1e9,
         lambda timing: 1000 * timing.seconds_min / timing.batch,
         ("gmacs", "milliseconds_per_image"),
         ("multiply-adds of an image (G-MACs)", "time of an image (ms)"),

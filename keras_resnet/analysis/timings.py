@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keras_resnet import files, runtime
 from keras_resnet.analysis.measuring import measure
@@ -26,6 +26,11 @@ class Timing(NamedTuple):
     machine: str
 
 
+_TYPES: dict[str, Callable[[str], Any]] = {
+    "network": str, "batch": int, "peak_bytes": int, "machine": str,
+}  # fmt: skip
+
+
 def read_timings(folder: Path) -> list[Timing]:
     """What was measured into a folder so far, there or on another machine.
 
@@ -39,13 +44,7 @@ def read_timings(folder: Path) -> list[Timing]:
         with path.open(newline="") as file:
             return [
                 Timing(
-                    row["network"],
-                    int(row["batch"]),
-                    float(row["seconds_min"]),
-                    float(row["seconds_median"]),
-                    float(row["images_per_second"]),
-                    int(row["peak_bytes"]),
-                    row["machine"],
+                    *(_TYPES.get(field, float)(row[field]) for field in Timing._fields)
                 )
                 for row in csv.DictReader(file)
             ]

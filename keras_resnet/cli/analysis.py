@@ -205,7 +205,7 @@ def compare(
 
     Example: keras-resnet compare --runs keras_resnet --measure --batch 1
     """
-    from keras_resnet.analysis import comparing, timings
+    from keras_resnet.analysis import comparing, published, timings
     from keras_resnet.units import parse_amount
 
     if networks and not measured:
@@ -214,7 +214,7 @@ def compare(
     own = comparing.own_runs(runs) if runs else []
     found = timings.read_timings(out)
     if measured:
-        names = [entry.network for entry in comparing.lecture_entries()]
+        names = [row.network for row in published.lecture()]
         for name in networks:
             if name not in names:
                 raise UserError(f"network: {name!r} is not one of {', '.join(names)}")
@@ -230,20 +230,20 @@ def compare(
         return
     from keras_resnet.analysis import charts
 
-    entries = comparing.lecture_entries() + own
-    paths = charts.draw(comparing.Comparison(entries, found), out)
+    results = published.lecture() + own
+    paths = charts.draw(comparing.Comparison(results, found), out)
     if as_json:
         click.echo(json.dumps([str(path) for path in paths], indent=2))
         return
     table = table_of("network", "top-1 %>", "trainable>", "MACs>", "test set", "source")
-    for entry in sorted(entries, key=lambda entry: -entry.accuracy):
+    for result in sorted(results, key=lambda result: -result.accuracy):
         table.add_row(
-            entry.title,
-            f"{entry.accuracy:.2f}",
-            f"{entry.params:,}",
-            macs_text(entry.macs),
-            f"{entry.test_set}, {entry.crop}",
-            entry.source,
+            result.title,
+            f"{result.accuracy:.2f}",
+            f"{result.params:,}",
+            macs_text(result.macs),
+            f"{result.test_set}, {result.crop}",
+            result.source,
         )
     print_table(table)
     click.echo(f"{len(paths) // 3} figures in {out}")
@@ -265,16 +265,18 @@ def _print_best(
     found = published_results(test_set)
     if any(row.test_set == IMAGENET for row in found):
         found = published_results(test_set, ONE_CROP)
-    rows = comparing.entries_of(found)
-    best = {"published": comparing.best_under(budget, rows, timings)}
+    best = {"published": comparing.best_under(budget, found, timings)}
     if own and budget.quantity in comparing.MEASURED:
         click.echo(f"own runs: their {budget.quantity} is not measured", err=True)
         own = []
-    for name in sorted({entry.test_set for entry in own}):
-        mine = [entry for entry in own if entry.test_set == name]
+    for name in sorted({run.test_set for run in own}):
+        mine = [run for run in own if run.test_set == name]
         best[f"own, on {name}"] = comparing.best_under(budget, mine, timings)
     if as_json:
-        fields = {kind: entry and entry._asdict() for kind, entry in best.items()}
+        fields = {
+            kind: entry and entry._asdict() | {"accuracy": entry.accuracy}
+            for kind, entry in best.items()
+        }
         click.echo(json.dumps(fields, indent=2))
         return
     for kind, entry in best.items():

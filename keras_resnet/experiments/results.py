@@ -13,11 +13,10 @@ from keras_resnet.cost import estimate_cost
 from keras_resnet.experiments.claims import Arm, Claim, Experiment
 from keras_resnet.experiments.scale import Setting, run_name
 from keras_resnet.run import Run
-from keras_resnet.statistics import t_test
+from keras_resnet.statistics import LEVEL, Difference, t_test
 
 FAILED = "failed.json"
 PROBED = "probe_{}.json"
-LEVEL = 0.05
 
 Verdict = Literal["confirmed", "contradicted", "undecided", "not run"]
 
@@ -133,20 +132,15 @@ class Judged(NamedTuple):
         claim: the claim.
         verdict: of a two-sided Welch t-test at the 5 % level over the seeds: confirmed
             or contradicted where it tells the arms apart; undecided where it doesn't.
-        difference: mean of the arm with more minus that with less.
-        low: and
-        high: the difference's 95 % confidence interval; not numbers for one seed.
-        p_value: of the test; not a number for one seed.
         reason: in words.
+        difference: mean of the arm with more minus that with less, and its test; None
+            where nothing could be tested.
     """
 
     claim: Claim
     verdict: Verdict
-    difference: float
-    low: float
-    high: float
-    p_value: float
     reason: str
+    difference: Difference | None = None
 
 
 def judge(claim: Claim, outcomes: Sequence[Outcome]) -> Judged:
@@ -164,40 +158,37 @@ def judge(claim: Claim, outcomes: Sequence[Outcome]) -> Judged:
         for name in (claim.less, claim.more)
     )
 
-    def judged(
-        verdict: Verdict,
-        reason: str,
-        difference: float = math.nan,
-        low: float = math.nan,
-        high: float = math.nan,
-        p_value: float = math.nan,
-    ) -> Judged:
-        return Judged(claim, verdict, difference, low, high, p_value, reason)
-
     if not less or not more:
-        return judged("not run", "not all of its networks have runs in this setting")
+        return Judged(claim, "not run", _NOT_RUN)
+    verdict: Verdict = "undecided"
     failed = [sum(map(math.isinf, values)) for values in (less, more)]
     if any(failed):
-        told = f"diverged: {failed[0]} of {len(less)} and {failed[1]} of {len(more)}"
         if failed == [0, len(more)]:
-            return judged("confirmed", told)
-        if failed == [len(less), 0]:
-            return judged("contradicted", told)
-        return judged("undecided", told)
+            verdict = "confirmed"
+        elif failed == [len(less), 0]:
+            verdict = "contradicted"
+        reason = f"diverged: {failed[0]} of {len(less)} and {failed[1]} of {len(more)}"
+        return Judged(claim, verdict, reason)
+    difference = t_test(more, less)
     if min(len(less), len(more)) < 2:
-        return judged("undecided", "one seed doesn't tell", mean(more) - mean(less))
-    difference, low, high, p_value = t_test(more, less)
-    verdict: Verdict = "undecided"
-    if p_value < LEVEL:
-        verdict = "confirmed" if difference > 0 else "contradicted"
-    measure = MEASURES[claim.measure]
-    shown = [
-        f"{measure.scale * value:+{measure.form}}" for value in (difference, low, high)
-    ]
+        return Judged(claim, verdict, "one seed doesn't tell", difference)
+    if difference.p_value < LEVEL:
+        verdict = "confirmed" if difference.mean > 0 else "contradicted"
+    return Judged(claim, verdict, _in_words(difference, claim.measure), difference)
+
+
+_NOT_RUN = "not all of its networks have runs in this setting"
+
+
+def _in_words(difference: Difference, key: str) -> str:
+    """Such as: +1.24 points (+0.27 to +2.21), p = 0.025."""
+    measure = MEASURES[key]
+    mean, low, high = (
+        f"{measure.scale * value:+{measure.form}}" for value in difference[:3]
+    )
     unit = "points" if measure.unit == "%" else measure.unit
-    told = f"{shown[0]} {unit}".rstrip() + f" ({shown[1]} to {shown[2]})"
-    told += f", p = {p_value:.2g}"
-    return judged(verdict, told, difference, low, high, p_value)
+    text = f"{mean} {unit}".rstrip()
+    return f"{text} ({low} to {high}), p = {difference.p_value:.2g}"
 
 
 class Row(NamedTuple):

@@ -41,6 +41,17 @@ class _Job(NamedTuple):
     base: Path | None  # run that it is grown from
 
 
+class _Session(NamedTuple):
+    """What all runs of an experiment share."""
+
+    experiment: Experiment
+    setting: Setting
+    load: Callable[..., Splits]
+    new_tracker: Callable[[], MLflowTracker] | None
+    console: Console | None
+    strategy: Any
+
+
 def run(
     experiment: Experiment | str,
     setting: Setting | BudgetName = "short",
@@ -55,47 +66,47 @@ def run(
     """Trains all arms of an experiment, seed by seed; what has ended isn't run again.
 
     Runs are kept by what they are: experiments that compare the same network share
-    its runs. Cut off, the same call goes on within the run. Several processes may be
-    started on one folder: each takes what no other is at.
+    its runs. After an interruption the same call resumes the run that was cut off.
+    Several processes may be started on one folder: each trains what no other does.
 
     Args:
         experiment: the name of a row of `EXPERIMENTS`, or one's own experiment.
         setting: data and size, from `setting_of`, or the name of a budget.
         seeds: a run of each arm each.
         folder: of all settings.
-        tracker: is told of the experiment, and of each run as its child.
+        tracker: logs the experiment, and each run as its child.
         console: where progress is shown.
         strategy: a `tf.distribute` strategy to train under.
         **loading: other arguments of `data.load`, such as `data_dir`.
 
     Returns:
-        Folders of runs that other processes are at; empty if all have ended.
+        Folders of runs that other processes train; empty if all have ended.
 
     Raises:
         UserError: data and setting don't go together; another setting, or runs on
             other data, in the folder.
     """
     experiment, setting = resolve(experiment, setting)
-    arms = experiment.arms_at(setting.budget)
     place = folder / setting.name
     _claim(place, setting)
     jobs = [
-        _job(experiment, arm, setting, seed, place) for seed in seeds for arm in arms
+        _job(experiment, arm, setting, seed, place)
+        for seed in seeds
+        for arm in experiment.arms_at(setting.budget)
     ]
-    track = None
-    if tracker:
-        own = own_folder(folder, setting, experiment)
-        own.mkdir(parents=True, exist_ok=True)
-        tracker.start(
-            experiment.name,
-            setting._asdict() | {"arms": ", ".join(arm.name for arm in arms)},
-            own,
-        )
-        tracker.set_tags({"experiment": experiment.name, "source": experiment.source})
-        track = functools.partial(tracker.child, own)
+    new_tracker = _track(tracker, experiment, setting, folder) if tracker else None
+
+    @functools.lru_cache(maxsize=1)  # of one seed at a time, the same for most arms
+    def load(**arguments: Any) -> Splits:
+        size = setting.train_images
+        return data_module.load(setting.data, train_images=size, **arguments, **loading)
+
+    session = _Session(experiment, setting, load, new_tracker, console, strategy)
     with closing(tracker):
-        left = _run_all(experiment, setting, jobs, track, console, strategy, loading)
-    return [job.folder for job in left]
+        left = [job for job in jobs if not _is_done(job, experiment)]
+        if left:
+            _check_data(place, loading)
+        return [job.folder for job in _run_all(session, left)]
 
 
 def _job(
@@ -127,86 +138,82 @@ def _claim(place: Path, setting: Setting) -> None:
         )
 
 
-def _run_all(
-    experiment: Experiment,
-    setting: Setting,
-    jobs: Sequence[_Job],
-    track: Callable[[], MLflowTracker] | None,
-    console: Console | None,
-    strategy: Any,
-    loading: dict[str, Any],
-) -> list[_Job]:
-    """Runs what can be run; returns what other processes are at."""
+def _track(
+    tracker: MLflowTracker, experiment: Experiment, setting: Setting, folder: Path
+) -> Callable[[], MLflowTracker]:
+    """Logs the experiment itself; returns what makes the trackers of its runs."""
+    own = own_folder(folder, setting, experiment)
+    own.mkdir(parents=True, exist_ok=True)
+    arms = ", ".join(arm.name for arm in experiment.arms_at(setting.budget))
+    tracker.start(experiment.name, setting._asdict() | {"arms": arms}, own)
+    tracker.set_tags({"experiment": experiment.name, "source": experiment.source})
+    return functools.partial(tracker.child, own)
 
-    @functools.lru_cache(maxsize=1)  # of one seed at a time, the same for most arms
-    def load(**arguments: Any) -> Splits:
-        return data_module.load(
-            setting.data,
-            train_images=setting.train_images,
-            **arguments,
-            **loading,
-        )
 
-    def run_one(job: _Job) -> None:
-        """Trains an arm by a seed, unless that has been done, and probes it."""
-        if job.base and (job.base / FAILED).exists():
-            _fail(job, f"{job.arm.grown_from} failed, which it grows from")
-            return
-        recipe = recipe_of(experiment, job.arm, setting)
-        splits = load(
-            seed=job.seed,
-            batch_size=recipe.batch_size,
-            augment=recipe.augment,
-            image_size=recipe.image_size,
-            test_size=recipe.test_size,
-        )
-        recipe = recipe_of(experiment, job.arm, setting, splits.steps)
-        if not Run(job.folder).is_finished:
-            try:
-                training.train(
-                    recipe,
-                    data=splits,
-                    model=_grown(job.base, recipe) if job.base else None,
-                    folder=job.folder,
-                    seed=job.seed,
-                    tracker=track() if track else None,
-                    console=console,
-                    strategy=strategy,
-                    export=False,
-                )
-            except TrainingError as error:
-                _fail(job, str(error))
-                return
-        spec = recipe.model.replace(
-            input_shape=splits.image_shape, classes=splits.classes
-        )
-        for name in experiment.probes:
-            file = job.folder / PROBED.format(name)
-            if not file.exists():
-                probed = PROBES[name](job.folder, spec, splits, job.seed)
-                files.write_json(file, probed._asdict())
-
-    left = [job for job in jobs if not _is_done(job, experiment)]
-    if left:
-        _check_data(left[0].folder.parent, loading)
-    total, done = len(left), 0
-    before = None
-    while left and left != before:  # till the others' runs are all that is left
-        before, waiting = left, []
-        for job in left:
+def _run_all(session: _Session, jobs: Sequence[_Job]) -> Sequence[_Job]:
+    """Runs what can be run; returns what other processes train."""
+    total, done = len(jobs), 0
+    before: Sequence[_Job] | None = None
+    while jobs and jobs != before:  # until the others' runs are all that is left
+        before, waiting = jobs, []
+        for job in jobs:
             if job.base and not _has_ended(job.base):
                 waiting.append(job)
                 continue
-            if console:
-                console.print(f"{done + 1}/{total}  {job.arm.label}, seed {job.seed}")
+            if session.console:
+                session.console.print(
+                    f"{done + 1}/{total}  {job.arm.label}, seed {job.seed}"
+                )
             try:
-                run_one(job)
+                _run_one(session, job)
             except BusyError:
                 waiting.append(job)
             else:
                 done += 1
-        left = waiting
-    return left
+        jobs = waiting
+    return jobs
+
+
+def _run_one(session: _Session, job: _Job) -> None:
+    """Trains an arm by a seed, unless that has been done, and probes it."""
+    if job.base and (job.base / FAILED).exists():
+        _fail(job, f"{job.arm.grown_from} failed, which it grows from")
+        return
+    recipe = recipe_of(session.experiment, job.arm, session.setting)
+    splits = session.load(
+        seed=job.seed,
+        batch_size=recipe.batch_size,
+        augment=recipe.augment,
+        image_size=recipe.image_size,
+        test_size=recipe.test_size,
+    )
+    recipe = recipe_of(session.experiment, job.arm, session.setting, splits.steps)
+    try:
+        if not Run(job.folder).is_finished:
+            _train(session, job, recipe, splits)
+    except TrainingError as error:
+        _fail(job, str(error))
+        return
+    spec = recipe.model.replace(input_shape=splits.image_shape, classes=splits.classes)
+    for name in session.experiment.probes:
+        file = job.folder / PROBED.format(name)
+        if not file.exists():
+            probed = PROBES[name](job.folder, spec, splits, job.seed)
+            files.write_json(file, probed._asdict())
+
+
+def _train(session: _Session, job: _Job, recipe: Recipe, splits: Splits) -> None:
+    training.train(
+        recipe,
+        data=splits,
+        model=_grown(job.base, recipe) if job.base else None,
+        folder=job.folder,
+        seed=job.seed,
+        tracker=session.new_tracker() if session.new_tracker else None,
+        console=session.console,
+        strategy=session.strategy,
+        export=False,
+    )
 
 
 def _check_data(place: Path, loading: dict[str, Any]) -> None:
@@ -235,6 +242,6 @@ def _grown(base: Path, recipe: Recipe) -> Any:
 
 
 def _fail(job: _Job, reason: str) -> None:
-    """A run that came to nothing: it would again, so it isn't repeated."""
+    """Keeps that a run failed, so that it isn't repeated: it would fail again."""
     job.folder.mkdir(parents=True, exist_ok=True)
     files.write_json(job.folder / FAILED, {"reason": reason})
