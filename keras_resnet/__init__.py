@@ -19,7 +19,7 @@ _HOMES = {
     "Cost": "cost",
     "Plan": "plan",
     "ResNetSpec": "spec",
-    "SpecError": "spec",
+    "SpecError": "errors",
     "build": "network",
     "features": "surgery",
     "cifar_resnet": "presets",
@@ -93,6 +93,7 @@ if TYPE_CHECKING:
         weights,
     )
     from keras_resnet.cost import Cost, estimate_cost
+    from keras_resnet.errors import SpecError
     from keras_resnet.network import build
     from keras_resnet.plan import Plan, make_plan
     from keras_resnet.presets import (
@@ -103,7 +104,7 @@ if TYPE_CHECKING:
         list_networks,
         wide_resnet,
     )
-    from keras_resnet.spec import ResNetSpec, SpecError
+    from keras_resnet.spec import ResNetSpec
     from keras_resnet.surgery import features
 
 

@@ -24,3 +24,19 @@ class ExportError(UserError):
 
 class BudgetError(UserError):
     """A budget that is none, or that nothing meets."""
+
+
+class SpecError(UserError):
+    """A spec, preset name or size that can't be built."""
+
+
+class AugmentError(UserError):
+    """Settings of augmentation that make no sense."""
+
+
+class RecipeError(UserError):
+    """A recipe that can't be run."""
+
+
+class WeightsError(UserError):
+    """Weights that can't be fetched or read, or don't fit."""

@@ -11,11 +11,11 @@ import keras
 import numpy as np
 
 from keras_resnet import blocks, runtime
-from keras_resnet.errors import UserError
+from keras_resnet.errors import SpecError, UserError
 from keras_resnet.plan import LAST, make_plan, stage_of
 from keras_resnet.presets import get_spec
 from keras_resnet.recompute import Recomputing
-from keras_resnet.spec import ResNetSpec, SpecError
+from keras_resnet.spec import ResNetSpec
 
 PixelStats = tuple[Sequence[float], Sequence[float]]
 

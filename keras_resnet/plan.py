@@ -14,7 +14,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, cast
 
-from keras_resnet.spec import ResNetSpec, SpecError
+from keras_resnet.errors import SpecError
+from keras_resnet.spec import ResNetSpec
 
 Shape = tuple[int | None, ...]  # one image: (height, width, channels) or (features,)
 

@@ -12,7 +12,8 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from keras_resnet.spec import Block, ResNetSpec, SpecError
+from keras_resnet.errors import SpecError
+from keras_resnet.spec import Block, ResNetSpec
 
 
 class Preset(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from keras_resnet import records
 from keras_resnet.data.augment import Augment
-from keras_resnet.errors import UserError
+from keras_resnet.errors import RecipeError
 from keras_resnet.plan import STAGE
 from keras_resnet.presets import get_spec
 from keras_resnet.spec import ResNetSpec
@@ -24,10 +24,6 @@ LossName = Literal["cross_entropy", "binary"]
 
 
 ALL_STAGES = "all"
-
-
-class RecipeError(UserError):
-    """A recipe that can't be run; the message is one line."""
 
 
 _POSITIVE = records.integer(1, allowed="a positive integer")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from keras_resnet.data.augment import Augment
+from keras_resnet.errors import RecipeError
 from keras_resnet.presets import cifar_resnet, get_spec, wide_resnet
-from keras_resnet.recipe import Recipe, RecipeError
+from keras_resnet.recipe import Recipe
 
 
 class Row(NamedTuple):

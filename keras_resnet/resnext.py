@@ -12,10 +12,11 @@ from typing import Any, Literal
 import keras
 
 from keras_resnet import blocks
+from keras_resnet.errors import SpecError
 from keras_resnet.layers import BatchNormalization, Conv2D
 from keras_resnet.network import pixel_stats_of, stem_input
 from keras_resnet.plan import Conv, Unit, make_plan
-from keras_resnet.spec import ResNetSpec, SpecError
+from keras_resnet.spec import ResNetSpec
 from keras_resnet.surgery import spec_of
 
 _PER_CHANNEL = ("gamma", "beta", "moving_mean", "moving_variance")

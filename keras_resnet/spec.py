@@ -11,7 +11,7 @@ import dataclasses
 from typing import Literal
 
 from keras_resnet import records
-from keras_resnet.errors import UserError
+from keras_resnet.errors import SpecError
 
 Stem = Literal["imagenet", "cifar", "deep", "dense"]
 Block = Literal["basic", "bottleneck", "dense"]
@@ -43,10 +43,6 @@ MAX_UNITS = 10_000
 MAX_CLASSES = 10_000_000
 
 EXPANSION = 4  # outer width over inner width of a bottleneck (He 2015, Table 1)
-
-
-class SpecError(UserError):
-    """A spec, preset name or size that can't be built; the message is one line."""
 
 
 _KERNELS: dict[str, tuple[int, ...]] = {

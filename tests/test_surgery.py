@@ -7,11 +7,10 @@ import pytest
 from keras_resnet import build, cifar_resnet, cifar_resnext, features, get_spec
 from keras_resnet import wide_resnet as wide
 from keras_resnet.analysis.responses import lesions
-from keras_resnet.errors import UserError
+from keras_resnet.errors import SpecError, UserError
 from keras_resnet.network import under_policy
 from keras_resnet.recompute import Recomputing
 from keras_resnet.resnext import to_form
-from keras_resnet.spec import SpecError
 from keras_resnet.surgery import (
     SurgeryError,
     deepen,

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from keras_resnet import build, cifar_resnet, get_spec, surgery, weights
 from keras_resnet.cli import main
-from keras_resnet.weights import WeightsError
+from keras_resnet.weights import WeightsError, channels
 
 PEERS = json.loads(RECORDED.read_text())
 TIMM_V2 = {"stride_at": "first", "stem_pool_pad": "minus_inf", "bn_epsilon": 1e-5}
@@ -305,6 +305,26 @@ def test_other_channels_give_the_same_of_gray_images(cifar20):
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("held", [1, 3, 4])
+@pytest.mark.parametrize("wanted", [1, 2, 3, 4, 6])
+def test_channels_in_turn_give_the_same(held, wanted):
+    """Of images whose channels repeat the old ones; statistics go along."""
+    random = np.random.default_rng(0)
+    kernel = random.normal(size=(3, 3, held, 5))
+    stats = random.uniform(1, 2, (2, held)).tolist()
+    new = channels.adapted_kernel(kernel, wanted)
+    mean, std = channels.adapted_stats(stats, wanted)
+    assert new.shape == (3, 3, wanted, 5)
+    pixels = random.normal(size=held)
+    repeated = np.take(pixels, range(wanted), mode="wrap")
+    if wanted >= held:
+        old = np.einsum("hwcf,c->hwf", kernel, (pixels - stats[0]) / stats[1])
+        found = np.einsum("hwcf,c->hwf", new, (repeated - mean) / std)
+        np.testing.assert_allclose(found, old)
+    else:
+        np.testing.assert_allclose(new.sum(axis=2), kernel.sum(axis=2))
+
+
 class Evil:
     """Unpickled, it would write a file."""
 
@@ -337,8 +357,10 @@ def test_damaged_and_malicious_files_are_refused(cifar20, tiny_spec, tmp_path):
         with pytest.raises(WeightsError, match="is not a whole") as error:
             weights.load(model, tmp_path / name)
         assert "\n" not in str(error.value)
+    (tmp_path / "notes.txt").touch()
     for name, problem in {
         "missing.keras": "doesn't exist",
+        "missing": "is no file, run folder or published name",
         "notes.txt": "neither a run folder nor",
     }.items():
         with pytest.raises(WeightsError, match=problem):

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from keras_resnet.cost import FLOAT32, estimate_cost
-from keras_resnet.errors import BudgetError
-from keras_resnet.spec import EXPANSION, MAX_CHANNELS, ResNetSpec, SpecError
+from keras_resnet.errors import BudgetError, SpecError
+from keras_resnet.spec import EXPANSION, MAX_CHANNELS, ResNetSpec
 from keras_resnet.units import in_units, parse_amount
 
 Mode = Literal["refuse", "repair", "iso"]

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_resnet.data.augment import Augment
+from keras_resnet.errors import SpecError
 from keras_resnet.plan import make_plan
 from keras_resnet.presets import PRESETS
 from keras_resnet.recipe import Recipe
-from keras_resnet.spec import EXPANSION, MAX_CHANNELS, ResNetSpec, SpecError
+from keras_resnet.spec import EXPANSION, MAX_CHANNELS, ResNetSpec
 from tuning.space import PARAMETERS, Space
 
 

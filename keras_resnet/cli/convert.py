@@ -65,22 +65,16 @@ def convert(
     runtime.prepare()
     from keras_resnet import files, weights
     from keras_resnet.network import build
-    from keras_resnet.run import Run
-    from keras_resnet.weights.formats import KERAS, TORCH
+    from keras_resnet.weights import origins
+    from keras_resnet.weights.channels import adapted_stats
 
-    path = Path(source)
+    found = origins.find(source)
     stats = None
-    if spec is None and Run(path).exists:
-        from keras_resnet.training.finetuning import adapted, spec_of_source
-
-        spec = spec_of_source(path)
-        stats = Run(path).data["pixel_stats"]
-        stats = adapted(stats, channels) if channels else stats
-    if path.suffix in (*KERAS, *TORCH) and not path.exists():
-        raise UserError(f"source: file {source} doesn't exist")
-    if spec is None and not path.exists():
-        row = weights.published(source)
-        side = image_size or row.size
+    if spec is None and found.run:
+        spec = found.spec()
+        stats = adapted_stats(found.run.data["pixel_stats"], channels)
+    if found.published and spec is None:
+        side = image_size or found.published.size
         network = weights.pretrained(
             source, classes=classes, input_shape=(side, side, channels or 3), **changes
         )
@@ -99,7 +93,7 @@ def convert(
         )
         weights.load(
             network,
-            path,
+            source,
             head=classes in (None, spec.classes),
             adapt_channels=channels is not None,
         )

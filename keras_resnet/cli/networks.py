@@ -20,9 +20,9 @@ from keras_resnet.cli.output import (
     table_of,
 )
 from keras_resnet.cost import Cost, cost_of, estimate_cost
+from keras_resnet.errors import SpecError
 from keras_resnet.plan import Conv, Plan, Pool, Shape, make_plan
 from keras_resnet.presets import PRESETS, get_spec, list_networks
-from keras_resnet.spec import SpecError
 
 
 @main.command("list")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from keras_resnet.errors import UserError
+from keras_resnet.errors import SpecError, UserError
 from keras_resnet.presets import get_spec
-from keras_resnet.spec import ResNetSpec, SpecError
+from keras_resnet.spec import ResNetSpec
 
 if TYPE_CHECKING:
     from rich.console import Console

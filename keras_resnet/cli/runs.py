@@ -30,7 +30,7 @@ def recipes(pattern: str, as_json: bool) -> None:
 
     Example: keras-resnet recipes '*cifar*'
     """
-    from keras_resnet.recipe import RecipeError
+    from keras_resnet.errors import RecipeError
     from keras_resnet.recipes import ROWS
 
     rows = [row for row in ROWS if fnmatchcase(row.recipe.name, pattern)]

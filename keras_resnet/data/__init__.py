@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from keras_resnet.data.augment import Augment, AugmentError
+from keras_resnet.data.augment import Augment
 from keras_resnet.data.images import DataError, DataWarning
+from keras_resnet.errors import AugmentError
 
 if TYPE_CHECKING:
     from keras_resnet.data.dataset import Splits, load

@@ -6,14 +6,10 @@ import dataclasses
 from typing import Literal
 
 from keras_resnet import records
-from keras_resnet.errors import UserError
+from keras_resnet.errors import AugmentError
 
 PadMode = Literal["mean", "reflect"]
 Policy = Literal["none", "trivial", "rand"]
-
-
-class AugmentError(UserError):
-    """Settings of augmentation that make no sense; the message is one line."""
 
 
 def _increasing(end: records.Check, allowed: str) -> records.Check:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from keras_resnet.recipe import Recipe, RecipeError
+from keras_resnet.errors import RecipeError
+from keras_resnet.recipe import Recipe
 from keras_resnet.recipes import RECIPES, get_recipe
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from keras_resnet.errors import RecipeError
 from keras_resnet.losses import LabelAccuracy, LabelLoss
 from keras_resnet.network import ends_in_softmax
 from keras_resnet.optimizers import SGD, WarmUp, step_decay
-from keras_resnet.recipe import RecipeError
 from keras_resnet.training.finetuning import rate_factors
 
 if TYPE_CHECKING:

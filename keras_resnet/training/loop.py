@@ -18,9 +18,9 @@ from rich.console import Console
 from keras_resnet import data as data_module
 from keras_resnet import files, serving
 from keras_resnet.data import Splits
-from keras_resnet.errors import RunFolderError
+from keras_resnet.errors import RecipeError, RunFolderError
 from keras_resnet.network import build, under_policy
-from keras_resnet.recipe import Recipe, RecipeError
+from keras_resnet.recipe import Recipe
 from keras_resnet.recipes import get_recipe
 from keras_resnet.run import (
     CURVES,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from keras_resnet.recipe import RecipeError
+from keras_resnet.errors import RecipeError
 
 if TYPE_CHECKING:
     from keras_resnet.recipe import Recipe

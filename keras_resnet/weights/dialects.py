@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_resnet.errors import WeightsError
 from keras_resnet.plan import (
     GATES,
     Conv,
@@ -19,7 +20,6 @@ from keras_resnet.plan import (
 )
 from keras_resnet.presets import PRESETS
 from keras_resnet.spec import ResNetSpec
-from keras_resnet.weights.formats import WeightsError
 
 HEAD = "predictions"
 CIFAR = "torch's CIFAR"

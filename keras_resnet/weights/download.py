@@ -14,7 +14,7 @@ from urllib.error import HTTPError
 
 from rich.progress import Progress
 
-from keras_resnet.weights.formats import WeightsError
+from keras_resnet.errors import WeightsError
 
 TIMEOUT = 30  # seconds without a byte
 CHUNK = 1 << 20

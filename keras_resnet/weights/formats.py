@@ -13,14 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_resnet.errors import UserError, one_line
+from keras_resnet.errors import WeightsError, one_line
 
 KERAS = (".keras", ".h5")
 TORCH = (".safetensors", ".pth", ".pt", ".bin")
-
-
-class WeightsError(UserError):
-    """Weights that can't be fetched or read, or don't fit."""
 
 
 class Layers(NamedTuple):

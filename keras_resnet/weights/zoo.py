@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-import numpy as np
-
-from keras_resnet.network import build
-from keras_resnet.presets import get_spec
+from keras_resnet.errors import WeightsError
 from keras_resnet.weights import download
-from keras_resnet.weights.formats import WeightsError, check_torch
-from keras_resnet.weights.loading import load
+from keras_resnet.weights.formats import check_torch
 
 TORCHVISION = "https://download.pytorch.org/models/"
 TIMM = (
@@ -161,59 +156,10 @@ def published(name: str) -> Published:
     """
     if name in PUBLISHED:
         return PUBLISHED[name]
+    raise WeightsError(f"weights: nothing is published here as {name!r}{closest(name)}")
+
+
+def closest(name: str) -> str:
+    """Of a message: the names that are like a wrong one."""
     close = difflib.get_close_matches(name, PUBLISHED, 3, 0.5)
-    raise WeightsError(
-        f"weights: nothing is published here as {name!r}"
-        + (f"; closest: {', '.join(close)}" if close else "")
-    )
-
-
-def pretrained(
-    name: str,
-    *,
-    classes: int | None = None,
-    input_shape: Sequence[int | None] | None = None,
-    include_top: bool = True,
-    pooling: Literal["avg", "max"] | None = None,
-    **changes: Any,
-) -> Any:
-    """A published network with its weights: from raw RGB pixels to logits.
-
-    Its preprocessing is inside: `pixel_stats` is the publisher's, and a network trained
-    on blue, green, red has its first kernel turned round.
-
-    Args:
-        name: such as "torchvision/resnet50.IMAGENET1K_V2"; the keys of `PUBLISHED`.
-        classes: with a new classifier of so many classes.
-        input_shape: (height, width, channels) instead of the size that it was judged
-            on; height and width may be None. Of one channel, the first kernel is
-            summed over its channels; of others repeated.
-        include_top: whether to end in the classifier.
-        pooling: as `build` has it.
-        **changes: other fields of the spec that leave the weights' shapes, such as
-            `output_stride`.
-
-    Raises:
-        UserError: no such name, no connection, or a size or field that doesn't fit.
-    """
-    row = published(name)
-    shape = (row.size, row.size, 3) if input_shape is None else tuple(input_shape)
-    spec = get_spec(row.preset).replace(input_shape=shape, **changes)
-    channels = spec.input_shape[-1]
-    mean, std = row.mean, row.std
-    if channels != len(mean):  # gray, or channels of no color: all alike
-        mean, std = ((float(np.mean(v)),) * int(channels or 1) for v in (mean, std))
-    model = build(
-        spec,
-        classes=classes,
-        include_top=include_top,
-        pooling=pooling,
-        pixel_stats=(mean, std),
-    )
-    head = include_top and model.output_shape[-1] == spec.classes
-    load(model, row.fetch(), head=head, adapt_channels=True)
-    if row.bgr and channels == len(row.mean):
-        first = next(layer for layer in model.layers if layer.weights)
-        kernel = np.asarray(first.kernel)
-        first.kernel.assign(kernel[:, :, ::-1])
-    return model
+    return f"; closest: {', '.join(close)}" if close else ""
