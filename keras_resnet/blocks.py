@@ -11,6 +11,7 @@ from keras_resnet import plan
 from keras_resnet.layers import (
     BatchNormalization,
     Conv2D,
+    DilatedAverage,
     MergeAdd,
     MergeDropout,
     MergeGate,
@@ -85,6 +86,8 @@ def layer(op: plan.Op, spec: ResNetSpec) -> keras.layers.Layer:
             return keras.layers.ReLU(name=op.name)
         case plan.Pool(kind="global"):
             return keras.layers.GlobalAveragePooling2D(name=op.name)
+        case plan.Pool() if op.dilation > 1:
+            return DilatedAverage(op.dilation, name=op.name)
         case plan.Pool():
             pooling = (
                 keras.layers.MaxPooling2D

@@ -108,6 +108,40 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 @register
+class DilatedAverage(keras.layers.Layer):
+    """2x2 average of pixels that lie `dilation_rate` apart, at every pixel.
+
+    With rate 1 it is `AveragePooling2D(2, strides=1, padding="same")`. As there, what
+    lies outside the image does not count.
+    """
+
+    def __init__(self, dilation_rate: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dilation_rate = dilation_rate
+
+    def call(self, inputs: Any) -> Any:
+        """(batch, height, width, channels) -> the same shape."""
+        return dilated_average(inputs, self.dilation_rate)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The input's."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        return {**super().get_config(), "dilation_rate": self.dilation_rate}
+
+
+def dilated_average(x: Any, rate: int) -> Any:
+    """What `DilatedAverage` computes, by operations of Keras."""
+    # The last `rate` rows and columns have no partner: they are their own.
+    below = keras.ops.concatenate([x[:, rate:], x[:, -rate:]], axis=1)
+    x = (x + below) / 2
+    beside = keras.ops.concatenate([x[:, :, rate:], x[:, :, -rate:]], axis=2)
+    return (x + beside) / 2
+
+
+@register
 class Skip(keras.layers.Layer):
     """Where a residual branch begins that is skipped with probability 1 - survival.
 

@@ -97,6 +97,7 @@ class Pool(NamedTuple):
     size: int
     stride: int
     padding: Literal["valid", "same"]
+    dilation: int = 1
 
 
 class PadChannels(NamedTuple):
@@ -300,11 +301,12 @@ class _Branch:
         size: int,
         stride: int,
         padding: Literal["valid", "same"],
+        dilation: int = 1,
     ) -> None:
         valid = size if padding == "valid" else 1
         shape = _strided(self.shape, stride, valid=valid)
         name = f"{self.name}_{tag}pool"
-        self.ops.append(Pool(name, shape, kind, size, stride, padding))
+        self.ops.append(Pool(name, shape, kind, size, stride, padding, dilation))
         self.shape = shape
 
     def pad_channels(self, tag: str, channels: int) -> None:
@@ -376,15 +378,14 @@ def _plan(spec: ResNetSpec, kept: Sequence[Sequence[int]]) -> Plan:
             if spec.stride_at == "last":
                 strides = stage < len(spec.depths) - 1 and index == count - 1
             strides = strides and spec.block != "dense"
-            stride, unit_dilation = (2 if strides else 1), dilation
+            stride, before = 1, dilation
             if strides:
                 if spec.output_stride and total * 2 > spec.output_stride:
-                    # torchvision's rule: the unit that would have strided keeps the
-                    # dilation before it.
-                    stride, dilation = 1, dilation * 2
+                    dilation *= 2
                 else:
+                    stride = 2
                     total *= 2
-            unit = _plan_unit(spec, stage, index, shape, stride, unit_dilation)
+            unit = _plan_unit(spec, stage, index, shape, stride, (before, dilation))
             units.append(unit)
             shape = unit.shape
     _check_strides(spec, total)
@@ -465,8 +466,13 @@ def _plan_unit(
     index: int,
     in_shape: Shape,
     stride: int,
-    dilation: int,
+    dilations: tuple[int, int],
 ) -> Unit:
+    """A unit, with the dilation up to the layers that stride, and that behind them.
+
+    They differ where it dilates instead. Then its pixels are those of the striding
+    unit, and others between them.
+    """
     name = f"conv{stage + 2}_block{index + 1}"
     number = sum(spec.depths[:stage]) + index + 1
     outer, inner = spec.outer_width(stage), spec.inner_width(stage)
@@ -483,7 +489,7 @@ def _plan_unit(
 
     shortcut = _Branch(spec, name, in_shape)
     if spec.merge != "none":
-        _plan_shortcut(shortcut, outer, stride)
+        _plan_shortcut(shortcut, outer, stride, dilations)
 
     residual = _Branch(spec, name, in_shape)
     survival = spec.survival_of(number)
@@ -504,7 +510,7 @@ def _plan_unit(
             kernel=kernel,
             stride=stride if i == strided else 1,
             groups=spec.cardinality if i == 1 else 1,
-            dilation=dilation if kernel > 1 else 1,
+            dilation=dilations[i > strided] if kernel > 1 else 1,
             bias=spec.conv_bias == "all" or (spec.conv_bias == "keras_v2" and last),
         )
         if last:
@@ -539,29 +545,31 @@ def _plan_unit(
     )
 
 
-def _plan_shortcut(shortcut: _Branch, outer: int, stride: int) -> None:
+def _plan_shortcut(
+    shortcut: _Branch, outer: int, stride: int, dilations: tuple[int, int]
+) -> None:
     """Matches the shortcut's shape to the residual's (options A, B and C)."""
     spec = shortcut.spec
     widens = shortcut.channels != outer
+    dilation, behind = dilations
+    halves = stride > 1 or behind > dilation  # or dilates in place of that
     # keras.applications V2 strides in the last unit of a stage, without a projection:
     # one only widens.
-    halves = stride > 1 and spec.stride_at == "first"
-    if spec.shortcut == "project_all" or (
-        spec.shortcut == "project" and (widens or halves)
-    ):
-        if spec.project_pool and stride > 1:
-            shortcut.pool("0_", "average", 2, 2, "same")
-            stride = 1
+    projects = spec.shortcut == "project_all" or (
+        spec.shortcut == "project"
+        and (widens or (halves and spec.stride_at == "first"))
+    )
+    if halves and (spec.project_pool if projects else spec.pad_pool == "average"):
+        shortcut.pool("0_", "average", 2, stride, "same", dilation)
+        stride = 1
+    if projects:
         bias = spec.conv_bias != "none"
         shortcut.conv("0_", outer, stride=stride, bias=bias)
         if spec.project_norm:
             shortcut.activations("B", "0_")
         return
     if stride > 1:
-        if spec.pad_pool == "average":
-            shortcut.pool("0_", "average", 2, 2, "same")
-        else:
-            shortcut.pool("0_", "max", 1, stride, "valid")
+        shortcut.pool("0_", "max", 1, stride, "valid")
     if outer < shortcut.channels:
         raise SpecError(
             f"shortcut: 'pad' can't narrow {shortcut.channels} channels to {outer}; "

@@ -156,6 +156,7 @@ class ResNetSpec(records.Record):
             keras.applications) or "3x3" (v1.5: torchvision, ResNeXt).
         stride_at: the unit of a stage that strides; "last" is keras.applications V2.
         output_stride: total stride at which strides turn into dilation, or None.
+            Every so many pixels of the maps are those of the strided network.
         survival: p_L of stochastic depth, the probability that the last unit survives.
         survival_rule: that of unit l of L: "linear" 1 - (l/L)(1 - p_L) (Huang 2016,
             Equation 4), or "uniform" p_L.

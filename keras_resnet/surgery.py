@@ -64,20 +64,26 @@ def flatten(model: keras.Model) -> keras.Model:
     return rebuild(model, inline=True)
 
 
-def _merged(layer: Any, merge: Any) -> keras.Model:
-    """A model of stock layers that stands where a merge stood, under its name."""
+def _composed(layer: Any, compute: Callable[..., Any]) -> keras.Model:
+    """A model of stock layers that stands where a layer stood, under its name."""
     with under_policy(layer.dtype_policy):
-        inputs = [
-            keras.Input(tensor.shape[1:], dtype=tensor.dtype) for tensor in layer.input
-        ]
-        return keras.Model(inputs, merge(*inputs), name=layer.name)
+        inputs = keras.tree.map_structure(
+            lambda tensor: keras.Input(tensor.shape[1:], dtype=tensor.dtype),
+            layer.input,
+        )
+        outputs = compute(*keras.tree.flatten(inputs))
+        return keras.Model(inputs, outputs, name=layer.name)
+
+
+def _stock_average(layer: layers.DilatedAverage) -> keras.Model:
+    return _composed(layer, lambda x: layers.dilated_average(x, layer.dilation_rate))
 
 
 def _stock_add(layer: layers.MergeAdd) -> keras.layers.Layer:
     scales = layer.inference_scales
     if scales == (1.0, 1.0):
         return keras.layers.Add(name=layer.name, dtype=layer.dtype_policy)
-    return _merged(
+    return _composed(
         layer,
         lambda shortcut, residual: keras.layers.Add()(
             [
@@ -99,7 +105,7 @@ def _stock_gate(layer: layers.MergeGate) -> keras.Model:
             [keras.layers.Subtract()([shortcut, closed]), residual]
         )
 
-    return _merged(layer, merge)
+    return _composed(layer, merge)
 
 
 def _stock_dropout(layer: layers.MergeDropout) -> keras.Model:
@@ -110,7 +116,7 @@ def _stock_dropout(layer: layers.MergeDropout) -> keras.Model:
             shortcut = keras.layers.Rescaling(1 - layer.rate)(shortcut)
         return keras.layers.Add()([shortcut, residual])
 
-    return _merged(layer, merge)
+    return _composed(layer, merge)
 
 
 _STOCK: dict[type, Callable[[Any], Any]] = {
@@ -118,6 +124,7 @@ _STOCK: dict[type, Callable[[Any], Any]] = {
     layers.BatchNormalization: lambda old: keras.layers.BatchNormalization.from_config(
         old.get_config()
     ),
+    layers.DilatedAverage: _stock_average,
     layers.Skip: lambda old: keras.layers.Identity(
         name=old.name, dtype=old.dtype_policy.name
     ),

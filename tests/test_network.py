@@ -11,6 +11,7 @@ from counting import macs, trainable_params
 
 from keras_resnet import (
     PRESETS,
+    ResNetSpec,
     SpecError,
     build,
     cifar_resnet,
@@ -195,6 +196,65 @@ def test_keras_applications_weights_and_outputs(name, stock, side):
     difference = np.abs(ours.predict(x, verbose=0) - expected).max()
     print(f"{name}: {difference / np.abs(expected).max():.1e}")
     assert difference <= 1e-5 * np.abs(expected).max()
+
+
+def dilatable() -> dict[str, ResNetSpec]:
+    """A small network of each wiring with a total stride of 32, of all presets."""
+    small = {
+        "input_shape": (None, None, 3), "classes": 3, "depths": (1, 2, 2, 2),
+        "stem_width": 8, "k": 1,
+    }  # fmt: skip
+    changed: dict[str, dict] = {name: {} for name in PRESETS}
+    changed |= {
+        "resnet18 A": {"shortcut": "pad"},
+        "resnet18 A, averaged": {"shortcut": "pad", "pad_pool": "average"},
+        "resnet18 C": {"shortcut": "project_all", "project_pool": True},
+        "resnet18 (3, 1, 3)": {"kernels": (3, 1, 3)},
+        "resnet18 (1, 3)": {"kernels": (1, 3)},
+        "resnet18 (5, 5)": {"kernels": (5, 5)},
+        "resnet18 gated": {"merge": "exclusive_gate"},
+        "resnet18 bn_after_add": {"order": "bn_after_add"},
+        "resnet18 relu_only_pre": {"order": "relu_only_pre"},
+        "resnet18 of one width": {"widths": (8, 8, 8, 8)},
+        "resnet18 that strides last": {"stride_at": "last", "pad_pool": "average"},
+        "resnet18 stochastic": {"survival": 0.5},
+    }
+    found: dict[ResNetSpec, str] = {}
+    for name, changes in changed.items():
+        spec = get_spec(name.split()[0])
+        if spec.stem not in ("imagenet", "deep"):
+            continue
+        groups = {"cardinality": min(spec.cardinality, 2)}
+        groups["group_width"] = spec.group_width and 4
+        widths = (16, 24, 32, 48)
+        fields = {**small, **groups, "widths": widths, "name": "net", **changes}
+        found.setdefault(spec.replace(**fields), name)
+    return {name: spec for spec, name in found.items()}
+
+
+@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize("name", dilatable())
+def test_a_dilated_network_is_the_strided_one_seen_densely(name, output_stride):
+    """With the same weights, at images of odd and even sizes."""
+    spec = dilatable()[name]
+    strided = build(spec, include_top=False)
+    dense = build(spec, include_top=False, output_stride=output_stride)
+    assert [w.path for w in dense.weights] == [w.path for w in strided.weights]
+    random = np.random.default_rng(0)
+    for a, b in zip(strided.weights, dense.weights, strict=True):
+        spread = a.path.endswith(("gamma", "moving_variance"))
+        draw = random.uniform if spread else random.normal
+        value = draw(*((0.5, 1.5) if spread else (0, 0.1)), a.shape)
+        a.assign(value)
+        b.assign(value)
+    step = 32 // output_stride
+    for size in ((65, 97), (34, 51)):
+        x = random.normal(size=(1, *size, 3)).astype("float32")
+        expected, seen = strided(x), dense(x)[:, ::step, ::step]
+        assert seen.shape == expected.shape
+        scale = np.abs(expected).max()
+        assert scale > 0
+        np.testing.assert_allclose(seen, expected, atol=1e-5 * scale)
 
 
 def test_option_a_subsamples_and_appends_zero_channels():

@@ -98,17 +98,29 @@ def test_resnext_template_doubles_the_groups_width():
     assert [op.shape[-1] for op in grouped] == [128, 256, 512, 1024]
 
 
-def test_output_stride_dilates_instead():
-    plan = make_plan(get_spec("resnet50_v1_5", output_stride=8))
-    assert plan.units[-1].shape == (28, 28, 2048)
-    dilations = [
+def dilations(name, **changes):
+    plan = make_plan(get_spec(name, output_stride=8, **changes))
+    assert plan.units[-1].shape[:2] == (28, 28)
+    return [
         op.dilation
         for unit in plan.units
         for op in unit.residual
         if isinstance(op, Conv) and op.kernel == 3
     ]
+
+
+def test_output_stride_dilates_instead():
     # torchvision's replace_stride_with_dilation=(False, True, True)
-    assert dilations == [1] * 7 + [1] + [2] * 5 + [2] + [4] * 2
+    assert dilations("resnet50_v1_5") == [1] * 7 + [1] + [2] * 5 + [2] + [4] * 2
+    # Where the stride is on the 1x1 before, the 3x3 sees pixels between.
+    assert dilations("resnet50") == [1] * 7 + [2] * 6 + [4] * 3
+    assert dilations("resnet18") == [1] * 8 + [1, 2, 2, 2] + [2, 4, 4, 4]
+
+
+def test_pools_of_shortcuts_dilate_with_the_unit():
+    plan = make_plan(get_spec("resnet50_d", output_stride=8))
+    pools = [op for unit in plan.units for op in unit.shortcut if isinstance(op, Pool)]
+    assert [(op.stride, op.dilation) for op in pools] == [(2, 1), (1, 1), (1, 2)]
 
 
 @pytest.mark.parametrize(

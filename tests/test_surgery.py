@@ -52,6 +52,7 @@ def lesioned(model):
     assert len(rows) == 17
 
 
+SMALL = {"input_shape": (32, 32, 3), "stem_width": 8, "widths": (16, 24, 32, 48)}
 STOCK = [
     cifar_resnet(8),
     cifar_resnet(8, merge="none"),
@@ -64,6 +65,7 @@ STOCK = [
     cifar_resnet(8, survival=0.5, survival_mode="sample"),
     cifar_resnext(11, 4, 4, widths=(16, 32, 32)),
     wide(10, 2, dropout=0.3),
+    get_spec("resnet50_d", **SMALL, depths=(1, 1, 2, 2), output_stride=8),
     get_spec("dense_resnet8", merge="exclusive_gate"),
     get_spec("dense_resnet8", depths=(1, 1), widths=(64, 96), shortcut="pad"),
 ]

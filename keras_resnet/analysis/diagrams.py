@@ -130,7 +130,9 @@ def _label(op: Op) -> str:
         case Pool(size=1):
             return "every second pixel"
         case Pool():
-            return f"{op.size}x{op.size} {op.kind} pool /{op.stride}"
+            text = f"{op.size}x{op.size} {op.kind} pool"
+            text += f", dilated {op.dilation}" if op.dilation > 1 else ""
+            return text + (f" /{op.stride}" if op.stride > 1 else "")
         case PadChannels():
             return f"{op.extra} zero channels"
         case Dropout():
