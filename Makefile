@@ -31,7 +31,7 @@ bench: $(VENV)/installed-bench  ## the short form of the comparisons
 	$(BIN)/python -m benchmarks.pipeline --steps 20 --repeats 2
 
 test-parity: $(VENV)/installed-parity  ## the networks of torchvision, timm and Keras beside ours
-	$(BIN)/python -m benchmarks.parity
+	$(BIN)/python -m benchmarks.checks.parity
 
 figures: $(VENV)/installed  ## those of docs/analysis.md
 	$(BIN)/keras-resnet compare --out docs/figures

@@ -3,5 +3,6 @@
     python -m benchmarks.training --help
 
 from the repository's root. Peers run in processes of their own (`peers`), take turns
-(`harness`), and end in a table, a JSON file and a chart (`report`).
+(`harness`), share their options (`options`), and end in a table, JSON and a chart
+(`report`). What must agree, rather than be fast, is in `benchmarks.checks`.
 """

@@ -14,7 +14,7 @@ from statistics import mean, stdev
 import click
 from rich.console import Console
 
-from benchmarks import report
+from benchmarks import options, report
 from keras_resnet.run import Run
 
 SEEDS = {"digits": 8, "fashion_mnist": 3}
@@ -48,14 +48,12 @@ def result_of(recipe: str, seed: int, folder: Path) -> dict:
 
 
 @click.command()
-@click.option(
-    "--recipe", "recipes", multiple=True, type=click.Choice(list(SEEDS)), default=SEEDS
-)
+@options.several("--recipe", "recipes", SEEDS, SEEDS)
 @click.option("--seeds", type=click.IntRange(2), help="Of each; 8 and 3.")
 @click.option(
     "--folder", type=click.Path(path_type=Path), default=Path("runs/accuracy")
 )
-@report.out_option
+@options.out()
 def main(recipes: tuple[str, ...], seeds: int | None, folder: Path, out: Path) -> None:
     """Train recipes by several seeds, and tell their test accuracy."""
     from keras_resnet import runtime
@@ -80,8 +78,7 @@ def main(recipes: tuple[str, ...], seeds: int | None, folder: Path, out: Path) -
                 "seconds": min(result["train_seconds"] for result in found),
             }
         )
-    report.show("Test accuracy", COLUMNS, records)
-    report.write(out, "accuracy", records)
+    report.publish(out, "Test accuracy", COLUMNS, records)
 
 
 if __name__ == "__main__":

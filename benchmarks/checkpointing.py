@@ -1,6 +1,6 @@
 """What checkpoints cost: the seconds that they take beside those of the training.
 
-    python -m benchmarks.checkpointing [--images 2560] [--epochs 3]
+    python -m benchmarks.checkpointing [--images N] [--epochs N]
 
 ResNet-20 on images of CIFAR's size. The callback's own seconds are counted, so that
 both are of one run on one machine: a checkpoint at each epoch's end and the best model
@@ -9,24 +9,35 @@ where it is one, and what a checkpoint within an epoch takes every ten minutes.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 
+from benchmarks import options, report
+from keras_resnet import runtime
+
 CIFAR = 45_000  # training images an epoch
+COLUMNS = {
+    "network": ("case", ""),
+    "s an epoch": ("epoch", ".1f"),
+    "s at its end": ("end", ".3f"),
+    "of the epoch": ("end_share", ".2%"),
+    "s within it": ("within", ".3f"),
+    "of the time": ("within_share", ".3%"),
+}
 
 
-def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--images", type=int, default=2560)
-    parser.add_argument("--epochs", type=int, default=3)
-    given = parser.parse_args()
-
+@click.command()
+@options.count("--images", 2560, "Of an epoch.")
+@options.count("--epochs", 3)
+@options.out()
+def main(images: int, epochs: int, out: Path) -> None:
+    """Compare the seconds of checkpoints with those of training."""
+    runtime.prepare()
     from keras_resnet import build, cifar_resnet, data
     from keras_resnet.training import fit, get_recipe
     from keras_resnet.training.resume import MINUTES, RunState
@@ -46,27 +57,32 @@ def main() -> None:
     timed("_write", "within")
     timed("on_epoch_end", "end")
     random = np.random.default_rng(0)
-    images = random.integers(0, 256, (given.images + 640, 32, 32, 3), np.uint8)
-    labels = np.arange(len(images)) % 10
-    cut = given.images
-    splits = data.load(
-        {"train": (images[:cut], labels[:cut]), "test": (images[cut:], labels[cut:])}
-    )
+    pixels = random.integers(0, 256, (images + 640, 32, 32, 3), np.uint8)
+    labels = np.arange(len(pixels)) % 10
+    train = pixels[:images], labels[:images]
+    test = pixels[images:], labels[images:]
+    splits = data.load({"train": train, "test": test})
     recipe = get_recipe("digits").replace(
-        model=cifar_resnet(20), epochs=given.epochs, warmup_epochs=0
+        model=cifar_resnet(20), epochs=epochs, warmup_epochs=0
     )
     model = build(recipe.model, pixel_stats=splits.pixel_stats)
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         fit(model, recipe, splits, folder=Path(folder))
     seconds = time.perf_counter() - begun
-    epoch = (seconds - sum(spent["end"])) / given.epochs
+    epoch = (seconds - sum(spent["end"])) / epochs
     epoch *= CIFAR / splits.counts["train"]
     end, within = (float(np.mean(spent[kind][1:])) for kind in ("end", "within"))
-    print(f"ResNet-20, an epoch of {CIFAR:,} images: {epoch:.1f} s")
-    print(f"an epoch's end: {end:.3f} s, {end / epoch:.2%}")
-    share = within / (60 * MINUTES)
-    print(f"within an epoch: {within:.3f} s every {MINUTES:g} minutes, {share:.3%}")
+    record = {
+        "case": "ResNet-20",
+        "epoch": epoch,
+        "end": end,
+        "end_share": end / epoch,
+        "within": within,
+        "within_share": within / (60 * MINUTES),
+    }
+    note = f"An epoch of {CIFAR:,} images; within it, one every {MINUTES:g} minutes."
+    report.publish(out, "Checkpoints", COLUMNS, [record], note)
 
 
 if __name__ == "__main__":

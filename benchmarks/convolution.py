@@ -9,20 +9,21 @@ little; the same oneDNN setting for both.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
-
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from typing import NamedTuple
 
 import click
+
+from benchmarks import harness, options, report
+from benchmarks.report import Bars
+from keras_resnet import runtime
+
+runtime.prepare()
 import keras
 import tensorflow as tf
 
-from benchmarks import report
 from keras_resnet import layers
 from keras_resnet.convolution import Problem, path_of
 
@@ -63,8 +64,8 @@ COLUMNS = {
 }
 
 
-def step_of(kind: type, case: Case) -> Callable[[], Any]:
-    """A traced forward and backward pass."""
+def step_of(kind: type, case: Case) -> Callable[[], float]:
+    """Seconds of a traced forward and backward pass."""
     layer = kind(case.channels, 3, padding="same", groups=case.groups, use_bias=False)
     shape = (case.batch, case.side, case.side, case.channels)
     layer.build(shape)
@@ -77,30 +78,25 @@ def step_of(kind: type, case: Case) -> Callable[[], Any]:
             y = layer(x, training=True) if kind is layers.Conv2D else layer(x)
         return tape.gradient(y, [x, layer.kernel.value], above)
 
-    step()
-    return step
+    def seconds() -> float:
+        started = time.perf_counter()
+        step()[0].numpy()
+        return time.perf_counter() - started
 
-
-def seconds(step: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    step()[0].numpy()
-    return time.perf_counter() - started
+    seconds()
+    return seconds
 
 
 @click.command()
-@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
-@report.out_option
+@options.repeats(5)
+@options.out()
 def main(repeats: int, out: Path) -> None:
     """Compare a training step of 3x3 convolutions."""
     records = []
     for case in CASES:
-        click.echo(f"{case}", err=True)
-        steps = {peer: step_of(kind, case) for peer, kind in PEERS.items()}
-        rounds = [
-            {peer: seconds(step) for peer, step in steps.items()}
-            for _ in range(repeats)
-        ]
-        least = {peer: min(times[peer] for times in rounds) for peer in PEERS}
+        calls = {peer: step_of(kind, case) for peer, kind in PEERS.items()}
+        found = harness.in_turns(str(case), calls, repeats)
+        least = {peer: min(seconds) for peer, seconds in found.items()}
         channels = (case.channels, case.channels)
         problem = Problem(case.side, case.side, *channels, (3, 3), groups=case.groups)
         paths = {
@@ -118,17 +114,10 @@ def main(repeats: int, out: Path) -> None:
             for peer in PEERS
         ]
     title = "One training step of a 3x3 convolution"
-    report.show(title, COLUMNS, records, f"Least of {repeats} interleaved repeats.")
-    report.write(out, "convolution", records)
-    report.bars(
-        out,
-        "convolution",
-        title,
-        "times as long as ours",
-        [r for r in records if r["path"] != "XLA"],
-        "it_over_ours",
-        "{milliseconds:.1f} ms",
-    )
+    note = f"Least of {repeats} interleaved repeats."
+    report.publish(out, title, COLUMNS, records, note)
+    bars = Bars("times as long as ours", "it_over_ours", "{milliseconds:.1f} ms")
+    report.draw_bars(out, title, bars, [r for r in records if r["path"] != "XLA"])
 
 
 if __name__ == "__main__":

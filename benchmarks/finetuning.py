@@ -9,24 +9,25 @@ of these that it did not see. Seeds draw images, order and initial weights anew.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import click
-import keras
 import numpy as np
 
-from benchmarks import report
+from benchmarks import options, report
+from keras_resnet import runtime
+
+runtime.prepare()
+import keras
+
 from keras_resnet import build, cifar_resnet, training
 from keras_resnet.data.images import Images
 from keras_resnet.data.options import Options
 from keras_resnet.data.sources import read
 
+SOURCES = ("digits", "fashion_mnist")
 CLASSES = 5
 PER_CLASS = (10, 25, 100)
 BATCH, RATE = 25, 0.05  # the same for all: they differ in start and in what trains
@@ -151,14 +152,7 @@ def _record(case: str, name: str, runs: Mapping[int, list[float]]) -> dict[str, 
 
 
 @click.command()
-@click.option(
-    "--data",
-    "sources",
-    multiple=True,
-    type=click.Choice(["digits", "fashion_mnist"]),
-    default=["digits", "fashion_mnist"],
-    show_default=True,
-)
+@options.several("--data", "sources", SOURCES, SOURCES)
 @click.option(
     "--steps",
     "lengths",
@@ -167,8 +161,8 @@ def _record(case: str, name: str, runs: Mapping[int, list[float]]) -> dict[str, 
     default=[40, 150],
     show_default=True,
 )
-@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
-@report.out_option
+@options.count("--seeds", 3)
+@options.out()
 def main(
     sources: tuple[str, ...], lengths: tuple[int, ...], seeds: int, out: Path
 ) -> None:
@@ -177,7 +171,7 @@ def main(
     for source in sources:
         for steps in lengths:
             records += measure(source, steps, seeds)
-            report.write(out, "finetuning", records)
+            report.write(out, records)
     note = (
         f"Test accuracy, mean and standard deviation of {seeds} seeds; steps of "
         f"{BATCH} images."

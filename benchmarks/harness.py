@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,6 +163,30 @@ def race(what: str, tasks: Mapping[str, Task], limit: float) -> dict[str, Result
                     progress = f"{turn} of {task.repeats}: {answer['seconds']:.3g} s"
                     click.echo(f"{what}, {name}: {progress} a step", err=True)
     return results
+
+
+def in_turns(
+    what: str, calls: Mapping[str, Callable[[], float]], repeats: int
+) -> dict[str, list[float]]:
+    """Has all calls tell their seconds, one after the other, `repeats` times."""
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(repeats):
+        for name, call in calls.items():
+            found[name].append(call())
+            progress = f"{turn + 1} of {repeats}: {found[name][-1]:.3g} s"
+            click.echo(f"{what}, {name}: {progress}", err=True)
+    return found
+
+
+def conditions(repeats: int, side: int) -> str:
+    """A note on how `throughputs` measured."""
+    return (
+        f"Least of {repeats} interleaved repeats, float32. GEMM: the product of two "
+        f"{side}x{side} matrices, in the faster of torch and TensorFlow."
+    )
+
+
+TRAINING_STEP = "A step counts as 3 times the multiply-adds of the forward pass."
 
 
 def throughputs(

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import click
 
-from benchmarks import harness, report
+from benchmarks import harness, options, report
 from benchmarks.harness import Task
 from benchmarks.peers import INFERENCE
+from benchmarks.report import Bars
 from keras_resnet.presets import get_spec
 
 CASES = ("resnet50_v1_5", "resnext50_32x4d")
@@ -32,19 +33,14 @@ COLUMNS = {
 
 
 @click.command()
-@click.option("--case", "cases", multiple=True, type=click.Choice(CASES), default=CASES)
-@click.option("--peer", "peers", multiple=True, type=click.Choice(list(INFERENCE)))
+@options.cases(CASES, CASES)
+@options.peers(INFERENCE, INFERENCE)
 @click.option(
     "--batch", "batches", multiple=True, type=click.IntRange(1), default=BATCHES
 )
-@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
-@click.option(
-    "--limit",
-    default=600.0,
-    show_default=True,
-    help="Seconds for a peer's start or repeat.",
-)
-@report.out_option
+@options.repeats(5)
+@options.limit
+@options.out()
 def main(
     cases: tuple[str, ...],
     peers: tuple[str, ...],
@@ -60,8 +56,7 @@ def main(
             arguments = {"spec": get_spec(case), "batch": batch}
             steps = max(1, IMAGES // batch)
             tasks = {
-                peer: Task(INFERENCE[peer], arguments, steps, repeats)
-                for peer in peers or INFERENCE
+                peer: Task(INFERENCE[peer], arguments, steps, repeats) for peer in peers
             }
             records += harness.throughputs(
                 f"{case}, batch {batch}",
@@ -71,23 +66,9 @@ def main(
                 repeats=repeats,
                 limit=limit,
             )
-    report.show(
-        "Inference",
-        COLUMNS,
-        records,
-        f"Least of {repeats} interleaved repeats, float32. GEMM: the product of two "
-        "4096x4096 matrices, in the faster of torch and TensorFlow.",
-    )
-    report.write(out, "inference", records)
-    report.bars(
-        out,
-        "inference",
-        f"Inference in float32, least of {repeats} interleaved repeats",
-        "images a second",
-        records,
-        "images_per_second",
-        "{images_per_second:.3g}",
-    )
+    note = harness.conditions(repeats, 4096)
+    bars = Bars("images a second", "images_per_second", "{images_per_second:.3g}")
+    report.publish(out, "Inference in float32", COLUMNS, records, note, bars=bars)
 
 
 if __name__ == "__main__":

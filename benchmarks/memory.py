@@ -14,9 +14,10 @@ from typing import Any
 
 import click
 
-from benchmarks import harness, report
+from benchmarks import harness, options, report
 from benchmarks.harness import Task
 from benchmarks.peers import TRAINING
+from benchmarks.report import Bars
 from keras_resnet.cost import estimate_cost
 from keras_resnet.presets import get_spec
 
@@ -41,25 +42,13 @@ COLUMNS = {
 
 
 @click.command()
-@click.option("--case", "cases", multiple=True, type=click.Choice(list(CASES)))
-@click.option(
-    "--peer",
-    "peers",
-    multiple=True,
-    type=click.Choice(list(TRAINING)),
-    default=PEERS,
-    help=f"{', '.join(PEERS)} by default.",
-)
+@options.cases(CASES, CASES)
+@options.peers(TRAINING, PEERS)
 @click.option(
     "--batch", "batches", multiple=True, type=click.IntRange(1), help="Two or more."
 )
-@click.option(
-    "--limit",
-    default=900.0,
-    show_default=True,
-    help="Seconds for a process's start or steps.",
-)
-@report.out_option
+@options.limit
+@options.out()
 def main(
     cases: tuple[str, ...],
     peers: tuple[str, ...],
@@ -71,30 +60,21 @@ def main(
     if len(set(batches)) == 1:
         raise click.UsageError("--batch: a slope needs two sizes or more")
     records = []
-    for case in cases or CASES:
+    for case in cases:
         found = [_measure(case, peer, batches or CASES[case], limit) for peer in peers]
         slopes = {record["peer"]: record.get("slope") for record in found}
         for record in found:
             if slopes.get("ours") and "slope" in record:
                 record["it_over_ours"] = record["slope"] / slopes["ours"]
         records += found
-    report.show(
-        "Memory in training",
-        COLUMNS,
-        records,
+    note = (
         f"Slope of the peak resident set over the batch size, after {STEPS + 1} steps, "
-        "a fresh process each.",
+        "a fresh process each."
     )
-    report.write(out, "memory", records)
-    report.bars(
-        out,
-        "memory",
-        "Memory of an image in training",
-        "MiB an image",
-        records,
-        "slope",
-        "{slope:.1f} MiB, {estimate_ratio:.2f} of the estimate",
-    )
+    label = "{slope:.1f} MiB, {estimate_ratio:.2f} of the estimate"
+    bars = Bars("MiB an image", "slope", label)
+    title = "Memory of an image in training"
+    report.publish(out, title, COLUMNS, records, note, bars=bars)
 
 
 def _estimate(case: str, peer: str) -> float:

@@ -17,13 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import click
 
-from benchmarks import report
+from benchmarks import harness, options, report
 from benchmarks.search import DEFAULT, write_images
 from keras_resnet import runtime, training
 from keras_resnet.tracking import MLflowTracker
@@ -114,19 +115,15 @@ def measured(name: str, images: Path, epochs: int) -> float:
 
 @click.command()
 @click.option("--epochs", default=10, show_default=True, help="Of a trial.")
-@click.option("--repeats", default=1, show_default=True)
+@options.repeats(1)
 @click.option("--images", default="runs/shapes.npz", show_default=True)
-@report.out_option
+@options.out()
 def main(epochs: int, repeats: int, images: str, out: Path) -> None:
     """Measures the ways in turns."""
     runtime.prepare()
     path = Path(write_images(Path(images))).resolve()
-    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
-    for turn in range(repeats):
-        for name in WAYS:
-            seconds[name].append(measured(name, path, epochs))
-            told = f"{turn + 1} of {repeats}: {seconds[name][-1]:.1f} s"
-            click.echo(f"{name}, {told}", err=True)
+    calls = {name: partial(measured, name, path, epochs) for name in WAYS}
+    seconds = harness.in_turns("overhead", calls, repeats)
     middles = {name: statistics.median(times) for name, times in seconds.items()}
     rows: list[dict[str, Any]] = []
     for name, way in WAYS.items():
@@ -142,9 +139,8 @@ def main(epochs: int, repeats: int, images: str, out: Path) -> None:
                 "all_seconds": seconds[name],
             }
         )
-    report.write(out, "overhead", rows)
     note = f"ResNets of {', '.join(map(str, DEPTHS))} layers, {epochs} epochs each"
-    report.show("Overhead of search and tracking", COLUMNS, rows, note)
+    report.publish(out, "Overhead of search and tracking", COLUMNS, rows, note)
 
 
 if __name__ == "__main__":

@@ -8,23 +8,24 @@ steps after the first, beside that of one constant batch.
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import click
-import keras
 import numpy as np
+
+from benchmarks import options, report
+from benchmarks.report import Bars
+from keras_resnet import runtime
+from keras_resnet.data import Augment
+
+runtime.prepare()
+import keras
 import tensorflow as tf
 
-from benchmarks import report
 from keras_resnet import build, data
-from keras_resnet.data import Augment
 
 CLASSES, SIDE = 10, 32
 CONSTANT = "constant batch"
@@ -88,11 +89,11 @@ def trainer(mixes: bool) -> keras.Model:
 
 
 @click.command()
-@click.option("--case", "cases", multiple=True, type=click.Choice(list(CASES)))
-@click.option("--batch", type=click.IntRange(1), default=128, show_default=True)
-@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
+@options.cases(CASES)
+@options.count("--batch", 128)
+@options.repeats(5)
 @click.option("--steps", type=click.IntRange(2), default=30, show_default=True)
-@report.out_option
+@options.out()
 def main(
     cases: tuple[str, ...], batch: int, repeats: int, steps: int, out: Path
 ) -> None:
@@ -125,17 +126,9 @@ def main(
         for name in names
     ]
     note = f"Least mean of {repeats} epochs of {steps} steps, in turns."
-    report.show(f"Input pipeline, {title}", COLUMNS, records, note)
-    report.write(out, "pipeline", records)
-    report.bars(
-        out,
-        "pipeline",
-        "A training step by the augmentation of its images",
-        "milliseconds",
-        records,
-        "milliseconds",
-        "{milliseconds:.0f} ms",
-    )
+    bars = Bars("milliseconds", "milliseconds", "{milliseconds:.0f} ms")
+    title = "A training step by the augmentation of its images"
+    report.publish(out, title, COLUMNS, records, note, bars=bars)
 
 
 def _mixes(name: str) -> bool:

@@ -7,9 +7,10 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from rich.console import Console
@@ -18,7 +19,6 @@ from rich.table import Table
 from keras_resnet import files
 from keras_resnet.figures import COLORS, MARKERS, caption, new_figure, write_figure
 
-RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("keras-residual", "tensorflow", "keras", "torch", "openvino", "numpy")
 
 Records = Sequence[Mapping[str, Any]]
@@ -26,14 +26,15 @@ Columns = Mapping[str, tuple[str, str]]  # name: a record's key, format
 Lines = Mapping[str, Sequence[tuple[Any, float]]]  # series: points
 
 
-def out_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The option `--out`, the same in every benchmark."""
-    return click.option(
-        "--out",
-        type=click.Path(file_okay=False, path_type=Path),
-        default=RESULTS,
-        help="Folder of the JSON file and the chart; benchmarks/results by default.",
-    )(command)
+class Bars(NamedTuple):
+    """A chart: a panel a case, a bar a peer of the length record[key].
+
+    `label`, formatted with the record, stands at the bar's end.
+    """
+
+    axis: str
+    key: str
+    label: str
 
 
 def machine() -> dict[str, Any]:
@@ -92,12 +93,37 @@ def show(title: str, columns: Columns, records: Records, *notes: str) -> None:
     console.print(table)
 
 
-def write(out: Path, name: str, records: Records) -> None:
-    """Writes `name`.json: records, and under what circumstances they came about."""
+def publish(
+    out: Path,
+    title: str,
+    columns: Columns,
+    records: Records,
+    *notes: str,
+    bars: Bars | None = None,
+) -> None:
+    """Shows and writes records, and draws them as bars if these are given."""
+    show(title, columns, records, *notes)
+    write(out, records)
+    if bars:
+        draw_bars(out, title, bars, records)
+
+
+def _module() -> str:
+    """The running benchmark's, such as benchmarks.training."""
+    module = click.get_current_context().command.callback.__module__
+    return sys.modules["__main__"].__spec__.name if module == "__main__" else module
+
+
+def _name() -> str:
+    return _module().rpartition(".")[2]
+
+
+def write(out: Path, records: Records) -> None:
+    """Writes the benchmark's JSON: records, and how and on what they came about."""
     context = click.get_current_context()
     fields = {
-        "benchmark": name,
-        "command": f"python -m benchmarks.{name}",
+        "benchmark": _name(),
+        "command": f"python -m {_module()}",
         "options": {
             key: value
             for key, value in context.params.items()
@@ -108,16 +134,12 @@ def write(out: Path, name: str, records: Records) -> None:
         "records": records,
     }
     out.mkdir(parents=True, exist_ok=True)
-    files.write_text(out / f"{name}.json", json.dumps(fields, indent=2) + "\n")
+    files.write_text(out / f"{_name()}.json", json.dumps(fields, indent=2) + "\n")
 
 
-def bars(
-    out: Path, name: str, title: str, axis: str, records: Records, key: str, label: str
-) -> None:
-    """Draws `name`.png: a panel a case, a bar a peer of the length record[key].
-
-    `label`, formatted with the record, stands at the bar's end.
-    """
+def draw_bars(out: Path, title: str, chart: Bars, records: Records) -> None:
+    """Draws the benchmark's chart."""
+    axis, key, label = chart
     drawn = [record for record in records if record.get(key) is not None]
     if not drawn:
         return
@@ -147,13 +169,13 @@ def bars(
         ax.set_title(case, loc="left", fontsize=10)
     axes[-1].set_xlim(0, 1.4 * max(record[key] for record in drawn))  # for the labels
     axes[-1].set_xlabel(axis)
-    _save(figure, out, name)
+    _save(figure, out)
 
 
-def lines(
-    out: Path, name: str, title: str, axis: str, panels: Mapping[tuple[str, str], Lines]
+def draw_lines(
+    out: Path, title: str, axis: str, panels: Mapping[tuple[str, str], Lines]
 ) -> None:
-    """Draws `name`.png: a panel for each (title, abscissa), a line a series."""
+    """Draws the benchmark's chart: a panel a (title, abscissa), a line a series."""
     figure, axes = _figure(title, (4 * len(panels), 4), columns=len(panels), grid="y")
     names = list(dict.fromkeys(each for series in panels.values() for each in series))
     for ax, ((case, abscissa), series) in zip(axes, panels.items(), strict=True):
@@ -170,7 +192,7 @@ def lines(
         ax.set_ylim(0, 1.08 * ax.dataLim.ymax)
     axes[0].set_ylabel(axis)
     axes[0].legend(fontsize=9)
-    _save(figure, out, name)
+    _save(figure, out)
 
 
 def _figure(title: str, size: tuple[float, float], **grid: Any) -> tuple[Any, Any]:
@@ -181,8 +203,8 @@ def _figure(title: str, size: tuple[float, float], **grid: Any) -> tuple[Any, An
     return figure, axes.flatten()
 
 
-def _save(figure: Any, out: Path, name: str) -> None:
-    facts = machine()
+def _save(figure: Any, out: Path) -> None:
+    name, facts = _name(), machine()
     caption(figure, f"{facts['cpu']}, {facts['cores']} cores")
     out.mkdir(parents=True, exist_ok=True)
     write_figure(out / f"{name}.png", figure)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from benchmarks import harness, report
+from benchmarks import harness, options, report
 from benchmarks.harness import Task
 from benchmarks.peers import TRAINING
 from keras_resnet.cost import estimate_cost
@@ -77,33 +77,13 @@ COLUMNS = {
 
 
 @click.command()
-@click.option(
-    "--sweep",
-    "names",
-    multiple=True,
-    type=click.Choice(list(SWEEPS)),
-    default=list(SWEEPS),
-)
-@click.option(
-    "--peer",
-    "peers",
-    multiple=True,
-    type=click.Choice(list(TRAINING)),
-    default=["ours"],
-    help="ours by default.",
-)
-@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--batch", type=click.IntRange(1), help="For all sweeps.")
-@click.option(
-    "--steps", type=click.IntRange(1), default=3, show_default=True, help="In a repeat."
-)
-@click.option(
-    "--limit",
-    default=600.0,
-    show_default=True,
-    help="Seconds for a network's start or repeat.",
-)
-@report.out_option
+@options.several("--sweep", "names", SWEEPS, SWEEPS)
+@options.peers(TRAINING, ["ours"])
+@options.repeats(5)
+@options.count("--batch", text="For all sweeps.")
+@options.count("--steps", 3, "In a repeat.")
+@options.limit
+@options.out()
 def main(
     names: tuple[str, ...],
     peers: tuple[str, ...],
@@ -128,22 +108,10 @@ def main(
             ]
             for peer in peers
         }
-    report.show(
-        "Training time of a multiply-add",
-        COLUMNS,
-        records,
-        f"Least of {repeats} interleaved repeats, float32; a step counts as 3 times "
-        "the multiply-adds of the forward pass. GEMM: the product of two 4096x4096 "
-        "matrices, in the faster of torch and TensorFlow.",
-    )
-    report.write(out, "scaling", records)
-    report.lines(
-        out,
-        "scaling",
-        "Training in float32: time of a multiply-add",
-        "picoseconds per multiply-add",
-        panels,
-    )
+    title = "Training in float32: time of a multiply-add"
+    notes = harness.conditions(repeats, 4096), harness.TRAINING_STEP
+    report.publish(out, title, COLUMNS, records, *notes)
+    report.draw_lines(out, title, "picoseconds per multiply-add", panels)
 
 
 def _measure(

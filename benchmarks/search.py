@@ -18,7 +18,7 @@ import click
 import numpy as np
 from rich.console import Console
 
-from benchmarks import report
+from benchmarks import options, report
 from keras_resnet import cifar_resnet, data, files, runtime, training
 from keras_resnet.tracking import MLflowTracker
 from keras_resnet.units import in_units
@@ -43,12 +43,7 @@ SPACE = Space(
 @click.option("--minutes", default=18.0, show_default=True, help="Of trials.")
 @click.option("--epochs", default=10, show_default=True, help="Of every training.")
 @click.option("--seeds", default=5, show_default=True, help="That judge the winner.")
-@click.option(
-    "--out",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=DOCS,
-    help="Folder of the results; docs/results/search by default.",
-)
+@options.out(DOCS)
 def main(folder: str, minutes: float, epochs: int, seeds: int, out: Path) -> None:
     """Searches, compares, writes what came of it."""
     runtime.prepare()
@@ -76,7 +71,7 @@ def main(folder: str, minutes: float, epochs: int, seeds: int, out: Path) -> Non
         tracker=tracker,
         console=console,
     )
-    report.write(out, "search", records(found, compared))
+    report.write(out, records(found, compared))
     for path in (found.folder / REPORT).glob("[!.]*"):
         shutil.copy(path, out)
     page = out / "README.md"

@@ -21,7 +21,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from benchmarks import report
+from benchmarks import options, report
 from keras_resnet.serving import Client, NativeModel, ServingError
 from keras_resnet.serving.native import latencies
 
@@ -109,7 +109,7 @@ def open_loop(url, shape, rate, limit, seed=0):
 @click.option("--url", envvar="TF_SERVING_URL", help="Of a server, to put under load.")
 @click.option("--rate", "rates", multiple=True, type=float, default=RATES)
 @click.option("--limit", default=10.0, show_default=True, help="Seconds of each row.")
-@report.out_option
+@options.out()
 def main(version, url, rates, limit, out):
     """Measure the SavedModel of a version's folder, and a server that has it."""
     described = json.loads((version / "assets" / "model.json").read_text())
@@ -132,11 +132,9 @@ def main(version, url, rates, limit, out):
             }
     for record in records:
         record["model"] = described["model"]
-    report.show(f"Serving {described['model']}", COLUMNS, records)
-    report.write(out, "serving", records)
-    report.lines(
-        out, "serving", f"Latency of {described['model']}", "milliseconds", panels
-    )
+    title = f"Latency of {described['model']}"
+    report.publish(out, title, COLUMNS, records)
+    report.draw_lines(out, title, "milliseconds", panels)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ from typing import Any
 
 import click
 
-from benchmarks import harness, report
+from benchmarks import harness, options, report
 from benchmarks.harness import Result, Task
 from benchmarks.peers import SAVING, TRAINING, Peer
+from benchmarks.report import Bars
 from keras_resnet.presets import get_spec
 from keras_resnet.spec import ResNetSpec
 
@@ -43,26 +44,17 @@ COLUMNS = {
 
 
 @click.command()
-@click.option("--case", "cases", multiple=True, type=click.Choice(CASES), default=CASES)
-@click.option(
-    "--peer",
-    "peers",
-    multiple=True,
-    type=click.Choice(list(TRAINING)),
-    default=["ours", "stock"],
-    help="ours and stock by default.",
-)
-@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
-@click.option(
-    "--limit", default=600.0, show_default=True, help="Seconds for a measurement."
-)
+@options.cases(CASES, CASES)
+@options.peers(TRAINING, ["ours", "stock"])
+@options.repeats(3)
+@options.limit
 @click.option("--saving", is_flag=True, help="Also time saving, loading, exporting.")
 @click.option(
     "--stock-deepest",
     is_flag=True,
     help=f"Also {DEEPEST} in stock layers, which takes many minutes.",
 )
-@report.out_option
+@options.out()
 def main(
     cases: tuple[str, ...],
     peers: tuple[str, ...],
@@ -92,27 +84,12 @@ def main(
             if ours and "total" in facts:
                 record["it_over_ours"] = facts["total"] / ours
             records.append(record)
-    report.show(
-        f"Startup, batch {BATCH}",
-        COLUMNS,
-        records,
-        f"Least of {repeats} interleaved repeats, each in a fresh process.",
-        *(
-            [f"{DEEPEST} in stock layers takes many minutes: see --stock-deepest."]
-            if DEEPEST in cases and not stock_deepest
-            else []
-        ),
-    )
-    report.write(out, "startup", records)
-    report.bars(
-        out,
-        "startup",
-        f"From build to the end of the first training step, least of {repeats}",
-        "seconds",
-        records,
-        "total",
-        "{total:.1f} s, {build:.1f} of them build",
-    )
+    notes = [f"Least of {repeats} interleaved repeats, each in a fresh process."]
+    if DEEPEST in cases and not stock_deepest:
+        notes.append(f"{DEEPEST} in stock layers takes long: see --stock-deepest.")
+    bars = Bars("seconds", "total", "{total:.1f} s, {build:.1f} of them build")
+    title = f"From build to the end of the first training step, batch {BATCH}"
+    report.publish(out, title, COLUMNS, records, *notes, bars=bars)
 
 
 def _least(

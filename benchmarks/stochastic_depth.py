@@ -8,22 +8,22 @@ multiply-adds that the surviving units have in expectation.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import click
-import keras
 import numpy as np
 
-from benchmarks import report
-from keras_resnet import build, cifar_resnet, make_plan
+from benchmarks import harness, options, report
+from benchmarks.report import Bars
+from keras_resnet import cifar_resnet, make_plan, runtime
 from keras_resnet.cost import cost_of
+
+runtime.prepare()
+import keras
+
+from keras_resnet import build
 
 DEPTH, BATCH = 56, 64
 CASES = {"constant depth": 1.0, "p_L = 0.5": 0.5, "p_L = 0.2": 0.2}
@@ -42,30 +42,32 @@ def expected_share(survival: float) -> float:
     return sum(macs * p for macs, p in units) / sum(macs for macs, _ in units)
 
 
-def trainer(survival: float, x: np.ndarray, y: np.ndarray) -> Callable[[], Any]:
+def trainer(survival: float, steps: int) -> Callable[[], float]:
+    """Seconds of a step, as the mean of so many."""
+    x = np.random.default_rng(0).normal(size=(BATCH, 32, 32, 3)).astype("float32")
+    y = np.arange(BATCH) % 10
     model = build(cifar_resnet(DEPTH, survival=survival))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.01), loss)
     model.train_on_batch(x, y)
-    return lambda: model.train_on_batch(x, y)
+
+    def seconds() -> float:
+        started = time.perf_counter()
+        for _ in range(steps):
+            model.train_on_batch(x, y)
+        return (time.perf_counter() - started) / steps
+
+    return seconds
 
 
 @click.command()
-@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--steps", type=click.IntRange(1), default=10, show_default=True)
-@report.out_option
+@options.repeats(3)
+@options.count("--steps", 10, "In a repeat.")
+@options.out()
 def main(repeats: int, steps: int, out: Path) -> None:
     """Compare a training step under stochastic depth with one of constant depth."""
-    x = np.random.default_rng(0).normal(size=(BATCH, 32, 32, 3)).astype("float32")
-    y = np.arange(BATCH) % 10
-    trainers = {name: trainer(survival, x, y) for name, survival in CASES.items()}
-    means: dict[str, list[float]] = {name: [] for name in CASES}
-    for _ in range(repeats):
-        for name, step in trainers.items():
-            started = time.perf_counter()
-            for _ in range(steps):
-                step()
-            means[name].append((time.perf_counter() - started) / steps)
+    calls = {name: trainer(survival, steps) for name, survival in CASES.items()}
+    means = harness.in_turns("stochastic depth", calls, repeats)
     title = f"ResNet-{DEPTH}, batch {BATCH}"
     records = [
         {
@@ -77,18 +79,11 @@ def main(repeats: int, steps: int, out: Path) -> None:
         }
         for name, survival in CASES.items()
     ]
-    note = f"Least mean of {repeats} rounds of {steps} steps."
-    report.show(f"Stochastic depth, {title}", COLUMNS, records, note)
-    report.write(out, "stochastic_depth", records)
-    report.bars(
-        out,
-        "stochastic_depth",
-        "A training step under stochastic depth",
-        "milliseconds",
-        records,
-        "milliseconds",
-        "{share:.2f} of constant depth, {expected:.2f} expected",
-    )
+    note = f"Least mean of {repeats} interleaved repeats of {steps} steps."
+    label = "{share:.2f} of constant depth, {expected:.2f} expected"
+    bars = Bars("milliseconds", "milliseconds", label)
+    title = "A training step under stochastic depth"
+    report.publish(out, title, COLUMNS, records, note, bars=bars)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import click
 
-from benchmarks import harness, report
+from benchmarks import harness, options, report
 from benchmarks.harness import Task
 from benchmarks.peers import TRAINING
+from benchmarks.report import Bars
 from keras_resnet.presets import get_spec
 
 
@@ -57,19 +58,14 @@ COLUMNS = {
 
 
 @click.command()
-@click.option("--case", "cases", multiple=True, type=click.Choice(list(CASES)))
-@click.option("--peer", "peers", multiple=True, type=click.Choice(list(TRAINING)))
+@options.cases(CASES)
+@options.peers(TRAINING, PEERS)
 @click.option("--short", is_flag=True, help="Three networks, in small batches.")
-@click.option("--repeats", type=click.IntRange(1), help="5 by default, 2 if short.")
-@click.option("--batch", type=click.IntRange(1), help="For all cases.")
-@click.option("--steps", type=click.IntRange(1), help="In a repeat, for all cases.")
-@click.option(
-    "--limit",
-    default=900.0,
-    show_default=True,
-    help="Seconds for a peer's start or repeat.",
-)
-@report.out_option
+@options.count("--repeats", text="5 by default, 2 if short.")
+@options.count("--batch", text="For all cases.")
+@options.count("--steps", text="In a repeat, for all cases.")
+@options.limit
+@options.out()
 def main(
     cases: tuple[str, ...],
     peers: tuple[str, ...],
@@ -83,12 +79,8 @@ def main(
     """Compare images a second in training."""
     repeats = repeats or (2 if short else 5)
     side = 2048 if short else 4096
-    chosen = list(peers or PEERS)
-    notes = [
-        f"Least of {repeats} interleaved repeats, float32. GEMM: the product of two "
-        f"{side}x{side} matrices, in the faster of torch and TensorFlow; a step counts "
-        "as 3 times the multiply-adds of the forward pass."
-    ]
+    chosen = list(peers)
+    notes = [harness.conditions(repeats, side), harness.TRAINING_STEP]
     if {"stock", "stock+onednn"} <= set(chosen) and harness.onednn_by_itself():
         chosen.remove("stock+onednn")
         notes.append("stock+onednn: TensorFlow uses oneDNN here by itself; see stock.")
@@ -115,17 +107,13 @@ def main(
         records += harness.throughputs(
             case, tasks, passes=3, side=side, repeats=repeats, limit=limit
         )
-        report.write(out, "training", records)  # lest an interruption cost it all
-    report.show("Training", COLUMNS, records, *notes)
-    report.bars(
-        out,
-        "training",
-        f"Training in float32, least of {repeats} interleaved repeats",
+        report.write(out, records)  # lest an interruption cost it all
+    bars = Bars(
         "share of this machine's float32 matrix product rate",
-        records,
         "gemm_share",
         "{gemm_share:.0%}, {images_per_second:.3g} images/s",
     )
+    report.publish(out, "Training in float32", COLUMNS, records, *notes, bars=bars)
 
 
 if __name__ == "__main__":

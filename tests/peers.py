@@ -50,7 +50,7 @@ def record() -> None:
     import torch
     import torchvision
 
-    from benchmarks.cifar_torch import CifarResNet
+    from benchmarks.checks.cifar_torch import CifarResNet
 
     recorded = {}
     for name, module in {

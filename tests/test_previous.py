@@ -1,12 +1,15 @@
-"""What the version before the package was rearranged has written is still good.
+"""What the version before the package was rearranged has left is still good.
 
-`golden/previous` holds a finished run and its export, made by that version.
+`golden/previous` holds an unfinished run, what that version made of it, a finished run
+and its export. Its README's lines are among the pages of `test_documentation`.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from conftest import ROOT
 from PIL import Image
 from servers import served
 
-from keras_resnet import prediction, serving, training
+from keras_resnet import prediction, runtime, serving, training
 from keras_resnet.serving import Client
 
 PREVIOUS = ROOT / "tests" / "golden" / "previous"
@@ -38,6 +41,46 @@ def assert_best(probabilities):
         best = int(np.argsort(-np.asarray(probabilities))[rank])
         assert str(best) == name
         assert probabilities[best] == pytest.approx(share, abs=1e-5)
+
+
+def read(path: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(path.read_text())
+    return told
+
+
+def history(folder: Path) -> list[dict[str, float]]:
+    """Epochs, without what a clock tells."""
+    rows = map(json.loads, (folder / "history.jsonl").read_text().splitlines())
+    clocks = ("seconds", "images_per_second")
+    return [{k: v for k, v in row.items() if k not in clocks} for row in rows]
+
+
+def tolerance(folder: Path) -> float:
+    """0 where processor and libraries are those of then."""
+    then = read(folder / "environment.json")
+    keys = ("processor", "instruction_sets", "onednn", "threads")
+    here = runtime.describe()
+    versions = {k: v for k, v in then["versions"].items() if k != "keras-residual"}
+    equal = all(then[key] == here[key] for key in keys)
+    return 0 if equal and versions.items() <= runtime.versions().items() else 1e-3
+
+
+def test_an_unfinished_run_ends_as_it_did(workplace):
+    """From within its second epoch: order, state and rate go on."""
+    folder = workplace / "run"
+    shutil.copytree(PREVIOUS / "unfinished", folder)
+    recipe = training.Recipe.from_json((PREVIOUS / "golden.json").read_text())
+    training.train(recipe, data="digits", folder=folder, export=False)
+    close = {"rel": 0, "abs": tolerance(PREVIOUS / "unfinished")}
+    for row, expected in zip(
+        history(folder), history(PREVIOUS / "resumed"), strict=True
+    ):
+        assert row == pytest.approx(expected, **close)
+    expected = read(PREVIOUS / "resumed/result.json")
+    found = read(folder / "result.json")
+    for told in (found, expected):
+        del told["train_seconds"]
+    assert found == pytest.approx(expected, **close)
 
 
 def test_a_run_is_evaluated(finished):

@@ -11,7 +11,7 @@ from conftest import ROOT
 
 from keras_resnet import build, cifar_resnet, serving
 
-COUNT = 500  # `python -m benchmarks.malformed` tries ten thousand
+COUNT = 500  # `python -m benchmarks.checks.malformed` tries ten thousand
 
 
 @pytest.mark.slow
@@ -22,7 +22,7 @@ def test_malformed_requests_are_refused(tmp_path):
         [
             sys.executable,
             "-m",
-            "benchmarks.malformed",
+            "benchmarks.checks.malformed",
             str(path),
             "--count",
             str(COUNT),

@@ -1,8 +1,10 @@
-"""Loads other libraries' networks and compares what both compute.
+"""Networks of torchvision, timm and Keras, and ours with their weights.
 
-`python -m benchmarks.parity` prints a row for each network: the greatest difference of
-logits, relative to the greatest logit, in float32, with random weights and statistics;
-there and back. `--write` puts the table into docs/weights.md.
+    python -m benchmarks.checks.parity
+
+Prints a row for each network: the greatest difference of logits, relative to the
+greatest logit, in float32, with random weights and statistics; there and back.
+`--write` puts the table into docs/weights.md.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ import timm
 import torch
 import torchvision
 
-from benchmarks.cifar_torch import CifarResNet
+from benchmarks.checks.cifar_torch import CifarResNet
 from keras_resnet import build, get_spec, runtime, weights
 from keras_resnet.spec import ResNetSpec
 
-PAGE = Path(__file__).parents[1] / "docs" / "weights.md"
+PAGE = Path(__file__).parents[2] / "docs" / "weights.md"
 LIMIT = 1e-4
 SIDE = 64
 

@@ -1,6 +1,6 @@
 """Malformed requests to an exported model: each must be refused, none may harm.
 
-    python -m benchmarks.malformed models/mine/1 [--count 10000]
+    python -m benchmarks.checks.malformed models/mine/1 [--count 10000]
 
 The model is loaded through TensorFlow's C API (`serving.native`), as TF Serving loads
 it. Image bytes go to the client's check as well, which refuses what is no image; and

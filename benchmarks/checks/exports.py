@@ -1,6 +1,6 @@
 """Export checks: how far exports are from their Keras models.
 
-    python -m benchmarks.exports [--case NAME]
+    python -m benchmarks.checks.exports [--case NAME]
 
 Weights are initial, but batch norms have statistics, factors and offsets as training
 may leave them, and the classifier's are scaled so that no class is certain:
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import report
+from benchmarks import options, report
 from benchmarks.peers import trained
 
 CASES = (
@@ -54,8 +54,8 @@ def unsure(model, keras):
 
 
 @click.command()
-@click.option("--case", "cases", multiple=True, default=CASES)
-@report.out_option
+@options.cases(CASES, CASES)
+@options.out()
 def main(cases, out):
     """Export a network of each family and check it."""
     from keras_resnet import runtime
@@ -91,8 +91,7 @@ def main(cases, out):
             }
         )
         keras.utils.clear_session()
-    report.show("Export checks", COLUMNS, records)
-    report.write(out, "exports", records)
+    report.publish(out, "Export checks", COLUMNS, records)
 
 
 if __name__ == "__main__":
