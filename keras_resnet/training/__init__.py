@@ -10,6 +10,7 @@ from keras_resnet.recipe import Recipe
 from keras_resnet.recipes import RECIPES, get_recipe
 
 if TYPE_CHECKING:
+    from keras_resnet.training.devices import distribution as distribution
     from keras_resnet.training.finetuning import follow, freeze, transplant
     from keras_resnet.training.loop import RunResult, evaluate, fit, train
 
@@ -37,4 +38,6 @@ def __getattr__(name: str) -> Any:
     # Recipes are read without TensorFlow; what trains imports it.
     if name in _HOMES:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name == "distribution":  # as docs/devices.md imports it
+        return importlib.import_module(f"{__name__}.devices.distribution")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
