@@ -9,7 +9,7 @@ from images import arrays, write_folder
 from PIL import Image
 
 from keras_resnet import data
-from keras_resnet.data import Augment, DataError, DataWarning, statistics
+from keras_resnet.data import Augment, DataError, DataWarning, normalization
 from keras_resnet.data.image_files import read_crop, read_image
 
 
@@ -281,7 +281,7 @@ def test_files_are_cropped_as_they_are_decoded(tmp_path):
 
 
 def test_what_data_is_does_not_hang_on_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(statistics, "SAMPLE", 8)
+    monkeypatch.setattr(normalization, "SAMPLE", 8)
     write_folder(tmp_path, {"cat": 12, "dog": 12})
     inside, outside = (data.load(f"folder:{tmp_path}", memory=m) for m in (None, 0))
     assert inside.pixel_stats == outside.pixel_stats

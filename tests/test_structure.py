@@ -54,7 +54,7 @@ ROOMS = {
         "cost": "plan spec",
         "recompute": "plan",
         "data": "errors files records",
-        "recipe": "data errors presets records spec",
+        "recipe": "data errors plan presets records spec",
         "recipes": "data presets recipe",
         "convolution": "plan runtime",
         "layers": "convolution",
