@@ -49,13 +49,13 @@ ROOMS = {
         "statistics": "",
         "records": "errors",
         "spec": "errors records",
-        "presets": "spec",
-        "plan": "spec",
+        "presets": "errors spec",
+        "plan": "errors spec",
         "cost": "plan spec",
         "recompute": "plan",
         "data": "errors files records",
         "recipe": "data errors plan presets records spec",
-        "recipes": "data presets recipe",
+        "recipes": "data errors presets recipe",
         "convolution": "plan runtime",
         "layers": "convolution",
         "blocks": "layers plan spec",
@@ -64,7 +64,7 @@ ROOMS = {
         "graphs": "errors",
         "folding": "graphs layers",
         "surgery": "blocks errors folding graphs layers network plan recompute spec",
-        "resnext": "blocks layers network plan spec surgery",
+        "resnext": "blocks errors layers network plan spec surgery",
         "weights": "errors files network plan presets run spec",
         "applications": "network presets weights",
         "tracking": "errors files",
@@ -82,8 +82,8 @@ ROOMS = {
         "cli": "analysis convolution cost data errors experiments files network plan"
         " prediction presets recipe recipes run runtime serving spec tracking"
         " training tuning units version weights",
-        "keras_resnet": "analysis applications cost data experiments layers network"
-        " optimizers plan presets resnext runtime serving spec surgery tracking"
+        "keras_resnet": "analysis applications cost data errors experiments layers"
+        " network optimizers plan presets resnext runtime serving spec surgery tracking"
         " training version weights",
     }.items()
 }
