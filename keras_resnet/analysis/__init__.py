@@ -1,4 +1,4 @@
-"""See why: what networks cost, how they respond, and how they compare."""
+"""What networks cost, how they respond, and how they compare."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Published figures and charts of them need no TensorFlow.
+    # Published results and their charts need no TensorFlow.
     if name in _HOMES:
         return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -24,17 +24,17 @@ def class_activation(
     label: int | None = None,
     layer: str | None = None,
 ) -> np.ndarray:
-    """Grad-CAM (Selvaraju 2017, 1610.02391): what in an image speaks for a class.
+    """Grad-CAM (Selvaraju 2017, 1610.02391): where an image looks like a class.
 
     Args:
         model: a classifier.
         image: (height, width, channels), as the model takes it.
-        label: the class; the one that the model finds likeliest if None.
-        layer: whose maps are weighed; the last one with maps if None.
+        label: the class; the likeliest if None.
+        layer: whose maps are weighted; the last one with maps if None.
 
     Returns:
-        (height, width) from 0 to 1, of the image's size; all 0 where nothing speaks
-        for the class.
+        (height, width) from 0 to 1, of the image's size; all 0 where nothing looks
+        like the class.
 
     Raises:
         UserError: not an image, no such class or layer, or the model is no classifier.
@@ -57,7 +57,7 @@ def class_activation(
 
 
 def feature_maps(model: keras.Model, image: np.ndarray, layer: str) -> np.ndarray:
-    """What a layer puts out for an image, (height, width, channels).
+    """A layer's output for an image, (height, width, channels).
 
     Raises:
         UserError: not an image, or no such layer with maps.
@@ -67,9 +67,9 @@ def feature_maps(model: keras.Model, image: np.ndarray, layer: str) -> np.ndarra
 
 
 def _logits(model: keras.Model) -> Any:
-    """What a classifier puts out, before its softmax if it has one.
+    """A classifier's output, before its softmax if it has one.
 
-    A sure softmax has no gradient, which its logarithm wouldn't bring back.
+    A softmax near 1 has no gradient, and its logarithm has none either.
     """
     if not ends_in_softmax(model):
         return model.outputs[0]
@@ -83,7 +83,7 @@ def _logits(model: keras.Model) -> Any:
 
 
 def _maps_of(model: keras.Model, name: str | None) -> Any:
-    """A layer that puts out maps: by its name, or the last one."""
+    """A layer whose output is maps: by its name, or the last one."""
     found = [
         layer
         for layer in model.layers

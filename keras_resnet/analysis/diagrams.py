@@ -34,7 +34,7 @@ KINDS = {"stem": "#E8E8E8", "conv": "#B7D7F0", "norm": "#FFFFFF", "merge": "#F7E
 
 
 class _Sheet:
-    """Collects what is drawn, and how large it gets."""
+    """The parts of a drawing, and its size so far."""
 
     def __init__(self) -> None:
         self.parts: list[str] = []
@@ -108,7 +108,7 @@ def _kinds(units: Sequence[Unit]) -> list[Unit]:
             tuple(type(op) for op in unit.residual if not isinstance(op, Pad)),
         )
         seen.setdefault(key, unit)
-    # Those that go on are what the network mostly consists of.
+    # Units that keep the shape first: most are such.
     return sorted(seen.values(), key=lambda unit: unit.in_shape != unit.shape)
 
 

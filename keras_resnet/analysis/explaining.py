@@ -90,7 +90,7 @@ def lesion_chart(rows: Sequence[responses.Lesion]) -> Chart:
 
 
 def explain(model: keras.Model, batches: Sequence[Any], folder: Path) -> list[Path]:
-    """All that there is to see in a model, a figure each (PNG, SVG, CSV).
+    """Draws all analyses of a model, a figure each (PNG, SVG, CSV).
 
     Args:
         model: a classifier that our training built.
@@ -105,7 +105,7 @@ def explain(model: keras.Model, batches: Sequence[Any], folder: Path) -> list[Pa
             classifier, or a file can't be written.
         OSError: the folder can't be made.
     """
-    # With new weights; not the class of a network that computes activations again.
+    # With new weights, and of Keras' class also where that recomputes activations.
     fresh = keras.models.clone_model(keras.Model(model.input, model.output))
     charts = {
         "responses": responses_chart(

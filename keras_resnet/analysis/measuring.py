@@ -1,6 +1,6 @@
-"""Time and memory of a model's inference or training, in a process of its own.
+"""Time and memory of a model's inference or training.
 
-Another model's memory, threads or compiled functions can't get into the figures.
+In a process of its own, without memory, threads or compiled functions of other models.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def measure(
         )
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
-        errors = done.stderr.strip().splitlines() or ["nothing was said"]
+        errors = done.stderr.strip().splitlines() or ["no reason given"]
         raise UserError(
             f"model: {target} can't be measured (exit code {done.returncode}): "
             f"{errors[-1]}"

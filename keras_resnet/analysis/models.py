@@ -1,4 +1,4 @@
-"""A model from what a command is given: a name, a run folder or a file."""
+"""A model by its name, of a run folder, or of a file."""
 
 from __future__ import annotations
 

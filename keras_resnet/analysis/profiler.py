@@ -19,6 +19,7 @@ import keras
 
 from keras_resnet.cost import FLOAT32
 from keras_resnet.errors import UserError, one_line
+from keras_resnet.graphs import is_graph, walkable
 from keras_resnet.layers import MergeGate, Skip
 
 CONVENTION = "MACs: multiply-adds of convolutions and dense layers, for one image"
@@ -60,11 +61,11 @@ class LayerCost(NamedTuple):
     Attributes:
         name: the layer's, after those of the models that it is nested in.
         kind: its class.
-        shape: what it puts out.
+        shape: of its output.
         params: trainable scalars; none where the layer was called before.
         total_params: with what isn't trained.
         macs: multiply-adds.
-        activations: scalars that it puts out.
+        activations: scalars of its output.
         intensity: MACs a byte that is read or written: its input, weights, output.
     """
 
@@ -86,7 +87,7 @@ class Profile(NamedTuple):
         params: trainable scalars.
         total_params: with moving statistics.
         macs: multiply-adds.
-        activations: scalars that convolutions and dense layers put out.
+        activations: scalars that convolutions and dense layers give.
         weight_bytes: bytes of all weights.
         inference_bytes: bytes of the activations that are alive at one time at most,
             each freed after its last use.
@@ -139,12 +140,12 @@ class Profile(NamedTuple):
 
 
 class _Tensor:
-    """What a layer puts out for one image, and whether its gradient needs it."""
+    """A layer's output for one image, and whether a gradient needs it."""
 
     def __init__(self, shape: Sequence[int | None], kept: bool = False) -> None:
         if None in shape:
             raise UserError(
-                f"input_shape: a layer puts out {list(shape)}, which is open; give the "
+                f"input_shape: the output {list(shape)} of a layer is open; give the "
                 "size of an image"
             )
         self.shape = tuple(int(side or 1) for side in shape)
@@ -223,19 +224,16 @@ def profile(model: keras.Model, *, input_shape: Sequence[int] | None = None) -> 
 
 def _graph(model: keras.Model, input_shape: Sequence[int] | None) -> Any:
     """The model as a graph of layers."""
-    if isinstance(model, keras.Sequential):
-        if not model.built:
-            if input_shape is None:
-                raise UserError(f"input_shape: {model.name} doesn't know its own")
-            model.build((None, *input_shape))
-        return model._functional
-    if hasattr(model, "_nodes_by_depth"):
-        return model
+    if is_graph(model) and model.built:
+        return walkable(model)
     if input_shape is None:
         raise UserError(
-            f"input_shape: {model.name} is a class of its own; give an image's shape"
+            f"input_shape: {model.name} doesn't know its own; give an image's shape"
         )
-    # What its `call` does to a symbolic tensor leaves a graph of its layers.
+    if is_graph(model):
+        model.build((None, *input_shape))
+        return walkable(model)
+    # Called on a symbolic tensor, it leaves a graph of its layers.
     image = keras.Input(tuple(input_shape))
     try:
         return keras.Model(image, model.call(image), name=model.name)
@@ -249,9 +247,10 @@ def _graph(model: keras.Model, input_shape: Sequence[int] | None) -> Any:
 def _follow(
     graph: Any, inputs: list[_Tensor], calls: list[_Call], prefix: str
 ) -> list[_Tensor]:
-    """Collects the calls of a graph's layers in their order; returns what it puts out.
+    """Collects the calls of a graph's layers in their order, nested ones too.
 
-    A nested model is followed into.
+    Returns:
+        The graph's outputs.
     """
     tensors = dict(zip(map(id, graph.inputs), inputs, strict=True))
     for _, nodes in sorted(graph._nodes_by_depth.items(), reverse=True):
@@ -262,9 +261,7 @@ def _follow(
             taken = [tensors[id(tensor)] for tensor in node.input_tensors]
             if isinstance(layer, Skip):
                 made = taken  # in inference it is the identity, and computes nothing
-            elif isinstance(layer, keras.Model) and (
-                isinstance(layer, keras.Sequential) or hasattr(layer, "_nodes_by_depth")
-            ):
+            elif is_graph(layer):
                 made = _follow(_graph(layer, None), taken, calls, f"{name}/")
             else:
                 made = _outputs(layer, node, taken)
@@ -274,7 +271,7 @@ def _follow(
 
 
 def _outputs(layer: Any, node: Any, taken: list[_Tensor]) -> list[_Tensor]:
-    """What a layer puts out, with marks on what its gradient will need."""
+    """A layer's outputs; marks the tensors that its gradient will need."""
     shapes = [tuple(tensor.shape[1:]) for tensor in node.outputs]
     if any(None in shape for shape in shapes):
         # Behind a `Skip`, or of a model whose images have any size.
@@ -345,7 +342,7 @@ def _scalars(weights: Sequence[Any]) -> int:
 
 
 def _peak(calls: list[_Call], inputs: list[_Tensor], outputs: list[_Tensor]) -> int:
-    """Most scalars alive at one time, when each tensor goes after its last use."""
+    """Most scalars alive at one time, where each tensor is freed after its last use."""
     last = {id(tensor): i for i, call in enumerate(calls) for tensor in call.inputs}
     last |= {id(tensor): len(calls) for tensor in outputs}
     alive = {id(tensor): tensor.size for tensor in inputs}

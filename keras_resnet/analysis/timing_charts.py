@@ -1,4 +1,4 @@
-"""The charts of what was measured on a machine: time and memory of inference."""
+"""Charts of measured time and memory of inference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was measured of networks' inference: kept in a folder, and added to."""
+"""Measured time and memory of networks' inference, kept in a folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TYPES: dict[str, Callable[[str], Any]] = {
 
 
 def read_timings(folder: Path) -> list[Timing]:
-    """What was measured into a folder so far, there or on another machine.
+    """The measurements in a folder, made here or on another machine.
 
     Raises:
         UserError: the file is damaged.
@@ -55,7 +55,7 @@ def read_timings(folder: Path) -> list[Timing]:
 
 
 def write_timings(folder: Path, timings: Sequence[Timing]) -> None:
-    """All timings, by renaming."""
+    """Writes all timings, by renaming."""
     files.write_csv(folder / MEASURED, Timing._fields, timings)
 
 
@@ -73,7 +73,7 @@ def measure_missing(
         networks: what `models.load_model` takes.
         batches: sizes to measure.
         repeats: as `measure` has it.
-        say: is told each network that is measured.
+        say: called with the name of each network before it is measured.
 
     Raises:
         UserError: the folder can't be written, or holds another machine's.

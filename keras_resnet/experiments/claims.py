@@ -19,8 +19,7 @@ class Arm(NamedTuple):
     """A network in an experiment, and how it is trained.
 
     Attributes:
-        name: what claims call it; arms of one recipe share their runs, whatever they
-            are called.
+        name: in claims; arms of equal recipes share their runs, whatever their names.
         label: in figures and tables.
         short: the network at the budgets "smoke" and "short"; None: not run there.
         paper: the network at the budget "paper"; None: not run there.
@@ -62,20 +61,20 @@ class Experiment(NamedTuple):
     """Arms that are compared, what is claimed of them, and the figures that show it.
 
     Attributes:
-        name: what it is asked for by.
+        name: of the row.
         title: one line.
         source: the paper.
         arms: what is trained.
         claims: what is tested.
-        figures: keys of `figures.FIGURES`.
+        figures: keys of `claim_plots.FIGURES`.
         measures: columns of the report, besides test error and cost.
-        probes: keys of `probes.PROBES`: what is measured of each run besides.
+        probes: keys of `probes.PROBES`, which measure each run further.
         data: source for the budget "paper".
         recipe: for the budget "paper".
         image_size: side in pixels at the budgets "smoke" and "short", where the
             networks need another than theirs.
         error_source: of the arms' `error`, with its protocol.
-        note: what differs from the paper, and what to know.
+        note: what differs from the paper.
     """
 
     name: str

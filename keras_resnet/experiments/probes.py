@@ -1,4 +1,4 @@
-"""What an experiment measures of a trained run besides its errors, a function each."""
+"""What experiments measure of a run besides its errors, a function each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEPS = 10  # of a repeat
 
 
 class Probed(NamedTuple):
-    """What a probe found.
+    """A probe's result.
 
     Attributes:
         measures: name -> number.
@@ -69,8 +69,8 @@ def gradients(run: Path, spec: ResNetSpec, data: Splits, seed: int) -> Probed:
 def steps(run: Path, spec: ResNetSpec, data: Splits, seed: int) -> Probed:
     """Seconds of a training step: the least mean of some repeats of ten steps.
 
-    Means, for the units that stochastic depth drops differ from step to step; the
-    least, for others use the machine. Without the input pipeline.
+    Means, since stochastic depth drops other units in each step; the least, since
+    others use the machine too. Without the input pipeline.
     """
     keras.utils.set_random_seed(seed)
     recipe = Run(run).recipe
@@ -90,7 +90,7 @@ def steps(run: Path, spec: ResNetSpec, data: Splits, seed: int) -> Probed:
 def forms(run: Path, spec: ResNetSpec, data: Splits, seed: int) -> Probed:
     """Seconds a batch of the three equivalent forms (Xie 2016, Figure 3), in inference.
 
-    The least of some interleaved repeats; nothing of a network without groups.
+    The least of some interleaved repeats; none of a network without groups.
     """
     if spec.cardinality == 1 or spec.merge == "none":
         return Probed({})

@@ -28,7 +28,7 @@ VERDICTS = "verdicts.csv"
 
 
 class Report(NamedTuple):
-    """What an experiment came to.
+    """The report of an experiment, which has been written.
 
     Attributes:
         rows: an arm each: means and spreads over the seeds.
@@ -54,7 +54,7 @@ def report(
     """Writes the report of what has been run so far.
 
     Args:
-        experiment: whose: a name, or one's own.
+        experiment: a name, or one's own.
         setting: in which its runs are, or the name of a budget.
         folder: of all settings.
         out: folder of the report; beside the runs if None.
@@ -99,7 +99,7 @@ def report(
 
 
 def command(verb: str, experiment: Experiment, setting: Setting) -> str:
-    """What runs or reports it on the command line."""
+    """The command line that runs or reports an experiment."""
     usual = setting_of(experiment, setting.budget)
     parts = ["keras-resnet", "experiment", verb, experiment.name]
     parts += ["--budget", setting.budget]
@@ -171,7 +171,7 @@ def _claims_table(verdicts: Sequence[Judged]) -> str:
 
 
 def columns_of(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
-    """Measures that its runs have, in the order of the table."""
+    """Measures that runs have, in the order of the table."""
     had = {key for row in rows for key in row.means}
     forms = [key for key in MEASURES if key.startswith("form_")]
     wanted = ("train_error", "val_error", "test_error", *experiment.measures, *forms)

@@ -1,4 +1,4 @@
-"""What came of an experiment's runs, and what that says of its claims."""
+"""Results of an experiment's runs, and the verdicts on its claims."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Outcome(NamedTuple):
         folder: the run folder.
         measures: a number for each key of `MEASURES` that it has.
         history: a row for each epoch.
-        probes: name -> what it found.
+        probes: name -> its result.
         macs: multiply-adds an image.
         params: trainable parameters.
-        failed: why it came to nothing; "" if it didn't.
+        failed: why training failed; "" if it didn't.
     """
 
     arm: Arm
@@ -126,7 +126,7 @@ def _read(arm: Arm, seed: int, folder: Path) -> Outcome | None:
 
 
 class Judged(NamedTuple):
-    """What runs say of a claim.
+    """The verdict on a claim.
 
     Attributes:
         claim: the claim.
@@ -144,7 +144,7 @@ class Judged(NamedTuple):
 
 
 def judge(claim: Claim, outcomes: Sequence[Outcome]) -> Judged:
-    """What the outcomes say of a claim.
+    """The verdict on a claim.
 
     A run that diverged is worse than any that didn't; where some of an arm's seeds
     diverged and others not, nothing is decided.

@@ -45,7 +45,7 @@ class Setting(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the folder of its runs: what differs from another setting is in it."""
+        """Of the folder of its runs."""
         parts = [self.budget, re.sub(r"[^\w.-]+", "-", self.data).strip("-")]
         for value, unit in (
             (self.image_size, "px"),
@@ -85,8 +85,8 @@ def setting_of(
 ) -> Setting:
     """A budget's setting, with other data or of another size if asked.
 
-    Other data than the budget's is taken whole and at its own size, unless it is said
-    how much of it.
+    Of other data than the budget's all images are taken, at their own size, unless
+    given here.
 
     Raises:
         ExperimentError: no such budget.
@@ -111,7 +111,7 @@ def setting_of(
 def resolve(
     experiment: Experiment | str, setting: Setting | BudgetName
 ) -> tuple[Experiment, Setting]:
-    """What is meant by names.
+    """An experiment and a setting by their names.
 
     Raises:
         ExperimentError: no such experiment or budget.
@@ -162,7 +162,7 @@ def _spec(arm: Arm, setting: Setting) -> ResNetSpec:
 
 
 def _augment(setting: Setting) -> Augment:
-    """Changes of the images as our own recipe for this data has them."""
+    """The augmentation of our own recipe for this data."""
     own = RECIPES.get(setting.data)
     return own.augment if own else Augment(pad=1, flip=True)
 
@@ -176,7 +176,7 @@ def run_name(experiment: Experiment, arm: Arm, setting: Setting, seed: int) -> s
 
 
 def _key(experiment: Experiment, arm: Arm, setting: Setting) -> dict[str, Any]:
-    """All that an arm's result follows from, within a setting and but for the seed."""
+    """All that an arm's result depends on, besides setting and seed."""
     spec = _spec(arm, setting)
     base = parent_of(experiment, arm)
     return {
