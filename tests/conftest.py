@@ -11,6 +11,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,10 @@ from keras_resnet import ResNetSpec, cifar_resnet
 # Examples are drawn the same every time, and a shared machine may be slow.
 settings.register_profile("suite", deadline=None, derandomize=True)
 settings.load_profile("suite")
+
+# Nothing is left in the user's cache, and nothing found there.
+_CACHE = tempfile.TemporaryDirectory(prefix="keras-resnet-cache-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 ROOT = Path(__file__).parents[1]
 

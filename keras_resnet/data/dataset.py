@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from rich.console import Console
+
 from keras_resnet.data.augment import Augment
 from keras_resnet.data.decoding import Shape
-from keras_resnet.data.images import DataError, DataWarning, Found, Stream
+from keras_resnet.data.images import DataError, DataWarning, Found, Images, Stream
 from keras_resnet.data.memory import keep
 from keras_resnet.data.normalization import pixel_stats
 from keras_resnet.data.options import Options, free_memory
@@ -25,7 +28,7 @@ from keras_resnet.data.splits import count_duplicates, digests, fingerprint, spl
 
 SIDE = 224  # of images of different sizes, if nothing is asked for
 LARGEST = 256  # side that images of one size keep
-NAMED = 3  # unreadable files in a warning
+NAMED = 3  # things in a warning
 
 
 class Splits(NamedTuple):
@@ -47,13 +50,16 @@ class Splits(NamedTuple):
             don't fit into memory, over a seeded sample of 2,048.
         steps: training steps an epoch.
         counts: images in "train", "val" and "test".
+        class_counts: of each class in these, by label; not known of streams.
         arguments: `load(**arguments)` makes the same splits again; JSON types. None
             if the images were given as arrays.
         fingerprint: of all images and labels, in hexadecimal; of a stream, its name
             and version.
         duplicates: images that an earlier split has too: {"test in train": 3}. They
             are kept. Not known of streams.
-        unreadable: what is left out, and why.
+        unreadable: images that can't be read, and why; they are left out.
+        left_out: what else isn't read of the source, and why.
+        notes: what is read in a way that may not be expected.
         passes: which epoch the next pass over `train` is; see `start`.
     """
 
@@ -66,10 +72,13 @@ class Splits(NamedTuple):
     pixel_stats: tuple[tuple[float, ...], tuple[float, ...]]
     steps: int
     counts: Mapping[str, int]
+    class_counts: Mapping[str, tuple[int, ...]]
     arguments: Mapping[str, Any] | None
     fingerprint: str
     duplicates: Mapping[str, int]
     unreadable: tuple[str, ...]
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
     passes: Passes
 
     @property
@@ -112,6 +121,8 @@ def load(
     strict: bool = False,
     drop_remainder: bool = False,
     memory: int | None = None,
+    subfolders: bool | None = None,
+    console: Console | None = None,
 ) -> Splits:
     """Loads images and splits them by a seed, stratified where labels are known.
 
@@ -134,6 +145,10 @@ def load(
         memory: bytes of images that may be kept decoded; a quarter of the free memory
             if None. What is more, or is cropped at random from larger files, is
             decoded as it is needed.
+        subfolders: whether what is below a class' folder is of the class. None takes
+            folders of images of the same kind, and leaves out masks and the like.
+        console: where progress is shown, if files have to be decoded for the first
+            time.
 
     Raises:
         DataError: no such source, nothing usable in it, or a wrong argument.
@@ -150,19 +165,19 @@ def load(
         strict=strict,
         drop_remainder=drop_remainder,
         memory=free_memory() // 4 if memory is None else memory,
+        subfolders=subfolders,
+        console=console,
     )
     found = read(source, options)
     _check_names(found.class_names)
     shape, test_shape = _shapes(found, options)
     parts = split(found, seed, train_images)
     digested = digests(parts)
-    known = fingerprint(found, parts, digested)  # before some can't be decoded
     # Of whatever is decoded at once: normalization must not depend on free memory.
     sampled = isinstance(parts["train"], Stream) or parts["train"].encoded
-    parts, failed = keep(parts, shape, test_shape, found.class_names, options)
-    unreadable = found.unreadable + failed
+    parts = keep(parts, shape, test_shape, options)
     duplicates = count_duplicates(digested)
-    _warn(duplicates, unreadable)
+    _warn(duplicates, found)
     stats = pixel_stats(parts["train"], shape, seed, sample=sampled)
     passes = Passes()
     classes = len(found.class_names)
@@ -181,10 +196,17 @@ def load(
         pixel_stats=stats,
         steps=steps(parts["train"].count, batch_size, drop_remainder),
         counts={name: images.count for name, images in parts.items()},
+        class_counts={
+            name: tuple(np.bincount(images.labels, minlength=classes).tolist())
+            for name, images in parts.items()
+            if isinstance(images, Images)
+        },
         arguments=_arguments(source, shape, test_shape, found, options),
-        fingerprint=known,
+        fingerprint=fingerprint(found, parts, digested),
         duplicates=duplicates,
-        unreadable=unreadable,
+        unreadable=found.unreadable,
+        left_out=found.left_out,
+        notes=found.notes,
         passes=passes,
     )
 
@@ -203,6 +225,8 @@ def _arguments(
         "train_images": options.train_images,
         "data_dir": options.data_dir and str(options.data_dir),
     }
+    if options.subfolders is not None:
+        arguments["subfolders"] = options.subfolders
     if found.version:  # of TFDS: a stream is cut in other places than what fits
         arguments["memory"] = options.memory
     return arguments
@@ -267,13 +291,19 @@ def _absolute(source: str) -> str:
     return source
 
 
-def _warn(duplicates: Mapping[str, int], unreadable: Sequence[str]) -> None:
+def _warn(duplicates: Mapping[str, int], found: Found) -> None:
     messages = []
     if duplicates:
         counts = ", ".join(f"{count} of {where}" for where, count in duplicates.items())
         messages.append(f"data: the same images are in two splits: {counts}; kept")
-    if unreadable:
+    if unreadable := found.unreadable:
         named = "; ".join(unreadable[:NAMED])
         messages.append(f"data: {len(unreadable)} unreadable images left out: {named}")
+    if found.left_out:
+        more = len(found.left_out) - NAMED
+        named = "; ".join(found.left_out[:NAMED])
+        messages.append(
+            f"data: not read: {named}" + (f"; and {more} more" if more > 0 else "")
+        )
     for message in messages:
         warnings.warn(message, DataWarning, stacklevel=3)

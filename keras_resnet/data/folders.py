@@ -3,162 +3,256 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from keras_resnet.data.image_files import Header, read_header
+from keras_resnet.data import index
 from keras_resnet.data.images import DataError, Found, Images
+from keras_resnet.data.index import Index, cache_of, find_out, list_files
+from keras_resnet.data.layout import OTHERS, some, understand
 from keras_resnet.data.options import Options
+from keras_resnet.data.tree import Folder, read_tree
 
-# Split -> the folder names that it goes by.
-SPLITS = {
-    "train": ("train", "training"),
-    "val": ("val", "validation", "valid"),
-    "test": ("test", "testing"),
-}
+READ = "subfolders=True (--subfolders) reads them"
+FULL = 2**7  # the high byte that the brightest 16-bit image of a data set reaches
+
+
+Rows = tuple[np.ndarray, np.ndarray]  # rows of an index, and their labels
+
+
+class Group(NamedTuple):
+    """The files of one folder: of a split and a class, itself or below it."""
+
+    split: str
+    label: int
+    folder: Folder
+    below: bool
 
 
 def read_folder(path: str, options: Options) -> Found:
     """`PATH/cat/x.jpg`, or `PATH/train/cat/x.jpg` with `val` and `test` beside it.
 
-    Class names are the folders' of the training images, sorted. Each file's first
-    bytes are read; one that is no image is left out, and named. Links are followed,
-    and what is hidden is not read.
+    `layout` says which folders are splits and classes, `index` which files are images.
 
     Raises:
-        DataError: no such folder, fewer than two classes, a class without images, a
-            class of validation or test without training images; two folders of one
-            split, or none of the training.
+        DataError: no such folder, one that can't be understood, or a class without
+            images.
     """
     root = Path(path).expanduser()
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "doesn't exist"
         raise DataError(f"data: folder {root} {what}")
-    folders = _splits(root)
-    class_names = _folders(folders["train"])
-    if len(class_names) < 2:
+    tree = read_tree(os.path.abspath(root))
+    layout = understand(tree)
+    class_names = tuple(sorted(layout.splits["train"]))
+    left_out = list(layout.left_out)
+    groups = _groups(layout.splits, class_names, options.subfolders, left_out)
+    found = find_out(
+        list_files([(group.folder.path, group.folder.names) for group in groups]),
+        _joined([group.folder.sizes for group in groups]),
+        _joined([group.folder.times for group in groups]),
+        cache=cache_of(tree.path),
+        console=options.console,
+    )
+    counts = [len(group.folder.names) for group in groups]
+    group_of = np.repeat(np.arange(len(groups)), counts)
+    used = ~found.has(index.BAD)
+    if options.subfolders is None:
+        used &= _alike(found, groups, group_of, left_out)
+    chosen = {
+        split: _rows(found, groups, group_of, used, split) for split in layout.splits
+    }
+    unreadable = tuple(why for _, why in sorted(found.reasons.items()))
+    if unreadable and options.strict:
         raise DataError(
-            f"data: {folders['train']} has {len(class_names)} folders of images; a "
-            "classifier needs one for each of two classes or more"
+            f"{unreadable[0].replace('image:', 'data:', 1)}; {len(unreadable)} "
+            f"unreadable files in {tree.path}"
         )
-    parts, headers, unreadable = {}, [], []
-    for split, folder in folders.items():
-        files, labels = _files(folder, class_names)
-        found = _headers(files)
-        broken = [(f, str(h)) for f, h in zip(files, found, strict=True) if _bad(h)]
-        if broken and options.strict:
-            raise DataError(
-                f"{broken[0][1].replace('image:', 'data:', 1)}; {len(broken)} "
-                f"unreadable files in {folder}"
-            )
-        unreadable += [reason for _, reason in broken]
-        kept = [i for i, header in enumerate(found) if not _bad(header)]
-        headers += [header for header in found if isinstance(header, Header)]
-        parts[split] = Images(
-            [files[i] for i in kept], np.array(labels, np.int64)[kept]
+    _check_classes(chosen["train"][1], layout.splits["train"], unreadable)
+    described = describe(found, chosen, class_names, tuple(left_out))
+    documents = [
+        f"{folder.path}/{name}"
+        for folder in (tree, *tree.below())
+        for name in folder.documents
+    ]
+    if documents:
+        note = f"{len(documents)} files are no images by their names: {some(documents)}"
+        described = described._replace(notes=(*described.notes, note))
+    return described
+
+
+def describe(
+    found: Index,
+    chosen: Mapping[str, Rows],
+    class_names: tuple[str, ...],
+    left_out: tuple[str, ...],
+) -> Found:
+    """What a source of files holds.
+
+    Args:
+        found: the index of its files.
+        chosen: what of them is in each split, and their labels.
+        class_names: by label.
+        left_out: what isn't read, and why.
+
+    Raises:
+        DataError: its images have fewer than 16 bits in 16.
+    """
+    parts = {
+        split: Images(found.files.take(rows), labels, found.rows["digest"][rows])
+        for split, (rows, labels) in chosen.items()
+        if len(rows)
+    }
+    rows = found.rows[np.concatenate([rows for rows, _ in chosen.values()])]
+    _check_peak(rows["peak"])
+    sizes = np.unique(rows[["height", "width"]])
+    notes = [
+        f"{count} {what}"
+        for flag, what in (
+            (index.CLEAR, "images that may be transparent: on white"),
+            (index.SEVERAL, "files of several images: the first one counts"),
         )
-    _check_classes(parts["train"], class_names, folders["train"], unreadable)
-    sizes = {header.size for header in headers}
+        if (count := np.count_nonzero(rows["flags"] & flag))
+    ]
     return Found(
         train=parts["train"],
-        val=_nonempty(parts.get("val")),
-        test=_nonempty(parts.get("test")),
-        class_names=tuple(class_names),
-        channels=1 if all(header.gray for header in headers) else 3,
-        size=sizes.pop() if len(sizes) == 1 else None,
-        unreadable=tuple(unreadable),
+        val=parts.get("val"),
+        test=parts.get("test"),
+        class_names=class_names,
+        channels=1 if (rows["flags"] & index.GRAY).all() else 3,
+        size=(int(sizes[0][0]), int(sizes[0][1])) if len(sizes) == 1 else None,
+        unreadable=tuple(why for _, why in sorted(found.reasons.items())),
+        left_out=left_out,
+        notes=tuple(notes),
     )
 
 
-def _splits(root: Path) -> dict[str, Path]:
-    """Split -> folder: `root` itself, of training, where its folders are classes."""
-    found: dict[str, Path] = {}
-    names = _folders(root)
-    for split, known in SPLITS.items():
-        fitting = [name for name in names if name.lower() in known]
-        if len(fitting) > 1:
-            raise DataError(
-                f"data: {root} has {fitting[0]} and {fitting[1]}, both for {split}; "
-                "leave one of them"
+def _groups(
+    splits: Mapping[str, Mapping[str, Folder]],
+    class_names: Sequence[str],
+    subfolders: bool | None,
+    left_out: list[str],
+) -> list[Group]:
+    """The folders that are read, in the order of splits and classes."""
+    groups = []
+    for split, classes in splits.items():
+        for label, name in enumerate(class_names):
+            if name not in classes:
+                continue
+            folder = classes[name]
+            groups.append(Group(split, label, folder, below=False))
+            for each in folder.below():
+                groups.append(Group(split, label, each, below=True))
+    kept = []
+    for group in groups:
+        why = ""
+        if group.below and subfolders is False:
+            why = "a subfolder"
+        elif group.below and subfolders is None and _is_other(group):
+            why = f"no photos, by the folder's name; {READ}"
+        if group.folder.names and not why:
+            kept.append(group)
+        elif group.folder.names:
+            count = len(group.folder.names)
+            left_out.append(f"{group.folder.path}: {count} images, {why}")
+        if masks := group.folder.masks:
+            left_out.append(
+                f"{group.folder.path}: {len(masks)} masks by their names: {some(masks)}"
             )
-        if fitting:
-            found[split] = root / fitting[0]
-    if "train" in found:
-        return found
-    # A class may be called "valid" or "test", if it holds images and isn't alone.
-    if len(found) > 1 or any(map(_folders, found.values())):
-        names = sorted(folder.name for folder in found.values())
-        raise DataError(f"data: {root} has {', '.join(names)}, but no train folder")
-    return {"train": root}
+    return kept
 
 
-def _bad(header: Header | DataError) -> bool:
-    return isinstance(header, DataError)
+def _is_other(group: Group) -> bool:
+    return group.folder.name.lower() in OTHERS
 
 
-def _nonempty(images: Images | None) -> Images | None:
-    return images if images and images.count else None
+def _alike(
+    found: Index, groups: Sequence[Group], group_of: np.ndarray, left_out: list[str]
+) -> np.ndarray:
+    """Which files are in a class' folder, or below it with nothing of another kind.
 
-
-def _folders(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(
-            entry.name
-            for entry in entries
-            if entry.is_dir() and not entry.name.startswith(".")
-        )
-
-
-def _files(folder: Path, class_names: Sequence[str]) -> tuple[list[str], list[int]]:
-    """All files below the class folders, sorted, and the class of each."""
-    unknown = sorted(set(_folders(folder)) - set(class_names))
-    if unknown:
-        raise DataError(
-            f"data: {folder / unknown[0]} is a class that has no training images"
-        )
-    files: list[str] = []
-    labels: list[int] = []
-    for label, name in enumerate(class_names):
-        below = sorted(_below(folder / name))
-        files += below
-        labels += [label] * len(below)
-    return files, labels
-
-
-def _below(folder: Path) -> Iterator[str]:
-    """Paths of the files in a folder and those in it, never of those around it."""
-    seen = set(map(str, folder.resolve().parents))
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:  # a link back
-            folders.clear()
+    The kind of an image is whether it has colors, and a format for photos. A class
+    without files of its own is told by those of all classes, or by its largest folder.
+    """
+    kinds = found.rows["flags"] & (index.GRAY | index.LOSSY)
+    readable = ~found.has(index.BAD)
+    alike = np.ones(len(kinds), bool)
+    seen = [
+        set(kinds[(group_of == i) & readable].tolist()) if group.below else set()
+        for i, group in enumerate(groups)
+    ]
+    if not any(seen):
+        return alike
+    own: dict[int | None, set[int]] = {}
+    for i, group in enumerate(groups):
+        if not group.below:
+            these = set(kinds[(group_of == i) & readable].tolist())
+            for label in (group.label, None):
+                own.setdefault(label, set()).update(these)
+    for i, group in enumerate(groups):
+        if not group.below or not seen[i]:
             continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            if not name.startswith("."):
-                yield os.path.join(parent, name)
+        known = own.get(group.label) or own.get(None)
+        if not known:
+            size = [len(g.folder.names) * (g.label == group.label) for g in groups]
+            known = seen[int(np.argmax(size))]
+        if not seen[i] <= known:
+            alike[group_of == i] = False
+            left_out.append(
+                f"{group.folder.path}: {len(group.folder.names)} images, of another "
+                f"kind than the class' own; {READ}"
+            )
+    return alike
 
 
-def _headers(files: Sequence[str]) -> list[Header | DataError]:
-    def read(file: str) -> Header | DataError:
-        try:
-            return read_header(file)
-        except DataError as error:
-            return error
+def _rows(
+    found: Index,
+    groups: Sequence[Group],
+    group_of: np.ndarray,
+    used: np.ndarray,
+    split: str,
+) -> Rows:
+    """The images of a split: by class, and in each by path."""
+    chosen = np.array([group.split == split for group in groups], bool)
+    labels = np.array([group.label for group in groups], np.int64)
+    rows = np.flatnonzero(used & chosen[group_of])
+    with_below = {group.label for group in groups if group.below}
+    for label in with_below:
+        places = np.flatnonzero(labels[group_of[rows]] == label)
+        files = found.files.take(rows[places])
+        rows[places] = rows[places][sorted(range(len(files)), key=files.__getitem__)]
+    return rows, labels[group_of[rows]]
 
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(read, files))
+
+def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate(arrays) if arrays else np.zeros(0, np.int64)
+
+
+def _check_peak(peaks: np.ndarray) -> None:
+    """Refuses images of 16 bits which leave the upper ones empty: of 12, say.
+
+    Raises:
+        DataError: so are all that there are.
+    """
+    peak = int(peaks.max(initial=0))
+    if 0 < peak < FULL:
+        raise DataError(
+            f"data: the images of 16 bits have no value above {(peak << 8) + 255:,} "
+            "of 65,535, and would be dark; stretch all of them alike, or save them "
+            "with 8 bits"
+        )
 
 
 def _check_classes(
-    images: Images, class_names: Sequence[str], folder: Path, unreadable: list[str]
+    labels: np.ndarray, folders: Mapping[str, Folder], unreadable: Sequence[str]
 ) -> None:
-    counts = np.bincount(images.labels, minlength=len(class_names))
-    for name, count in zip(class_names, counts, strict=True):
+    counts = np.bincount(labels, minlength=len(folders))
+    for name, count in zip(sorted(folders), counts, strict=True):
         if count == 0:
-            why = f" ({unreadable[0]})" if unreadable else ""
-            raise DataError(f"data: class {folder / name} has no images{why}")
+            folder = folders[name]
+            inside = [why for why in unreadable if f" {folder.path}/" in why]
+            why = f" ({inside[0]})" if inside else ""
+            raise DataError(f"data: class {folder.path} has no images{why}")

@@ -27,10 +27,12 @@ class Images:
         pixels: uint8 (n, height, width, channels), or n encoded images: paths of
             files, or their bytes.
         labels: int64 (n,).
+        digests: what tells each from others, 16 bytes, where it is known.
     """
 
     pixels: np.ndarray | Sequence[Any]
     labels: np.ndarray
+    digests: np.ndarray | None = None
 
     @property
     def count(self) -> int:
@@ -44,9 +46,15 @@ class Images:
 
     def take(self, indices: np.ndarray) -> Images:
         """Some of them."""
-        if isinstance(self.pixels, np.ndarray):
-            return Images(self.pixels[indices], self.labels[indices])
-        return Images([self.pixels[i] for i in indices], self.labels[indices])
+        digests = None if self.digests is None else self.digests[indices]
+        pixels = self.pixels
+        if isinstance(pixels, np.ndarray):
+            taken: Any = pixels[indices]
+        elif hasattr(pixels, "take"):
+            taken = pixels.take(indices)
+        else:
+            taken = [pixels[i] for i in indices]
+        return Images(taken, self.labels[indices], digests)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,6 +84,8 @@ class Found(NamedTuple):
         val: its own validation split.
         test: its own test split.
         unreadable: what is no image, and why.
+        left_out: what else isn't read, and why.
+        notes: what is read in a way that may not be expected.
         version: says which state of the source this is, where it can.
     """
 
@@ -86,4 +96,6 @@ class Found(NamedTuple):
     val: Images | Stream | None = None
     test: Images | Stream | None = None
     unreadable: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     version: str = ""

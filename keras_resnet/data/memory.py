@@ -9,29 +9,23 @@ import tensorflow as tf
 
 from keras_resnet.data.decoding import Shape, decode_all
 from keras_resnet.data.image_files import central_box
-from keras_resnet.data.images import DataError, Images, Stream
+from keras_resnet.data.images import Images, Stream
 from keras_resnet.data.options import Options
 
 CHUNK = 1000  # images that are resized at a time, to need little more memory
 
 
 def keep(
-    parts: dict[str, Images | Stream],
-    shape: Shape,
-    test_shape: Shape,
-    class_names: tuple[str, ...],
-    options: Options,
-) -> tuple[dict[str, Images | Stream], tuple[str, ...]]:
-    """The splits with what fits decoded, and why some images are missing then.
+    parts: dict[str, Images | Stream], shape: Shape, test_shape: Shape, options: Options
+) -> dict[str, Images | Stream]:
+    """The splits with what fits decoded; arrays are resized.
 
-    Arrays are resized. Test images are decoded when they are asked for, and crops from
-    what is in a file.
+    Test images are decoded when they are asked for, and crops from what is in a file.
 
     Raises:
-        DataError: no image of a split, or none of a class to train on, is readable.
+        DataError: an image can't be read.
     """
     kept = dict(parts)
-    failed: tuple[str, ...] = ()
     for name, images in parts.items():
         to = shape if name == "train" else test_shape
         if isinstance(images, Stream):
@@ -41,29 +35,8 @@ def keep(
         elif (
             name == "val" or (name == "train" and not options.augment.crops)
         ) and images.count * math.prod(to) <= options.memory:
-            kept[name], reasons = decode_all(images, to, options.strict)
-            failed += reasons
-            _check_readable(name, images, kept[name], class_names, reasons)
-    return kept, failed
-
-
-def _check_readable(
-    split: str,
-    images: Images,
-    readable: Images | Stream,
-    class_names: tuple[str, ...],
-    reasons: tuple[str, ...],
-) -> None:
-    if not readable.count:
-        raise DataError(
-            f"data: none of the {images.count} {split} images can be read: {reasons[0]}"
-        )
-    if split == "train" and isinstance(readable, Images):
-        for label in np.setdiff1d(images.labels, readable.labels):
-            raise DataError(
-                f"data: no training image of class {class_names[label]} can be read: "
-                f"{reasons[0]}"
-            )
+            kept[name] = decode_all(images, to)
+    return kept
 
 
 def resize(images: Images, shape: Shape) -> Images:
@@ -72,7 +45,7 @@ def resize(images: Images, shape: Shape) -> Images:
     height, width = pixels.shape[1:3]
     if (height, width) == shape[:2]:
         return images
-    left, top, right, bottom = map(round, central_box(height, width, *shape[:2], 1.0))
+    left, top, right, bottom = map(round, central_box((height, width), shape[:2], 1.0))
     resized = np.empty((len(pixels), *shape), np.uint8)
     for start in range(0, len(pixels), CHUNK):
         part = pixels[start : start + CHUNK, top:bottom, left:right]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from keras_resnet.data.augment import Augment
@@ -21,8 +23,8 @@ def pixel_stats(
         images = images.take(order[:SAMPLE])
     pixels = images.pixels if isinstance(images, Images) else None
     if not isinstance(pixels, np.ndarray):
-        taken = _examples(images, seed)
-        pixels, _ = decode_batch(*taken, shape, Augment(), np.zeros(2))
+        sources = _sources(images, seed)
+        pixels = decode_batch(sources, shape, Augment(), np.zeros(2))
     channels = pixels.shape[-1]
     counts = np.zeros((channels, 256))  # exact, and small beside the images
     for start in range(0, len(pixels), CHUNK):
@@ -35,11 +37,8 @@ def pixel_stats(
     return tuple(mean.tolist()), tuple(np.maximum(deviation, 1.0).tolist())
 
 
-def _examples(
-    images: Images | Stream, seed: int
-) -> tuple[list[str] | list[bytes], np.ndarray]:
+def _sources(images: Images | Stream, seed: int) -> list[Any]:
     if isinstance(images, Images):
-        return list(images.pixels), images.labels
+        return list(images.pixels)
     examples = images.examples(seed).take(SAMPLE).as_numpy_iterator()
-    sources, labels = zip(*examples, strict=True)
-    return list(sources), np.array(labels)
+    return [source for source, _ in examples]

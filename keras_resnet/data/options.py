@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from keras_resnet.data.augment import Augment
 from keras_resnet.data.images import DataError
 
@@ -26,6 +28,8 @@ class Options:
     strict: bool = False
     drop_remainder: bool = False
     memory: int = 2**30
+    subfolders: bool | None = None
+    console: Console | None = None
 
     def __post_init__(self) -> None:
         counts = {"batch_size": self.batch_size, "train_images": self.train_images}

@@ -7,9 +7,10 @@ any of its batches.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
-import warnings
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ import tensorflow as tf
 
 from keras_resnet.data.augment import Augment
 from keras_resnet.data.decoding import Shape, decode_batch
-from keras_resnet.data.images import DataError, DataWarning, Images, Stream
+from keras_resnet.data.images import DataError, Images, Stream
 from keras_resnet.data.mixing import mix_batch
 from keras_resnet.data.options import Options
 from keras_resnet.data.transforms import augment_batch
@@ -157,6 +158,18 @@ def evaluation_batches(
     return _finished(dataset, steps(images.count, batch_size, False))
 
 
+@contextlib.contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """What goes wrong with an image in a pipeline is a DataError, as elsewhere."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        match = re.search(r"DataError: (.*)", error.message)
+        if match is None:
+            raise
+        raise DataError(match[1]) from None
+
+
 def steps(count: int, batch_size: int, drop_remainder: bool) -> int:
     """Batches an epoch."""
     return count // batch_size if drop_remainder else -(-count // batch_size)
@@ -188,37 +201,16 @@ def _fetcher(
     def read(*batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if isinstance(images, Stream):
             sources, labels, seed = batch
-            return decode_batch(list(sources), labels, shape, augment, seed)
+            return decode_batch(list(sources), shape, augment, seed), labels
         indices, seed = batch
         chosen = images.take(indices)
-        try:
-            return decode_batch(chosen.pixels, chosen.labels, shape, augment, seed)
-        except DataError as error:
-            warnings.warn(str(error), DataWarning, stacklevel=2)
-            return _stand_in(images, shape, augment, seed)
+        return decode_batch(chosen.pixels, shape, augment, seed), chosen.labels
 
     def fetch(*batch: Any) -> tuple[Any, Any]:
         pixels, labels = tf.numpy_function(read, batch, [tf.uint8, tf.int64])
         return tf.ensure_shape(pixels, [None, *shape]), tf.ensure_shape(labels, [None])
 
     return fetch
-
-
-def _stand_in(
-    images: Images, shape: Shape, augment: Augment, seed: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The first image that can be read, where a batch would be empty.
-
-    Raises:
-        DataError: none can.
-    """
-    for i in range(images.count):
-        one = images.take(np.array([i]))
-        try:
-            return decode_batch(one.pixels, one.labels, shape, augment, seed)
-        except DataError as error:
-            last = error
-    raise last
 
 
 def _finished(dataset: Any, batches: int) -> Any:

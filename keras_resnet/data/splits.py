@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from keras_resnet.data.images import DataError, Found, Images, Stream
+from keras_resnet.data.index import DIGEST, digest
 
 TEST_SHARE = 0.2  # 360 of the digits
 VAL_SHARE = 0.1  # of the rest: 144 of the digits; CIFAR's 5,000 of the papers
 VAL_MOST = 10_000
-ENDS = 4096  # bytes of a large file that tell it from others of its length
-WHOLE = 2**32  # bytes of all files, over which their lengths and ends tell them apart
 
 
 def split(
@@ -128,51 +126,40 @@ def _check_counts(labels: np.ndarray, names: Sequence[str], wanted: int) -> None
         )
 
 
-def digests(parts: Mapping[str, Images | Stream]) -> dict[str, list[bytes]]:
-    """What tells each image from the others, by split: equal for equal images.
+def digests(parts: Mapping[str, Images | Stream]) -> dict[str, np.ndarray]:
+    """What tells each image from the others, 16 bytes each, by split.
 
-    Of encoded images the encoded bytes count; of files that together are larger than
-    `WHOLE`, their length and ends. A stream has none.
+    Equal for equal images; of encoded ones the encoded bytes count. A stream has none.
     """
-    total = 0
-    for images in parts.values():
-        if isinstance(images, Images):
-            total += sum(map(_size, images.pixels)) if images.encoded else 0
     return {
-        name: [_digest(image, total <= WHOLE) for image in images.pixels]
-        if isinstance(images, Images)
-        else []
+        name: _digests(images) if isinstance(images, Images) else _NONE
         for name, images in parts.items()
     }
 
 
-def _size(image: str | bytes) -> int:
-    return len(image) if isinstance(image, bytes) else Path(image).stat().st_size
+_NONE = np.zeros(0, f"V{DIGEST}")
 
 
-def _digest(image: np.ndarray | str | bytes, whole: bool) -> bytes:
-    if isinstance(image, str):
-        image = Path(image).read_bytes() if whole else _length_and_ends(image)
-    content = image if isinstance(image, bytes) else image.tobytes()
-    return hashlib.blake2b(content, digest_size=16).digest()
+def _digests(images: Images) -> np.ndarray:
+    if images.digests is not None:
+        return images.digests
+    found = [
+        digest(each if isinstance(each, bytes) else each.tobytes())
+        for each in images.pixels
+    ]
+    return np.frombuffer(b"".join(found), f"V{DIGEST}")
 
 
-def _length_and_ends(path: str) -> bytes:
-    size = Path(path).stat().st_size
-    with Path(path).open("rb") as file:
-        start = file.read(ENDS)
-        file.seek(max(size - ENDS, 0))
-        return b"%d" % size + start + file.read()
-
-
-def count_duplicates(found: Mapping[str, Sequence[bytes]]) -> dict[str, int]:
+def count_duplicates(found: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Images that are in an earlier split too: {"test in train": 3}."""
     counts = {}
     names = list(found)
     for i, later in enumerate(names):
         for earlier in names[:i]:
-            known = set(found[earlier])
-            count = sum(digest in known for digest in found[later])
+            known, asked = (
+                found[name].view(np.uint64)[::2] for name in (earlier, later)
+            )
+            count = int(np.isin(asked, known).sum())
             if count:
                 counts[f"{later} in {earlier}"] = count
     return counts
@@ -181,14 +168,14 @@ def count_duplicates(found: Mapping[str, Sequence[bytes]]) -> dict[str, int]:
 def fingerprint(
     found: Found,
     parts: Mapping[str, Images | Stream],
-    digested: Mapping[str, Sequence[bytes]],
+    digested: Mapping[str, np.ndarray],
 ) -> str:
     """What tells this data from other data, of whatever name: hexadecimal."""
     content = hashlib.blake2b(digest_size=16)
     content.update(repr((found.class_names, found.version)).encode())
     for name, images in parts.items():
         content.update(b"%s %d" % (name.encode(), images.count))
-        content.update(b"".join(digested[name]))
+        content.update(digested[name].tobytes())
         if isinstance(images, Images):
             content.update(images.labels.tobytes())
     return content.hexdigest()

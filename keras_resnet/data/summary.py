@@ -1,0 +1,49 @@
+"""What was understood of a data set, in a table for the reader."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from keras_resnet.data.dataset import Splits
+
+ROWS = 12  # classes that are listed one by one
+LINES = 8  # of what is left out
+
+
+def summary(splits: Splits) -> RenderableType:
+    """Images by class and split, then what isn't read, and why."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("images")
+    for split in splits.counts:
+        table.add_column(split, justify="right")
+    counts = splits.class_counts
+    order = range(len(splits.class_names))
+    listed = order if len(order) <= ROWS else ()
+    if len(counts) == len(splits.counts):
+        for label in listed:
+            table.add_row(
+                Text(splits.class_names[label]),
+                *(f"{counts[split][label]:,}" for split in splits.counts),
+            )
+        if not listed:
+            table.add_row(
+                f"in each of {len(order):,} classes",
+                *(f"{min(counts[s]):,} to {max(counts[s]):,}" for s in splits.counts),
+            )
+    table.add_row("all", *(f"{count:,}" for count in splits.counts.values()))
+    return Group(table, *map(Text, _lines(splits)))
+
+
+def _lines(splits: Splits) -> list[str]:
+    lines = []
+    for what, found in (
+        ("unreadable", splits.unreadable),
+        ("not read", splits.left_out),
+        ("note", splits.notes),
+    ):
+        lines += [f"{what}: {line}" for line in found[:LINES]]
+        if len(found) > LINES:
+            lines.append(f"{what}: {len(found) - LINES:,} more, in data.json")
+    return lines
