@@ -228,40 +228,18 @@ class Recipe(records.Record):
         return Augment.from_dict(value) if field == "augment" else value
 
     def compile_args(self, model: Any, steps: int) -> dict[str, Any]:
-        """Arguments for `model.compile`: optimizer, loss on logits, metrics.
+        """Arguments for `model.compile`; see `training.compile_args`."""
+        from keras_resnet import training
 
-        Args:
-            model: the model to train; it must put out logits.
-            steps: steps an epoch, `Splits.steps`.
-
-        Raises:
-            UserError: the model does not put out logits.
-        """
-        from keras_resnet.training import compile
-
-        return compile.compile_args(self, model, steps)
+        return training.compile_args(self, model, steps)
 
     def callbacks(
-        self,
-        folder: Path | str | None = None,
-        data: Any = None,
-        *,
-        checkpoint_minutes: float = 10.0,
+        self, folder: Path | str | None = None, data: Any = None, **options: Any
     ) -> list[Any]:
-        """Callbacks for `model.fit` that the recipe needs, in this order.
+        """Callbacks for `model.fit`; see `training.callbacks_for`."""
+        from keras_resnet import training
 
-        Args:
-            folder: the run folder, where the run is kept and continued; nothing is
-                written if None.
-            data: the splits whose `train` is fitted: their order then follows from
-                the epoch, and a run goes on within one. Without them a run goes on
-                from its last epoch, and its data's order is the caller's.
-            checkpoint_minutes: between two checkpoints within an epoch.
-        """
-        from keras_resnet.training import callbacks
-
-        place = None if folder is None else Path(folder)
-        return callbacks.callbacks_of(self, place, data, checkpoint_minutes)
+        return training.callbacks_for(self, folder, data, **options)
 
 
 SMOKE_STEPS = 50  # of an epoch, where only a trial is wanted
@@ -299,11 +277,6 @@ def _check_combinations(recipe: Recipe) -> None:
         raise RecipeError(
             f"recipe: warmup_epochs: {recipe.warmup_epochs:g} with schedule 'plateau', "
             "which has no warm-up; leave one of them out"
-        )
-    if recipe.warmup_epochs and schedule == "cosine" and recipe.warmup == "constant":
-        raise RecipeError(
-            "recipe: warmup: 'constant' with schedule 'cosine', which starts by a "
-            "'linear' one"
         )
     if recipe.warmup_epochs and recipe.warmup == "constant" and not recipe.warmup_start:
         raise RecipeError(

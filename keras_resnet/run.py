@@ -218,8 +218,6 @@ class Run:
     def open(self, recipe: Recipe) -> bool:
         """Makes the folder ready for training; True if it holds this run, unfinished.
 
-        What a kill left half written is removed.
-
         Raises:
             RunFolderError: it holds a finished run, another run, or something else.
         """

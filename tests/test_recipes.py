@@ -63,7 +63,7 @@ def recipes(draw):
         drop=draw(shares),
         warmup_epochs=draw(st.floats(0, epochs / 2)) if warm else 0.0,
         warmup_start=draw(st.floats(0.01, 0.99)),
-        warmup="linear" if schedule == "cosine" else draw(_kinds),
+        warmup=draw(_kinds),
         optimizer=optimizer,
         l2=draw(shares) if optimizer == "sgd" else 0.0,
         weight_decay=draw(shares),
@@ -130,7 +130,7 @@ def test_json_may_name_a_preset():
         ({"drops": [0.5]}, r"recipe: drops: \[0\.5\] with schedule 'cosine'"),
         ({"schedule": "steps"}, r"recipe: drops: \[\] with schedule 'steps'"),
         ({"warmup_epochs": 40}, "fewer than the 25 epochs"),
-        ({"warmup": "constant"}, "warmup: 'constant' with schedule 'cosine'"),
+        ({"warmup": "constant"}, "warmup_start: 0 with warmup 'constant'"),
         (
             {"warmup": "constant", "schedule": "constant"},
             "warmup_start: 0 with warmup 'constant', which would not train",
@@ -282,6 +282,19 @@ def test_cosine_with_warm_up():
     np.testing.assert_allclose(values[:10], 0.4 * np.arange(10) / 10, atol=1e-7)
     decay = 0.2 * (1 + np.cos(np.pi * np.arange(40) / 40))
     np.testing.assert_allclose(values[10:], decay, atol=1e-6)
+
+
+def test_cosine_after_a_constant_warm_up():
+    recipe = DIGITS.replace(
+        epochs=10,
+        warmup_epochs=2,
+        learning_rate=0.4,
+        warmup="constant",
+        warmup_start=0.1,
+    )
+    schedule = learning_rates(recipe, 5)
+    rates = [float(schedule(step)) for step in (0, 9, 10, 30, 50)]
+    np.testing.assert_allclose(rates, [0.04, 0.04, 0.4, 0.2, 0.0], atol=1e-6)
 
 
 def test_steps_warm_up_too():

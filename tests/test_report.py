@@ -9,6 +9,7 @@ from PIL import Image
 from sklearn.metrics import classification_report, log_loss
 
 from keras_resnet.training import plots, report
+from keras_resnet.training.evaluation import WORST, evaluate_logits, pick
 
 
 def answers(images, classes, seed=0):
@@ -31,7 +32,7 @@ def softmax(logits):
 
 def test_metrics_are_sklearns():
     logits, labels = answers(500, 8)
-    found = report.judge(logits.astype("float32"), labels, names(8))
+    found = evaluate_logits(logits.astype("float32"), labels, names(8))
     probabilities = softmax(logits)
     expected = classification_report(
         labels, logits.argmax(-1), target_names=names(8), output_dict=True
@@ -54,7 +55,7 @@ def test_metrics_are_sklearns():
 
 def test_few_classes_have_no_top_5():
     logits, labels = answers(20, 5)
-    assert "top5_accuracy" not in report.judge(logits, labels, names(5)).metrics
+    assert "top5_accuracy" not in evaluate_logits(logits, labels, names(5)).metrics
 
 
 def test_calibration_error_by_hand():
@@ -62,7 +63,7 @@ def test_calibration_error_by_hand():
     # border of the 9th.
     confidences = np.array([0.9, 0.9, 0.9, 0.6])
     logits = np.stack([np.log(confidences), np.log(1 - confidences)], -1)
-    found = report.judge(logits, np.array([0, 0, 1, 1]), names(2))
+    found = evaluate_logits(logits, np.array([0, 0, 1, 1]), names(2))
     filled = {i: b for i, b in enumerate(found.bins) if b.images}
     assert set(filled) == {8, 13}
     assert filled[13] == pytest.approx((3, 0.9, 2 / 3))
@@ -75,25 +76,25 @@ def test_confidence_that_is_right_as_often_is_calibrated():
     random = np.random.default_rng(0)
     logits = random.normal(0, 1.5, (20_000, 4))
     honest = np.array([random.choice(4, p=row) for row in softmax(logits)])
-    error = report.judge(logits, honest, names(4)).metrics["calibration_error"]
-    boast = report.judge(3 * logits, honest, names(4)).metrics["calibration_error"]
+    error = evaluate_logits(logits, honest, names(4)).metrics["calibration_error"]
+    boast = evaluate_logits(3 * logits, honest, names(4)).metrics["calibration_error"]
     assert error < 0.02 < 0.2 < boast
 
 
 def test_the_worst_mistakes_come_first():
     logits, labels = answers(300, 6)
-    found = report.judge(logits, labels, names(6))
-    assert len(found.worst) == report.WORST
+    found = evaluate_logits(logits, labels, names(6))
+    assert len(found.worst) == WORST
     assert (found.predictions[found.worst] != labels[found.worst]).all()
     confidences = softmax(logits).max(-1)
     wrong = logits.argmax(-1) != labels
-    expected = np.sort(confidences[wrong])[::-1][: report.WORST]
+    expected = np.sort(confidences[wrong])[::-1][:WORST]
     np.testing.assert_allclose(found.confidences[found.worst], expected)
 
 
 def test_huge_logits_and_absent_classes_are_no_trouble():
     logits = np.array([[1e30, 0.0, 0.0], [0.0, 5.0, 1.0]], "float32")
-    found = report.judge(logits, np.array([0, 0]), names(3))
+    found = evaluate_logits(logits, np.array([0, 0]), names(3))
     assert found.metrics["accuracy"] == 0.5
     assert found.confidences[0] == 1.0
     assert [row["support"] for row in found.per_class] == [2, 0, 0]
@@ -103,19 +104,19 @@ def test_huge_logits_and_absent_classes_are_no_trouble():
 def test_images_are_picked_out_of_batches():
     images = np.arange(23 * 4).reshape(23, 2, 2, 1).astype("uint8")
     dataset = tf.data.Dataset.from_tensor_slices((images, np.zeros(23))).batch(5)
-    picked = report.pick(dataset, np.array([22, 0, 7]))
+    picked = pick(dataset, np.array([22, 0, 7]))
     np.testing.assert_array_equal(picked, images[[22, 0, 7]])
-    assert report.pick(dataset, []) == []
+    assert pick(dataset, []) == []
 
 
 @pytest.mark.parametrize(("classes", "channels"), [(2, 1), (10, 3), (30, 3), (300, 3)])
 def test_what_is_written(tmp_path, classes, channels):
     logits, labels = answers(400, classes)
-    found = report.judge(logits, labels, names(classes))
+    found = evaluate_logits(logits, labels, names(classes))
     images = np.random.default_rng(0).integers(
         0, 256, (len(found.worst), 6, 6, channels)
     )
-    report.write(found, list(images.astype("uint8")), tmp_path)
+    report.write_report(found, list(images.astype("uint8")), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(report.FILES)
     table = json.loads((tmp_path / "report.json").read_text())
     assert table["accuracy"] == found.metrics["accuracy"]
@@ -132,15 +133,15 @@ def test_what_is_written(tmp_path, classes, channels):
 
 def test_formulas_in_names_and_five_channels_are_drawn(tmp_path):
     logits, labels = answers(50, 2)
-    found = report.judge(logits, labels, [r"$5\bill$", "$"])
+    found = evaluate_logits(logits, labels, [r"$5\bill$", "$"])
     images = np.zeros((len(found.worst), 6, 6, 5), "uint8")
-    report.write(found, list(images), tmp_path)
+    report.write_report(found, list(images), tmp_path)
     assert (tmp_path / "mistakes.png").exists()
 
 
 def test_a_perfect_classifier_has_no_mistakes(tmp_path):
-    found = report.judge(np.eye(6) * 9, np.arange(6), names(6))
-    report.write(found, [], tmp_path)
+    found = evaluate_logits(np.eye(6) * 9, np.arange(6), names(6))
+    report.write_report(found, [], tmp_path)
     assert json.loads((tmp_path / "report.json").read_text())["worst_mistakes"] == []
     assert (tmp_path / "mistakes.png").exists()
 

@@ -278,7 +278,7 @@ def test_a_signal_ends_the_step_and_writes_a_checkpoint(tmp_path, number):
     assert stop.value.code == 128 + number
     assert last(tmp_path).name == "000000-00000002.npz"
     assert signal.getsignal(number) is before
-    assert stopping.asked() is None
+    assert stopping.requested() is None
 
 
 @pytest.mark.slow

@@ -178,35 +178,14 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
         recipe = self.candidate(hp)
         splits = self.splits(recipe)
         strategy = model.distribute_strategy
-        part = _Part(initial_epoch, epochs or recipe.epochs, recipe, splits.steps)
         return training.fit(
             model,
             recipe,
             splits,
             folder=folder,
             tracker=tracker,
-            callbacks=[part, *callbacks],
+            callbacks=callbacks,
+            initial_epoch=initial_epoch,
+            epochs=epochs,
             strategy=strategy if strategy.num_replicas_in_sync > 1 else None,
         )
-
-
-class _Part(keras.callbacks.Callback):  # type: ignore[misc]  # untyped
-    """Trains from one epoch to another of a longer training."""
-
-    def __init__(self, first: int, last: int, recipe: Recipe, steps: int) -> None:
-        super().__init__()
-        self.first, self.last = first, last
-        self.recipe, self.steps = recipe, steps
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Sets the first epoch and the step of the schedule."""
-        if self.first:
-            self.model._initial_epoch = self.first  # as BackupAndRestore does
-            self.model.optimizer.iterations.assign(self.first * self.steps)
-        if (self.model._initial_epoch or 0) >= self.last:
-            self.model._initial_epoch = self.recipe.epochs  # nothing is left
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Stops after the last."""
-        if epoch + 1 >= self.last:
-            self.model.stop_training = True

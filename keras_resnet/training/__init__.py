@@ -10,6 +10,8 @@ from keras_resnet.recipe import Recipe
 from keras_resnet.recipes import RECIPES, get_recipe
 
 if TYPE_CHECKING:
+    from keras_resnet.training.callbacks import callbacks_for
+    from keras_resnet.training.compile import compile_args
     from keras_resnet.training.devices import distribution as distribution
     from keras_resnet.training.finetuning import follow, freeze, transplant
     from keras_resnet.training.loop import RunResult, evaluate, fit, train
@@ -19,6 +21,8 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "RunResult",
+    "callbacks_for",
+    "compile_args",
     "evaluate",
     "fit",
     "follow",
@@ -29,6 +33,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "callbacks_for": "callbacks",
+    "compile_args": "compile",
     **dict.fromkeys(("follow", "freeze", "transplant"), "finetuning"),
     **dict.fromkeys(("RunResult", "evaluate", "fit", "train"), "loop"),
 }

@@ -74,7 +74,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
 def read_last(folder: Path) -> Checkpoint | None:
     """The last checkpoint of the run in `folder` that is whole; None without any.
 
-    One that is damaged is told of by a warning, and removed if there is one before.
+    One that is damaged gives a warning, and is removed if there is one before.
 
     Raises:
         RunFolderError: all are damaged, or of another version of this package.

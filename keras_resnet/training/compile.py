@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
@@ -10,16 +10,23 @@ from keras_resnet.errors import RecipeError
 from keras_resnet.losses import LabelAccuracy, LabelLoss
 from keras_resnet.network import ends_in_softmax
 from keras_resnet.optimizers import SGD, WarmUp, step_decay
+from keras_resnet.recipe import Recipe
 from keras_resnet.training.finetuning import rate_factors
-
-if TYPE_CHECKING:
-    from keras_resnet.recipe import Recipe
 
 TOP_5_FROM = 100  # classes: where single guesses are a hard test, as on ImageNet
 
 
 def compile_args(recipe: Recipe, model: keras.Model, steps: int) -> dict[str, Any]:
-    """See `Recipe.compile_args`."""
+    """Arguments for `model.compile`: optimizer, loss on logits, metrics.
+
+    Args:
+        recipe: the recipe.
+        model: the model to train; it must put out logits.
+        steps: steps an epoch, `Splits.steps`.
+
+    Raises:
+        UserError: the model does not put out logits.
+    """
     if ends_in_softmax(model):
         raise RecipeError(
             "model: ends in a softmax; build it with classifier_activation=None, "
@@ -39,27 +46,27 @@ def compile_args(recipe: Recipe, model: keras.Model, steps: int) -> dict[str, An
 
 
 def learning_rates(recipe: Recipe, steps: int) -> Any:
-    """The learning rate: a schedule by step, or a number.
+    """The learning rate: a schedule by step, or a number where nothing changes it.
 
     Args:
         recipe: the recipe.
         steps: steps an epoch.
     """
     total, warmup = recipe.epochs * steps, round(recipe.warmup_epochs * steps)
-    start, gradual = recipe.warmup_start, recipe.warmup == "linear"
-    rate = recipe.learning_rate
-    if recipe.schedule == "cosine":
-        return keras.optimizers.schedules.CosineDecay(
-            start * rate if warmup else rate,
+    rate: Any = recipe.learning_rate
+    if recipe.schedule == "cosine":  # constant as long as it is warmed up
+        rate = keras.optimizers.schedules.CosineDecay(
+            rate,
             max(total - warmup, 1),
             warmup_target=rate if warmup else None,
             warmup_steps=warmup,
         )
-    rates: Any = rate
-    if recipe.schedule == "steps":
+    elif recipe.schedule == "steps":
         drops = [round(drop * total) for drop in recipe.drops]
-        rates = step_decay(rate, drops, recipe.drop)
-    return WarmUp(rates, warmup, start, gradual) if warmup else rates
+        rate = step_decay(rate, drops, recipe.drop)
+    if warmup:
+        rate = WarmUp(rate, warmup, recipe.warmup_start, recipe.warmup == "linear")
+    return rate
 
 
 def _optimizer(recipe: Recipe, model: keras.Model, rates: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Where a run ran: versions, hardware, commit. Kept with every run."""
+"""Where a run ran and on what: versions, hardware, commit, data. Kept with each run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet import runtime
+from keras_resnet.data import Splits
 
 
 def describe_environment() -> dict[str, Any]:
@@ -20,6 +21,24 @@ def describe_environment() -> dict[str, Any]:
         "commit": _commit(),
         "platform": platform.platform(),
         "versions": runtime.versions(),
+    }
+
+
+def describe_data(data: Splits, seed: int) -> dict[str, Any]:
+    """What is kept of the data: enough to load it again, and to know it again."""
+    return {
+        "source": data.arguments["source"] if data.arguments else "given",
+        "seed": seed,
+        "arguments": data.arguments,
+        "classes": data.classes,
+        "class_names": list(data.class_names),
+        "image_shape": list(data.test_shape),
+        "pixel_stats": [list(numbers) for numbers in data.pixel_stats],
+        "counts": dict(data.counts),
+        "steps": data.steps,
+        "fingerprint": data.fingerprint,
+        "duplicates": dict(data.duplicates),
+        "unreadable": list(data.unreadable),
     }
 
 

@@ -75,7 +75,7 @@ def _wait(running: Sequence[subprocess.Popen[bytes]]) -> int:
     while any(process.poll() is None for process in running):
         try:
             time.sleep(0.1)
-        except KeyboardInterrupt:  # the terminal has told all of them
+        except KeyboardInterrupt:  # all of them got it
             failed, deadline = 130, time.monotonic() + GRACE
         if time.monotonic() > deadline:
             break

@@ -1,4 +1,4 @@
-"""What a tracker is told of a run, and when."""
+"""What of a run is logged to a tracker, and when."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ _PROFILE = (
 )
 
 
-def tell_result(
+def log_result(
     tracker: Tracker,
     folder: Path,
     recipe: Recipe,
@@ -91,7 +91,7 @@ def tell_result(
     model: keras.Model,
     samples: Any,
 ) -> None:
-    """Tells what came of a run.
+    """Logs what came of a run.
 
     Args:
         tracker: of the run.
@@ -116,32 +116,30 @@ def tell_result(
     tracker.log_model(to_stock(model), samples.astype("float32"), about)
 
 
-class Tracking(keras.callbacks.Callback):
-    """Tells each epoch's metrics, seconds and images a second.
+class LogEpochs(keras.callbacks.Callback):
+    """Logs each epoch's metrics, seconds and images a second.
 
     Args:
-        tracker: is told.
+        tracker: of the run.
         recipe: of the run.
-        folder: where a run that goes on has the history of its epochs before.
+        folder: the run that may be resumed, with the history of its epochs before.
     """
 
     def __init__(
-        self, tracker: Tracker, recipe: Recipe, folder: Path | str | None
+        self, tracker: Tracker, recipe: Recipe, folder: Run | Path | str | None
     ) -> None:
         super().__init__()
         self.tracker = tracker
         self.recipe = recipe
-        self.folder = folder
+        self.run = Run(folder) if isinstance(folder, Path | str) else folder
         self.started = self.trained = 0.0
-        self.before = 0  # steps of the epoch that were done before it was gone on with
+        self.before = 0  # steps of the epoch that were done before the run was resumed
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Tells what a kill kept from being told."""
-        if self.folder is None:
-            return
-        for row in Run(self.folder).history:
-            told = {name: value for name, value in row.items() if name != "epoch"}
-            self.tracker.log_metrics(told, row["epoch"])
+        """Logs what a kill kept from being logged."""
+        for row in self.run.history if self.run else ():
+            metrics = {name: value for name, value in row.items() if name != "epoch"}
+            self.tracker.log_metrics(metrics, row["epoch"])
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the clock."""
@@ -155,7 +153,7 @@ class Tracking(keras.callbacks.Callback):
             self.started = self.trained  # only passed over
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Tells the epoch's."""
+        """Logs the epoch's."""
         metrics = {name: float(value) for name, value in (logs or {}).items()}
         # Of a run in a folder they are the whole epoch's, as in its history.
         metrics.setdefault("seconds", time.perf_counter() - self.started)

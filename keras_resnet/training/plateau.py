@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
 from keras_resnet.errors import RecipeError
-
-if TYPE_CHECKING:
-    from keras_resnet.recipe import Recipe
-    from keras_resnet.training.resume import RunState
+from keras_resnet.recipe import Recipe
+from keras_resnet.training.resume import RunState
 
 
 class Plateau(keras.callbacks.Callback):

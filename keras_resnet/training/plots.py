@@ -1,4 +1,4 @@
-"""The pictures a run leaves: legible in print, and without telling red from green."""
+"""The figures a run leaves: legible in print, and to the color-blind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from keras_resnet.figures import (
 )
 
 if TYPE_CHECKING:
-    from keras_resnet.training.report import Bin
+    from keras_resnet.training.evaluation import Bin
 
 WITH_NUMBERS = 20  # classes: a matrix of more has no counts in it
 WITH_NAMES = 60  # of more, it has no names

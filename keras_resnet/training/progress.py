@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +13,21 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_resnet.training.averaging import steps_done
+
+
+@contextmanager
+def shown(
+    console: Console | None, name: str, epochs: int, batch_size: int
+) -> Iterator[list[keras.callbacks.Callback]]:
+    """A `ProgressBar` as callbacks for `fit`; none without a console."""
+    if console is None:
+        yield []
+        return
+    bar = ProgressBar(console, name, epochs, batch_size)
+    try:
+        yield [bar]
+    finally:
+        bar.stop()  # whatever ended the training
 
 
 class ProgressBar(keras.callbacks.Callback):
@@ -56,7 +73,7 @@ class ProgressBar(keras.callbacks.Callback):
         self.progress.start()
 
     def stop(self) -> None:
-        """Leaves the bar where it is, whatever ended the training."""
+        """Leaves the bar where it is."""
         self.progress.stop()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -88,7 +105,7 @@ class ProgressBar(keras.callbacks.Callback):
             )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Tells the epoch's metrics."""
+        """Shows the epoch's metrics."""
         names = (("loss", ".4f"), ("accuracy", ".4f"), ("val_accuracy", ".4f"))
         values = _floats(logs)
         metrics = "  ".join(f"{n} {values[n]:{f}}" for n, f in names if n in values)

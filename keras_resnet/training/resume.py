@@ -1,26 +1,23 @@
-"""A run as it is kept: history, best model, and checkpoints that it goes on from."""
+"""A run as it is kept: history, best model, and checkpoints to resume from."""
 
 from __future__ import annotations
 
 import math
 import time
+import warnings
 from contextlib import nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
 from keras_resnet import files
+from keras_resnet.data import Splits
 from keras_resnet.errors import RunFolderError, UserError
-from keras_resnet.run import BEST, HISTORY, Run
+from keras_resnet.run import BEST, DATA, ENVIRONMENT, HISTORY, Run
 from keras_resnet.training import checkpoints, snapshot, stopping
 from keras_resnet.training.averaging import Averages, steps_done
 from keras_resnet.training.checkpoints import Checkpoint
-from keras_resnet.training.devices import distribution
-
-if TYPE_CHECKING:
-    from keras_resnet.data import Splits
-    from keras_resnet.recipe import Recipe
+from keras_resnet.training.devices.strategy import is_multiworker
 
 MINUTES = 10.0  # between two checkpoints
 
@@ -37,7 +34,7 @@ class Order(keras.callbacks.Callback):
         self.data = data
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Tells the data."""
+        """Sets the data's epoch."""
         self.data.start(epoch)
 
 
@@ -49,52 +46,43 @@ class RunState(keras.callbacks.Callback):
     ones.
 
     Args:
-        folder: the run folder; made if missing.
-        recipe: its recipe.
+        run: the run, opened.
         averages: the averaged weights, if the recipe has them: they belong to the
             state, and the best model is made of them.
         data: what `fit` is given `train` of. Without it, or on several workers,
             checkpoints are written at epochs' ends alone.
         minutes: between two checkpoints within an epoch; 0 has one after each step.
-
-    Raises:
-        RunFolderError: the folder holds a finished run, another run or no run.
     """
 
     def __init__(
         self,
-        folder: Path,
-        recipe: Recipe,
+        run: Run,
         averages: Averages | None = None,
         data: Splits | None = None,
         minutes: float = MINUTES,
     ) -> None:
         super().__init__()
-        run = Run(folder)
-        if run.open(recipe):
-            run.clear_leftovers()
-        self.folder = folder
+        self.folder = run.folder
         self.averages = averages
         self.data = data
         self.minutes = minutes
         self.history: list[dict[str, float]] = []
-        self.begun: Checkpoint | None = None  # an epoch that is gone on with
+        self.begun: Checkpoint | None = None  # within an epoch
         self.epoch = 0
         self.started = self.rate = self.written = 0.0
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Goes on from the last checkpoint, if there is one."""
+        """Resumes from the last checkpoint, if there is one."""
         self.written = time.monotonic()
         found = checkpoints.read_last(self.folder)
-        # Another `fit` of this model may have begun late; Keras keeps that.
-        self.model._initial_epoch = None
+        start_at(self.model, None)  # another `fit` may have begun late
         if not found:
             self.history = []
             return
         if found.step and not self.data:
             raise RunFolderError(
                 f"run: {self.folder} stopped within epoch {found.epoch + 1}; give "
-                "recipe.callbacks(folder, data) the splits to go on"
+                "recipe.callbacks(folder, data) the splits to resume it"
             )
         self.begun = found if found.step else None
         self.model.optimizer.build(self.model.trainable_variables)
@@ -108,8 +96,7 @@ class RunState(keras.callbacks.Callback):
             self.averages.step = int(
                 keras.ops.convert_to_numpy(self.model.optimizer.iterations)
             )
-        # As Keras' own BackupAndRestore starts `fit` at a later epoch.
-        self.model._initial_epoch = found.epoch
+        start_at(self.model, found.epoch)
         self.history = found.history
         # An epoch may have been written down and not checkpointed.
         self._write_history()
@@ -118,10 +105,10 @@ class RunState(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Any = None) -> None:
         """Lets the model's next `fit` begin with its first epoch."""
-        self.model._initial_epoch = None
+        start_at(self.model, None)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Starts the clock, or goes on within an epoch."""
+        """Starts the clock, or enters an epoch in its middle."""
         self.epoch = epoch
         self.started = time.perf_counter()
         rate = self.model.optimizer.learning_rate
@@ -148,7 +135,7 @@ class RunState(keras.callbacks.Callback):
         loss = (logs or {}).get("loss", 0.0)
         if not math.isfinite(loss):
             raise self._diverged(f"loss is {loss}", step)
-        stop = stopping.asked()
+        stop = stopping.requested()
         due = time.monotonic() - self.written >= 60 * self.minutes
         if (due or stop) and self._within_epochs():
             self._write(step)
@@ -170,7 +157,7 @@ class RunState(keras.callbacks.Callback):
         self._write(0)
         if self._is_best():
             self._save_best()
-        if stop := stopping.asked():
+        if stop := stopping.requested():
             raise stopping.Stopped(stop)
 
     def _variables(self) -> list[Any]:
@@ -183,7 +170,7 @@ class RunState(keras.callbacks.Callback):
         Of several workers, each has own statistics, and the chief alone writes.
         """
         strategy = self.model.distribute_strategy
-        return self.data is not None and not distribution.is_multiworker(strategy)
+        return self.data is not None and not is_multiworker(strategy)
 
     def _write(self, step: int) -> None:
         """Writes a checkpoint after `epoch` epochs and so many steps of the next."""
@@ -237,9 +224,68 @@ class RunState(keras.callbacks.Callback):
             self.model.save(temporary)
 
 
+def start_at(model: Any, epoch: int | None) -> None:
+    """Lets a `fit` that is beginning start at an epoch; None: at its `initial_epoch`.
+
+    Keras' own BackupAndRestore does it so, and Keras keeps it for the next `fit`.
+    """
+    model._initial_epoch = epoch
+
+
+def first_epoch(model: Any) -> int:
+    """The epoch that `start_at` set, or 0."""
+    return model._initial_epoch or 0
+
+
 def _score(row: dict[str, float]) -> float:
     """What the best epoch is chosen by; without validation data, the last is.
 
     Cross-entropy rather than accuracy, which ties and jumps where images are few.
     """
     return -row["val_loss"] if "val_loss" in row else row["epoch"]
+
+
+# What makes an unfinished run another one, if it changes: test images would come into
+# the training, or no run would have ended so.
+_SAME = {
+    DATA: ("seed", "image_shape", "steps", "fingerprint", "weights"),
+    ENVIRONMENT: ("replicas", "sync_batch_norm", "precision", "onednn"),
+}
+# What changes last digits only.
+_ALIKE = ("processor", "instruction_sets", "threads", "versions")
+
+
+def check_same(run: Run, name: str, facts: dict[str, Any]) -> None:
+    """Refuses to resume another run; warns where it can't be exact.
+
+    Args:
+        run: the run.
+        name: `DATA` or `ENVIRONMENT`.
+        facts: what that file would hold now.
+
+    Raises:
+        RunFolderError: what a run's end depends on has changed.
+    """
+    folder = run.folder
+    if not (folder / name).exists():
+        return
+    before = files.read_json(folder / name)
+    for key in _SAME[name]:
+        if _identity(before.get(key)) != _identity(facts[key]):
+            raise RunFolderError(
+                f"folder: {folder} holds an unfinished run with {key} "
+                f"{before.get(key)!r}, not {facts[key]!r}; name a new folder"
+            )
+    other = [key for key in _ALIKE if key in before and before[key] != facts.get(key)]
+    if other:
+        warnings.warn(
+            f"folder: {folder} is resumed with other {', '.join(other)} than it began "
+            "with: the last digits may differ",
+            checkpoints.CheckpointWarning,
+            stacklevel=3,
+        )
+
+
+def _identity(value: Any) -> Any:
+    """A file's hash instead of its path, which may be another on another machine."""
+    return value.rpartition(" sha256:")[2] if isinstance(value, str) else value

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_asked: list[int] = []  # for the process, as signals are
+_requests: list[int] = []  # for the process, as signals are
 
 
 class Stopped(KeyboardInterrupt):
@@ -25,13 +25,13 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextmanager
-def heard() -> Iterator[None]:
-    """Lets the first signal wait for who asks; the second one ends the process.
+def deferred() -> Iterator[None]:
+    """The first signal waits until `requested` is called; the second ends the process.
 
-    Threads other than the main one can't hear any.
+    Signals come to the main thread alone; in another one nothing changes.
 
     Raises:
-        Stopped: one came that nobody asked for.
+        Stopped: one came, and `requested` was not called after it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -42,21 +42,21 @@ def heard() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def ask(number: int, frame: Any) -> None:
-        _asked.append(number)
+    def keep(number: int, frame: Any) -> None:
+        _requests.append(number)
         restore()
 
     for number in _SIGNALS:
-        signal.signal(number, ask)
+        signal.signal(number, keep)
     try:
         yield
-        if _asked:
-            raise Stopped(_asked[0])
+        if _requests:
+            raise Stopped(_requests[0])
     finally:
-        _asked.clear()
+        _requests.clear()
         restore()
 
 
-def asked() -> int | None:
+def requested() -> int | None:
     """The signal that came, if one did."""
-    return _asked[0] if _asked else None
+    return _requests[0] if _requests else None

@@ -4,7 +4,8 @@ One device, the GPUs of a machine (MirroredStrategy), or several processes on on
 many machines (MultiWorkerMirroredStrategy, described by TF_CONFIG). Whatever the
 number, a batch is the recipe's: replicas share it, so no learning rate is scaled.
 
-What works on batches and models is in `replicas`; no TensorFlow at import here.
+What a strategy says of itself is in `strategy`, what works on batches and models in
+`replicas`; no TensorFlow at import here.
 """
 
 from __future__ import annotations
@@ -22,6 +23,13 @@ from keras_resnet.training.devices.cluster import (
     check_port,
     read_cluster,
     share,
+)
+from keras_resnet.training.devices.strategy import (
+    check_strategy,
+    is_chief,
+    is_multiworker,
+    replicas_of,
+    scope,
 )
 
 StrategyName = Literal["auto", "one", "mirrored", "multiworker"]
@@ -170,61 +178,6 @@ def _multiworker(cluster: Cluster, wait: float) -> Any:
         ) from None
 
 
-def is_multiworker(strategy: Any) -> bool:
-    """Whether a strategy spans several processes."""
-    return strategy is not None and _workers(strategy) > 1
-
-
-def _workers(strategy: Any) -> int:
-    return int(getattr(strategy.extended, "_num_workers", 1))
-
-
-def is_chief(strategy: Any) -> bool:
-    """Whether this process is the one that writes: folder, tracking, export."""
-    return strategy is None or bool(strategy.extended.should_checkpoint)
-
-
-def replicas_of(strategy: Any) -> int:
-    """Devices that share a batch."""
-    return 1 if strategy is None else int(strategy.num_replicas_in_sync)
-
-
-def scope(strategy: Any) -> contextlib.AbstractContextManager[Any]:
-    """What models are built and compiled under; nothing on one device."""
-    return contextlib.nullcontext() if strategy is None else strategy.scope()
-
-
-def check_strategy(
-    strategy: Any,
-    *,
-    steps_per_execution: int = 1,
-    clip_norm: float = 0.0,
-) -> None:
-    """Refuses what Keras 3 can't train with on TensorFlow.
-
-    Raises:
-        DistributionError: with the reason.
-    """
-    if strategy is None:
-        return
-    kind = type(strategy).__name__
-    if kind.startswith(("ParameterServer", "TPU", "CentralStorage")):
-        raise DistributionError(
-            f"strategy: {kind}: Keras 3's fit on TensorFlow supports MirroredStrategy "
-            "and, corrected here, MultiWorkerMirroredStrategy"
-        )
-    if steps_per_execution != 1:
-        raise DistributionError(
-            f"steps_per_execution: {steps_per_execution}: Keras 3 runs one step at a "
-            "time under tf.distribute (its loop over steps does not compile)"
-        )
-    if clip_norm:
-        raise DistributionError(
-            f"clip_norm: {clip_norm:g}: Keras clips each replica's part of the "
-            "gradient, not the sum; set it to 0 or train on one device"
-        )
-
-
 @contextlib.contextmanager
 def cooperating(strategy: Any) -> Iterator[None]:
     """Around all that workers do together: they go on together or end together.
@@ -245,7 +198,7 @@ def cooperating(strategy: Any) -> Iterator[None]:
         lost = _lost(str(error))
         if lost:
             raise DistributionError(lost) from None
-        _tell_others(error)
+        _notify_others(error)
         raise
 
 
@@ -265,13 +218,13 @@ def _lost(message: str) -> str | None:
     )
 
 
-def _tell_others(error: BaseException) -> None:
+def _notify_others(error: BaseException) -> None:
     from tensorflow.python.eager import context
     from tensorflow.python.framework import errors
 
     cluster = read_cluster()
     me = f"{cluster.job} {cluster.number}" if cluster else "a worker"
-    # If the cluster is gone already, there is nobody to tell.
+    # If the cluster is gone already, there is nobody left.
     with contextlib.suppress(errors.OpError):
         context.context().report_error_to_cluster(
             errors.ABORTED, f"[{me} stopped] {one_line(error)[:300]}"

@@ -17,7 +17,7 @@ import tensorflow as tf
 from keras.src.backend.tensorflow import trainer
 
 from keras_resnet.training.devices.cluster import DistributionError
-from keras_resnet.training.devices.distribution import is_multiworker
+from keras_resnet.training.devices.strategy import is_multiworker
 
 KNOWN = ("3.15",)  # versions of Keras that were tested with it
 

@@ -13,12 +13,13 @@ from keras_resnet.layers import Skip
 from keras_resnet.training import snapshot
 from keras_resnet.training.averaging import Averages
 from keras_resnet.training.devices.cluster import DistributionError
-from keras_resnet.training.devices.distribution import (
+from keras_resnet.training.devices.strategy import (
     is_chief,
     is_multiworker,
     replicas_of,
 )
 from keras_resnet.training.plateau import Plateau
+from keras_resnet.training.resume import first_epoch, start_at
 
 
 def for_replicas(dataset: Any, strategy: Any, *, training: bool) -> Any:
@@ -204,10 +205,10 @@ class FollowChief(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Copies."""
         model = self.model
-        epoch = int(from_chief(model._initial_epoch or 0, self.strategy))
+        epoch = int(from_chief(first_epoch(model), self.strategy))
         if not epoch:
             return
-        model._initial_epoch = epoch
+        start_at(model, epoch)
         self._copy(snapshot.weights_of(model))
         for callback in self.callbacks:
             if isinstance(callback, Averages):

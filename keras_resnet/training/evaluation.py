@@ -1,0 +1,166 @@
+"""How good a classifier is on its test images, in numbers, and where it goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+BINS = 15  # of confidence (Guo 2017, section 4)
+WORST = 20  # mistakes of the highest confidence that are named
+
+
+class Bin(NamedTuple):
+    """Images whose confidence is in one of the `BINS` equal parts of 0 to 1.
+
+    Attributes:
+        images: how many.
+        confidence: their mean confidence; 0 without images.
+        accuracy: share of them that is right; 0 without images.
+    """
+
+    images: int
+    confidence: float
+    accuracy: float
+
+
+class Evaluation(NamedTuple):
+    """What a classifier's logits are worth.
+
+    Attributes:
+        metrics: loss (cross-entropy), accuracy, top5_accuracy where there are more
+            than five classes, calibration_error (expected, Guo 2017, equation 3) and
+            the number of images.
+        per_class: precision, recall, f1 and support of each class, with its name.
+        bins: the reliability diagram's.
+        labels: true classes, (images,).
+        predictions: most probable classes, (images,).
+        confidences: their probabilities, (images,).
+        worst: indices of the mistakes of highest confidence, at most `WORST`, the
+            most confident first.
+        class_names: a name for each class.
+    """
+
+    metrics: dict[str, float]
+    per_class: list[dict[str, Any]]
+    bins: list[Bin]
+    labels: np.ndarray
+    predictions: np.ndarray
+    confidences: np.ndarray
+    worst: np.ndarray
+    class_names: tuple[str, ...]
+
+
+def evaluate_logits(
+    logits: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
+) -> Evaluation:
+    """Compares logits with the truth.
+
+    Args:
+        logits: (images, classes).
+        labels: (images,), integers.
+        class_names: a name for each class.
+    """
+    from scipy.special import log_softmax
+    from sklearn.metrics import precision_recall_fscore_support, top_k_accuracy_score
+
+    classes = range(len(class_names))
+    logits = np.asarray(logits, np.float64)
+    log_probabilities = log_softmax(logits, axis=-1)
+    predictions = logits.argmax(axis=-1)
+    confidences = np.exp(log_probabilities.max(axis=-1))
+    right = predictions == labels
+    bins = _bins(confidences, right)
+    metrics = {
+        "loss": float(-log_probabilities[np.arange(len(labels)), labels].mean()),
+        "accuracy": float(right.mean()),
+        "calibration_error": float(
+            sum(b.images * abs(b.accuracy - b.confidence) for b in bins) / len(labels)
+        ),
+        "images": len(labels),
+    }
+    if len(classes) > 5:
+        metrics["top5_accuracy"] = float(
+            top_k_accuracy_score(labels, logits, k=5, labels=classes)
+        )
+    columns = precision_recall_fscore_support(
+        labels, predictions, labels=classes, zero_division=0
+    )
+    per_class = [
+        {
+            "class": name,
+            "precision": float(precision),
+            "recall": float(recall),
+            "f1": float(f1),
+            "support": int(support),
+        }
+        for name, precision, recall, f1, support in zip(
+            class_names, *columns, strict=True
+        )
+    ]
+    wrong = np.flatnonzero(~right)
+    worst = wrong[np.argsort(-confidences[wrong], kind="stable")][:WORST]
+    return Evaluation(
+        metrics=metrics,
+        per_class=per_class,
+        bins=bins,
+        labels=np.asarray(labels),
+        predictions=predictions,
+        confidences=confidences,
+        worst=worst,
+        class_names=tuple(class_names),
+    )
+
+
+def evaluate_model(model: Any, dataset: Any, class_names: Sequence[str]) -> Evaluation:
+    """Compares a model with the truth; its images are read once.
+
+    Args:
+        model: from images to logits.
+        dataset: a `tf.data.Dataset` of batches (images, labels).
+        class_names: a name for each class.
+    """
+    batches = [
+        (model.predict_on_batch(images), labels)
+        for images, labels in dataset.as_numpy_iterator()
+    ]
+    logits, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    return evaluate_logits(logits, labels, class_names)
+
+
+def pick(dataset: Any, indices: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+    """Some images of a data set of batches, which needn't fit into memory.
+
+    Args:
+        dataset: a `tf.data.Dataset` of (images, labels), in the order of the indices.
+        indices: which images.
+
+    Returns:
+        The images in the order of `indices`.
+    """
+    wanted = {int(index) for index in indices}
+    found: dict[int, np.ndarray] = {}
+    start = 0
+    for images, *_ in dataset.as_numpy_iterator():
+        stop = start + len(images)
+        found |= {i: images[i - start] for i in wanted if start <= i < stop}
+        if len(found) == len(wanted):
+            break
+        start = stop
+    return [found[int(index)] for index in indices]
+
+
+def _bins(confidences: np.ndarray, right: np.ndarray) -> list[Bin]:
+    # A confidence on the border belongs to the bin below, as in Guo 2017.
+    which = np.clip(np.ceil(confidences * BINS).astype(int) - 1, 0, BINS - 1)
+    counts = np.bincount(which, minlength=BINS)
+    shares = np.maximum(counts, 1)
+    confidence = np.bincount(which, confidences, minlength=BINS) / shares
+    accuracy = np.bincount(which, right, minlength=BINS) / shares
+    return [
+        Bin(*row)
+        for row in zip(
+            counts.tolist(), confidence.tolist(), accuracy.tolist(), strict=True
+        )
+    ]
