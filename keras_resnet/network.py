@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_resnet import blocks, runtime
-from keras_resnet.errors import SpecError, UserError
+from keras_resnet.errors import SpecError
 from keras_resnet.plan import LAST, make_plan, stage_of
 from keras_resnet.presets import get_spec
 from keras_resnet.recompute import Recomputing
@@ -168,32 +168,6 @@ def under_policy(policy: Any) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def ends_in_softmax(model: keras.Model) -> bool:
-    """Whether a classifier gives probabilities; False for logits.
-
-    Raises:
-        UserError: the model is no classifier, or gives neither.
-    """
-    last = model.layers[-1]
-    activation = getattr(last, "activation", None)
-    outputs = model.outputs
-    if len(outputs) != 1 or len(outputs[0].shape) != 2:
-        raise UserError(
-            f"model: {model.name} is no classifier: its output is not (batch, classes)"
-        )
-    if isinstance(last, keras.layers.Softmax):
-        return True
-    if activation is keras.activations.softmax:
-        return True
-    if not isinstance(last, keras.layers.Dense) or (
-        activation is not keras.activations.linear
-    ):
-        raise UserError(
-            f"model: {model.name} ends in {last.name!r}, neither logits nor a softmax"
-        )
-    return False
 
 
 def _normalization(

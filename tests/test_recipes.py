@@ -405,7 +405,7 @@ def test_a_model_that_ends_in_a_softmax_is_refused(tiny_spec):
     with pytest.raises(RecipeError, match="model: ends in a softmax; build it with"):
         DIGITS.compile_args(model, 5)
     for changes, message in (
-        ({"classifier_activation": "sigmoid"}, "neither logits nor a softmax"),
+        ({"classifier_activation": "sigmoid"}, "ends in a sigmoid; build it"),
         ({"include_top": False}, "is no classifier"),
     ):
         with pytest.raises(UserError, match=message):

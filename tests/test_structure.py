@@ -58,6 +58,7 @@ ROOMS = {
         "recipes": "data errors presets recipe",
         "convolution": "plan runtime",
         "layers": "convolution",
+        "heads": "errors",
         "blocks": "layers plan spec",
         "network": "blocks errors plan presets recompute runtime spec",
         "run": "data errors files network recipe",
@@ -68,12 +69,12 @@ ROOMS = {
         "weights": "errors files network plan presets run spec",
         "applications": "network presets weights",
         "tracking": "errors files",
-        "serving": "data errors files folding network run spec version",
+        "serving": "data errors files folding heads network run spec version",
         "prediction": "data run serving",
-        "analysis": "cost errors figures files graphs layers network plan presets run"
-        " runtime spec statistics tracking units",
-        "training": "cost data errors figures files layers losses network optimizers"
-        " plan presets recipe recipes run runtime serving spec surgery"
+        "analysis": "cost errors figures files heads graphs layers network plan presets"
+        " run runtime spec statistics tracking units",
+        "training": "cost data errors figures files heads layers losses network"
+        " optimizers plan presets recipe recipes run runtime serving spec surgery"
         " tracking units version weights",
         "experiments": "analysis cost data errors figures files network presets recipe"
         " recipes resnext run spec statistics surgery tracking training",

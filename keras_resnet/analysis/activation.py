@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_resnet.errors import UserError
 from keras_resnet.figures import SMALL, write_figure
-from keras_resnet.network import ends_in_softmax
+from keras_resnet.heads import Head, head_of, read
 from keras_resnet.plan import LAST, stage_of
 
 MAPS = 8  # channels of a stage that are drawn
@@ -39,18 +39,23 @@ def class_activation(
     Raises:
         UserError: not an image, no such class or layer, or the model is no classifier.
     """
+    head = head_of(model)
+    if label is not None and not 0 <= label < head.classes:
+        raise UserError(f"label: {label} is not from 0 to {head.classes - 1}")
     tapped = keras.Model(
-        model.inputs[0], [_maps_of(model, layer).output, _logits(model)]
+        model.inputs[0], [_maps_of(model, layer).output, model.outputs[0]]
     )
-    with tf.GradientTape() as tape:
-        maps, scores = tapped(_batch(model, image), training=False)
-        classes = scores.shape[-1]
-        if label is None:
-            label = int(np.argmax(scores[0]))
-        if not 0 <= label < classes:
-            raise UserError(f"label: {label} is not from 0 to {classes - 1}")
-        score = scores[0, label]
-    weights = tf.reduce_mean(tape.gradient(score, maps), axis=(1, 2), keepdims=True)
+
+    @tf.function(autograph=False)
+    def maps_and_gradients(images: Any) -> tuple[Any, Any]:
+        maps, outputs = tapped(images, training=False)
+        scores = _scores(head, outputs)
+        best = tf.argmax(scores) if label is None else label
+        [gradient] = tf.gradients(scores[best], maps)
+        return maps, gradient
+
+    maps, gradient = maps_and_gradients(_batch(model, image))
+    weights = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
     heat = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1, keepdims=True))
     heat = tf.image.resize(heat, image.shape[:2])[0, :, :, 0].numpy()
     return np.asarray(heat / max(float(heat.max()), 1e-12))
@@ -66,20 +71,15 @@ def feature_maps(model: keras.Model, image: np.ndarray, layer: str) -> np.ndarra
     return np.asarray(tapped(_batch(model, image), training=False)[0])
 
 
-def _logits(model: keras.Model) -> Any:
-    """A classifier's output, before its softmax if it has one.
+def _scores(head: Head, outputs: Any) -> Any:
+    """Scores of an image's classes, in a graph: logits where there are any.
 
     A softmax near 1 has no gradient, and its logarithm has none either.
     """
-    if not ends_in_softmax(model):
-        return model.outputs[0]
-    last = model.layers[-1]
-    if isinstance(last, keras.layers.Softmax):
-        return last.input
-    linear = type(last).from_config({**last.get_config(), "activation": "linear"})
-    logits = linear(last.input)
-    linear.set_weights(last.get_weights())
-    return logits
+    _, logits = read(outputs)
+    if logits is None:
+        return tf.math.log(tf.maximum(outputs[0], 1e-30))
+    return tf.concat([-logits[0], logits[0]], 0) if head.task == "binary" else logits[0]
 
 
 def _maps_of(model: keras.Model, name: str | None) -> Any:

@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from keras_resnet.errors import UserError
 from keras_resnet.graphs import rebuild
+from keras_resnet.heads import head_of
 from keras_resnet.layers import MergeAdd, MergeDropout, MergeGate
-from keras_resnet.network import ends_in_softmax
 
 BATCH = 128  # of an array's images
 _EMPTY = "data: there are no images in it"
@@ -159,9 +159,14 @@ def gradient_norms(model: keras.Model, images: Any, labels: Any) -> list[Gradien
     Returns:
         For each convolution and dense layer, in network order.
     """
-    loss = keras.losses.SparseCategoricalCrossentropy(
-        from_logits=not ends_in_softmax(model)
-    )
+    head = head_of(model)
+    if head.task not in ("classes", "binary"):
+        raise UserError(f"model: {model.name} gives no probabilities of classes")
+    loss = (
+        keras.losses.SparseCategoricalCrossentropy
+        if head.task == "classes"
+        else keras.losses.BinaryCrossentropy
+    )(from_logits=head.kind == "logits")
     layers = [
         layer
         for layer in model.layers

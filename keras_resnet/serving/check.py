@@ -18,7 +18,7 @@ from PIL import Image
 
 from keras_resnet.data.image_files import CENTRAL, read_image
 from keras_resnet.errors import ExportError
-from keras_resnet.network import ends_in_softmax
+from keras_resnet.heads import Head
 from keras_resnet.serving import native
 from keras_resnet.serving.graph import with_features
 
@@ -36,6 +36,7 @@ DECODED = 1e-1
 def check_export(
     path: Path,
     model: keras.Model,
+    head: Head,
     samples: np.ndarray | None,
     signatures: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -47,6 +48,7 @@ def check_export(
     Args:
         path: the SavedModel.
         model: what it was made from.
+        head: how that ends; tried on what it puts out.
         samples: uint8 images (n, height, width, channels); made up if None.
         signatures: as `NativeModel` takes them.
 
@@ -67,14 +69,14 @@ def check_export(
         for name in signatures
         if name != "image_bytes"
     }
-    expected = {"pixels": _answers(model, samples)}
+    expected = {"pixels": _answers(model, head, samples)}
     limits = {"pixels": exact, "png": exact, "jpeg": max(exact, DECODED)}
     if "image_bytes" in signatures:
         larger = [_encoded(image, "JPEG", 1.5) for image in samples]
         read = [read_image(each, samples.shape[1:], CENTRAL) for each in larger]
         expected |= {
             "png": expected["pixels"],
-            "jpeg": _answers(model, np.stack(read)),
+            "jpeg": _answers(model, head, np.stack(read)),
         }
         requests |= {
             "image_bytes/image_bytes/png": _strings(
@@ -92,7 +94,7 @@ def check_export(
             "images": len(samples),
             "milliseconds": round(float(found[f"milliseconds/{signature}/{case}"]), 3),
         }
-        for output in ("probabilities", "features"):
+        for output in ("probabilities", "values", "features"):
             key = f"{signature}/{output}/{case}"
             if key not in found:
                 continue
@@ -112,18 +114,19 @@ def check_export(
     return {"loader": "TensorFlow's C API", "allowed": limits, "signatures": rows}
 
 
-def _answers(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarray]:
+def _answers(
+    model: keras.Model, head: Head, images: np.ndarray
+) -> dict[str, np.ndarray]:
     """What the model itself gives."""
     with keras.device("cpu:0"):
         found = with_features(model)(images.astype("float32"), training=False)
-    answers = {
-        name: np.asarray(keras.ops.cast(value, "float32"))
-        for name, value in found.items()
-    }
-    outputs = answers.pop("outputs")
-    if not ends_in_softmax(model):
-        outputs = np.asarray(keras.ops.softmax(outputs))
-    return {"probabilities": outputs, **answers}
+        outputs = found.pop("outputs")
+        head.check(model.name, outputs)
+        name = "values" if head.task == "regression" else "probabilities"
+        return {
+            name: np.asarray(head.answers(outputs)),
+            **{k: np.asarray(keras.ops.cast(v, "float32")) for k, v in found.items()},
+        }
 
 
 def _run_elsewhere(

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_resnet.network import ends_in_softmax
+from keras_resnet.heads import Head
 from keras_resnet.serving import pixels as pixels_module
 
 TOP = 5  # classes named in `labels`
@@ -42,16 +42,14 @@ def largest_batch(model: keras.Model) -> int:
 def with_features(model: keras.Model) -> keras.Model:
     """The model with a second output, what its classifier sees, where there is one."""
     outputs = {"outputs": model.outputs[0]}
-    weighted = [
-        layer for layer in model.layers if not isinstance(layer, keras.layers.Softmax)
-    ]
-    if isinstance(weighted[-1], keras.layers.Dense):
-        outputs["features"] = weighted[-1].input
+    last = [layer for layer in model.layers if layer.weights][-1]
+    if isinstance(last, keras.layers.Dense) and len(last.input.shape) == 2:
+        outputs["features"] = last.input
     return keras.Model(model.inputs[0], outputs, name=model.name)
 
 
 def make_signatures(
-    module: tf.Module, model: keras.Model, class_names: Sequence[str]
+    module: tf.Module, model: keras.Model, head: Head, class_names: Sequence[str]
 ) -> dict[str, Any]:
     """Concrete functions by the names of their signatures.
 
@@ -59,17 +57,20 @@ def make_signatures(
 
     Args:
         module: what is saved; it gets the weights that are not constants.
-        model: from images to logits or probabilities.
+        model: from images to one output.
+        head: what that is.
         class_names: of the labels.
     """
     shape = model.input_shape[1:]
     images = (None, *shape)
-    network = _network(module, model, images)
+    network = _network(module, model, head, images)
     limit = largest_batch(model)
     top = min(TOP, len(class_names))
 
     def classify(pixels: Any) -> dict[str, Any]:
-        probabilities = network(tf.cast(pixels, tf.float32))["probabilities"]
+        probabilities = network(tf.cast(pixels, tf.float32))["answers"]
+        if head.task == "regression":
+            return {"values": probabilities}
         best = tf.math.top_k(probabilities, top).indices
         return {
             "probabilities": probabilities,
@@ -109,10 +110,9 @@ def make_signatures(
 
 
 def _network(
-    module: tf.Module, model: keras.Model, images: Sequence[int | None]
+    module: tf.Module, model: keras.Model, head: Head, images: Sequence[int | None]
 ) -> Any:
-    """float32 pixels -> probabilities, and features where the model has them."""
-    is_softmax = ends_in_softmax(model)
+    """float32 pixels -> answers, and features where the model has them."""
     both = with_features(model)
     variables = [variable.value for variable in model.variables]
     sizes = [value.shape.num_elements() * value.dtype.size for value in variables]
@@ -125,11 +125,9 @@ def _network(
     def network(pixels: Any) -> dict[str, Any]:
         with keras.StatelessScope(weights) if frozen else contextlib.nullcontext():
             found = both(pixels, training=False)
-        outputs = found.pop("outputs")
-        probabilities = outputs if is_softmax else tf.nn.softmax(outputs)
         # In float32 under mixed precision too.
         return {
-            "probabilities": tf.cast(probabilities, tf.float32),
+            "answers": head.answers(found.pop("outputs")),
             **{name: tf.cast(value, tf.float32) for name, value in found.items()},
         }
 

@@ -16,7 +16,8 @@ from keras_resnet import files
 from keras_resnet.data.image_files import CENTRAL, MAX_GIF, MAX_PIXELS
 from keras_resnet.errors import ExportError, one_line
 from keras_resnet.folding import fold_batch_norm
-from keras_resnet.network import ends_in_softmax, pixel_stats_of
+from keras_resnet.heads import Head, head_of
+from keras_resnet.network import pixel_stats_of
 from keras_resnet.run import EXPORT, Run
 from keras_resnet.serving import graph, server, warmup
 from keras_resnet.serving.check import CHECK, check_export
@@ -33,6 +34,7 @@ def export(
     version: int | None = None,
     fold: bool = True,
     class_names: Sequence[str] | None = None,
+    task: str | None = None,
     about: Mapping[str, Any] | None = None,
     samples: np.ndarray | None = None,
     check: bool = True,
@@ -55,12 +57,16 @@ def export(
     Serving warms up, and in `path/server/` configuration for it.
 
     Args:
-        model: from images to logits or, if it ends in a softmax, probabilities; or a
-            run folder, of which it is the best model.
+        model: from images to logits or probabilities, whatever it ends in
+            (`heads.head_of`); or a run folder, of which it is the best model.
         path: the model's folder, that TF Serving watches; of a run its `export/`.
         version: a positive integer; the next free one if None.
         fold: whether batch norms go into convolutions (`surgery.fold_batch_norm`).
-        class_names: a name for each class; of a run they are known.
+        class_names: a name for each class; of a run they are known. One logit or
+            sigmoid has two classes, its own the second.
+        task: "classes", "binary", "labels" or "regression", where the model's loss
+            doesn't say what its outputs are of. A "regression" is served as `values`,
+            float32 (batch, units), in place of `probabilities`, `classes`, `labels`.
         about: more for `model.json`, such as metrics.
         samples: uint8 images to check the export by; of a run its samples.
         check: whether the export is loaded in a process without Keras and compared
@@ -70,9 +76,10 @@ def export(
         The version's folder.
 
     Raises:
-        UserError: no such run; the model gives neither logits nor probabilities; the
-            version exists or isn't one; names and classes don't match; the export
-            does not compute what the model does.
+        UserError: no such run; the model gives neither logits nor probabilities, or
+            one number that may be a logit or a value; the version exists or isn't
+            one; names and classes don't match; the export does not compute what the
+            model does.
     """
     if not isinstance(model, keras.Model):
         run = Run(model)
@@ -84,16 +91,13 @@ def export(
     if path is None:
         raise ExportError("path: none is given; name the model's folder")
     path = Path(path)
-    ends_in_softmax(model)  # or neither: then it raises
-    classes = model.output_shape[-1]
-    if class_names is not None and len(class_names) != classes:
+    head = head_of(model, task)
+    if head.task is None:
         raise ExportError(
-            f"class_names: {len(class_names)} names for {classes} classes"
+            f"model: {model.name} ends in one number, a logit or a value; say "
+            "task='binary' or task='regression'"
         )
-    names = list(class_names or map(str, range(classes)))
-    for name in names:
-        if "\n" in name or "\r" in name:  # labels.txt has one on each line
-            raise ExportError(f"class_names: {name!r} has a line break")
+    names = _checked_names(class_names, head.classes)
     version = _free(path, version)
     small = fold_batch_norm(model) if fold else model
     try:
@@ -103,10 +107,10 @@ def export(
     target = path / str(version)
     with files.replacing(target) as temporary:
         module = tf.Module()
-        signatures = graph.make_signatures(module, small, names)
+        signatures = graph.make_signatures(module, small, head, names)
         tf.saved_model.save(module, str(temporary), signatures=signatures)
         described = {
-            **_describe(model, classes, version, fold),
+            **_describe(model, head, version, fold),
             "signatures": read_signatures(temporary),
             "hash": _hash(temporary),
             **(about or {}),
@@ -116,10 +120,29 @@ def export(
         files.write_json(temporary / MODEL, described)
         warmup.write_requests(temporary, described, server.name_of(path))
         if check:
-            result = check_export(temporary, model, samples, described["signatures"])
+            result = check_export(
+                temporary, model, head, samples, described["signatures"]
+            )
             files.write_json(temporary / CHECK, result)
     server.configure(path)
     return target
+
+
+def _checked_names(names: Any, classes: int) -> list[str]:
+    """A name for each class, by default its number."""
+    if names is None:
+        return [str(i) for i in range(classes)]
+    if isinstance(names, str | Mapping):
+        raise ExportError(f"class_names: {names!r} is not a list of names")
+    found: list[str] = list(names)
+    for name in found:
+        if not isinstance(name, str):
+            raise ExportError(f"class_names: {name!r} is not a string")
+        if "\n" in name or "\r" in name:  # labels.txt has one on each line
+            raise ExportError(f"class_names: {name!r} has a line break")
+    if len(found) != classes:
+        raise ExportError(f"class_names: {len(found)} names for {classes} classes")
+    return found
 
 
 def _free(path: Path, version: int | None) -> int:
@@ -135,7 +158,7 @@ def _free(path: Path, version: int | None) -> int:
 
 
 def _describe(
-    model: keras.Model, classes: int, version: int, fold: bool
+    model: keras.Model, head: Head, version: int, fold: bool
 ) -> dict[str, Any]:
     """What `model.json` says of a model."""
     spec = getattr(model, "spec", None)
@@ -146,7 +169,8 @@ def _describe(
         "version": version,
         "spec": spec and spec.to_dict(),
         "image_shape": list(model.input_shape[1:]),
-        "classes": classes,
+        "classes": head.classes,
+        "task": head.task,
         "max_batch": graph.largest_batch(model),
         "batch_norms_folded": fold,
         "preprocessing": {
@@ -229,7 +253,7 @@ class Served(NamedTuple):
 
     Attributes:
         predict: uint8 images (batch, height, width, channels) -> float32
-            probabilities (batch, classes).
+            probabilities (batch, classes), or a regression's values.
         image_shape: (height, width, channels), None where open.
         class_names: a name for each class; its number where the export has none.
     """
@@ -250,7 +274,9 @@ def load(path: Path | str) -> Served:
         loaded = tf.saved_model.load(str(path))
         signature = loaded.signatures["serving_default"]
         images = signature.structured_input_signature[1]["images"]
-        classes = signature.structured_outputs["probabilities"].shape[-1]
+        outputs = signature.structured_outputs
+        answer = "values" if "values" in outputs else "probabilities"
+        classes = outputs[answer].shape[-1]
     except (OSError, KeyError, ValueError) as error:
         reason = one_line(error)
         raise ExportError(f"model: can't load {path}: {reason}") from None
@@ -258,7 +284,7 @@ def load(path: Path | str) -> Served:
     def predict(batch: np.ndarray) -> np.ndarray:
         # Through `loaded`: its signatures live only as long as it does.
         outputs = loaded.signatures["serving_default"](images=tf.constant(batch))
-        return np.asarray(outputs["probabilities"])
+        return np.asarray(outputs[answer])
 
     labels = path / LABELS
     names = list(map(str, range(classes)))

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 
 from keras_resnet.errors import RecipeError
+from keras_resnet.heads import head_of
 from keras_resnet.losses import LabelAccuracy, LabelLoss
-from keras_resnet.network import ends_in_softmax
 from keras_resnet.optimizers import SGD, WarmUp, step_decay
 from keras_resnet.recipe import Recipe
 from keras_resnet.training.finetuning import rate_factors
@@ -27,9 +27,9 @@ def compile_args(recipe: Recipe, model: keras.Model, steps: int) -> dict[str, An
     Raises:
         UserError: the model does not put out logits.
     """
-    if ends_in_softmax(model):
+    if (kind := head_of(model).kind) != "logits":
         raise RecipeError(
-            "model: ends in a softmax; build it with classifier_activation=None, "
+            f"model: ends in a {kind}; build it with classifier_activation=None, "
             "or compile it yourself"
         )
     top_5 = model.output_shape[-1] >= TOP_5_FROM
