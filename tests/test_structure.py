@@ -70,13 +70,13 @@ ROOMS = {
         "weights": "errors files network plan presets run spec",
         "applications": "network presets weights",
         "tracking": "errors files",
-        "serving": "data errors files folding heads network run spec version",
+        "serving": "data errors files folding heads network run version",
         "prediction": "data run serving",
-        "analysis": "cost errors figures files heads graphs layers network plan presets"
-        " run runtime spec statistics tracking units",
-        "training": "cost data errors figures files heads layers losses network"
-        " optimizers plan presets recipe recipes run runtime serving spec surgery"
-        " tracking units version weights",
+        "analysis": "cost errors figures files heads graphs layers network plan presets run"
+        " runtime spec tracking units",
+        "training": "cost data errors figures files heads layers losses network optimizers"
+        " plan recipe recipes run runtime serving spec surgery tracking version"
+        " weights",
         "experiments": "analysis cost data errors figures files network presets recipe"
         " recipes resnext run spec statistics surgery tracking training",
         "tuning": "cost data errors figures files network plan presets recipe run"
