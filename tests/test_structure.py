@@ -72,11 +72,11 @@ ROOMS = {
         "tracking": "errors files",
         "serving": "data errors files folding heads network run version",
         "prediction": "data run serving",
-        "analysis": "cost errors figures files heads graphs layers network plan presets run"
-        " runtime spec tracking units",
-        "training": "cost data errors figures files heads layers losses network optimizers"
-        " plan recipe recipes run runtime serving spec surgery tracking version"
-        " weights",
+        "analysis": "cost errors figures files heads graphs layers network plan presets"
+        " run runtime spec tracking units",
+        "training": "cost data errors figures files heads layers losses network"
+        " optimizers plan recipe recipes run runtime serving spec surgery tracking"
+        " version weights",
         "experiments": "analysis cost data errors figures files network presets recipe"
         " recipes resnext run spec statistics surgery tracking training",
         "tuning": "cost data errors figures files network plan presets recipe run"
