@@ -19,7 +19,6 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import click
@@ -69,6 +68,8 @@ def measure(way: Way, images: str, epochs: int) -> float:
         cpu = tf.config.list_physical_devices("CPU")[0]
         logical = [tf.config.LogicalDeviceConfiguration()] * way.devices
         tf.config.set_logical_device_configuration(cpu, logical)
+    import keras_tuner
+
     from tuning import ResidualHyperModel, search
 
     strategy = distribution.make_strategy(way.strategy)
@@ -85,7 +86,8 @@ def measure(way: Way, images: str, epochs: int) -> float:
         return time.perf_counter() - began
     model = ResidualHyperModel(space, recipe, images)
     for depth in DEPTHS:
-        sample = SimpleNamespace(values={"depth": depth}, space=[depth])
+        sample = keras_tuner.HyperParameters()
+        sample.values["depth"] = depth
         with distribution.scope(strategy):
             network = model.build(sample)
         folder = Path(f"run-{depth}") if way.by == "folders" else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -146,10 +147,21 @@ def test_a_worker_does_not_wait_for_ever(workplace):
     assert "has not answered" in failure_of(code)
 
 
-@pytest.mark.parametrize("text", ["", "here", "here:", "here:0", "here:70000", ":80"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "here", "here:", "here:0", "here:70000", ":80", "a..b:80", f"{'a' * 64}:80",
+     ".a:80", f"{'a.' * 130}a:80", "h:99999", "h:٨٠", "ä:80", "a b:80"],
+)  # fmt: skip
 def test_a_wrong_address_is_one_line(text):
     with pytest.raises(UserError, match="HOST:PORT"):
         processes.parse_address(text)
+
+
+def test_an_address_in_the_environment_is_checked_too(monkeypatch):
+    for name, value in processes.variables(("here", 99_999), "chief").items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="'here:99999' is not HOST:PORT"):
+        processes.own_address()
 
 
 def test_an_address_that_can_not_be_listened_on_is_one_line():
@@ -311,3 +323,26 @@ def test_another_worker_gets_the_trial_of_one_that_was_killed(tiny_spec, workpla
     assert [trial.status for trial in trials] == ["COMPLETED", "COMPLETED"]
     assert files.read_lines(history)[0] == first  # its epoch was not run again
     assert Path("search/report/trials.csv").exists()
+
+
+@pytest.mark.slow
+def test_json_is_all_that_is_printed(tiny_spec, workplace):
+    """KerasTuner's workers print of their own accord, for one, where blocks differ."""
+    Path("spec.json").write_text(tiny_spec.to_json())
+    fields = {"block": ["basic", "bottleneck"], "cardinality": [1, 2]}
+    Path("space.json").write_text(json.dumps({"name": "both"} | fields))
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "keras_resnet.cli", "tune", "--space", "space.json",
+            "--spec", "spec.json", "--data", "digits", "--epochs", "1", "--trials", "2",
+            "--no-track", "--folder", "search", "--workers", "1", "--json",
+        ],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    printed = json.loads(done.stdout)
+    assert printed["trial"] in ("0", "1")
+    assert printed["spec"]["block"] in ("basic", "bottleneck")

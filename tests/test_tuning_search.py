@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras_tuner
 import numpy as np
@@ -20,11 +21,14 @@ from conftest import ROOT
 from rich.console import Console
 
 import tuning
-from keras_resnet import data, estimate_cost, files, training
+from keras_resnet import cifar_resnet, data, estimate_cost, files, training
 from keras_resnet.cli import main
+from keras_resnet.errors import UserError
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import HISTORY
+from tuning.decode import declare
 from tuning.feasibility import check_budget
+from tuning.oracles import make_oracle
 from tuning.retrain import compare, retrain
 from tuning.search_report import importance, write_report
 from tuning.trials import Trial, best_of, pareto_front, read_trials
@@ -67,6 +71,53 @@ def test_any_tuner_takes_the_hypermodel_and_builds_once_a_trial(
     best = tuner.get_best_hyperparameters()[0]
     assert model.candidate(best).model.block == best["block"]
     assert 0 < tuner.oracle.get_best_trials()[0].score <= 1
+
+
+def test_what_the_hypermodel_has_is_refused_from_the_tuner(recipe, splits, workplace):
+    model = tuning.ResidualHyperModel(tuning.Space(units=(1, 2)), recipe, splits)
+
+    def tuner(name, **options):
+        return keras_tuner.RandomSearch(
+            model, "val_accuracy", max_trials=2, directory=name, **options
+        )
+
+    images = np.zeros((8, 8, 8, 1), "uint8")
+    with pytest.raises(UserError, match=r"x, y, batch_size: the hypermodel has data"):
+        tuner("one").search(images, np.zeros(8), batch_size=8, verbose=0)
+    with pytest.raises(UserError, match=r"validation_split: .* recipe.replace"):
+        tuner("two").search(validation_split=0.1, verbose=0)
+    with pytest.raises(UserError, match="optimizer, loss, metrics: the hypermodel"):
+        tuner("three", optimizer="adam", loss="mse").search(verbose=0)
+
+
+def test_what_is_declared_beforehand_is_kept(recipe, splits):
+    space = tuning.Space(units=(1, 2), k=(1.0, 2.0))
+    model = tuning.ResidualHyperModel(space, recipe, splits)
+    hp = keras_tuner.HyperParameters()
+    hp.Choice("units", [2])
+    model.build(hp)
+    assert hp.values == {"units": 2, "k": 1.0}
+
+
+def test_the_time_of_a_failed_trial_is_that_of_all_its_workers(
+    recipe, splits, workplace
+):
+    model = tuning.ResidualHyperModel(tuning.Space(units=(1, 2)), recipe, splits)
+    oracle = make_oracle("grid", model, objective="accuracy", trials=2)
+    oracle._set_project_dir("search", "tuner")
+    oracle.update_space(keras_tuner.HyperParameters())
+    declare(oracle.hyperparameters, model.space)
+    trial = oracle.create_trial("one")
+    oracle.started[trial.trial_id] -= 100
+    assert oracle.reassign({"one"}, 1e9) == []
+    assert oracle.reassign(set(), -1) == ["one"]
+    again = oracle.create_trial("two")
+    assert again.trial_id == trial.trial_id
+    oracle.started[trial.trial_id] -= 10
+    again.status = "FAILED"
+    oracle.end_trial(again)
+    seconds = oracle.trials[trial.trial_id].metrics.get_best_value("seconds")
+    assert seconds == pytest.approx(110, abs=5)
 
 
 @pytest.mark.slow
@@ -284,6 +335,33 @@ def test_a_budget_that_nothing_meets_says_what_the_cheapest_costs(
     wide = tuning.Space(depth=tuning.Range(8, 1000), k=tuning.Range(1, 10))
     with pytest.raises(tuning.BudgetError, match=r"the cheapest cost \d\S*kMAC"):
         tuning.search(wide, recipe, data=splits, budget="1kMAC")
+    # Neither the least depth nor the ends of cardinality are the cheapest.
+    groups = tuning.Space(
+        block=("bottleneck",), depth=(11,), cardinality=tuple(range(1, 33))
+    )
+    costs = {
+        c: estimate_cost(
+            tuning.spec_from_hp(
+                SimpleNamespace(values={"block": "bottleneck", "depth": 11,
+                                        "cardinality": c}),
+                groups, cifar_resnet(20, input_shape=splits.image_shape),
+            )
+        ).macs
+        for c in range(1, 33)
+    }  # fmt: skip
+    assert min(costs, key=costs.__getitem__) not in (1, 32)
+    base = recipe.replace(model=cifar_resnet(20))
+    check_budget(
+        tuning.ResidualHyperModel(
+            groups, base, splits, budget=f"{min(costs.values())}MAC"
+        )
+    )
+    with pytest.raises(tuning.BudgetError, match="the cheapest cost"):
+        check_budget(
+            tuning.ResidualHyperModel(
+                groups, base, splits, budget=f"{min(costs.values()) - 1}MAC"
+            )
+        )
     least = recipe.model.replace(depths=(1,) * len(recipe.model.depths))
     macs = estimate_cost(least.replace(input_shape=splits.image_shape)).macs
     hypermodel = tuning.ResidualHyperModel(

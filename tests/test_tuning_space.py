@@ -153,6 +153,34 @@ def test_wrong_json_of_a_space_is_one_line(text):
         Space.from_json(text)
 
 
+def test_the_depth_of_a_network_is_the_one_asked_for():
+    """Of ImageNet's networks with basic units too: 26 is no ResNet-18."""
+    for name, depths in {"resnet18": (18, 26, 34, 50), "resnet50": (26, 50)}.items():
+        base = get_spec(name)
+        space = tuning.get_space("depth", base)
+        for depth in depths:
+            assert depth in space.depth
+            sample = SimpleNamespace(values={"depth": depth})
+            assert make_plan(tuning.spec_from_hp(sample, space, base)).depth == depth
+
+
+@pytest.mark.parametrize(
+    ("k", "cardinality"), [(0.25, 4), (0.3, 2), (0.5, 1), (0.5, 2), (1.0, 2), (2.0, 2)]
+)
+def test_candidates_at_equal_cost_keep_a_searched_width(k, cardinality):
+    base = cifar_resnet(20)
+    space = EVERYTHING.replace(units=None, group_width=None, depth=(29,))
+    values = {"block": "bottleneck", "depth": 29, "k": k}
+    plain = tuning.spec_from_hp(SimpleNamespace(values=values), space, base)
+    macs = 1.3 * estimate_cost(plain).macs
+    values["cardinality"] = cardinality
+    wide = tuning.spec_from_hp(SimpleNamespace(values=values), space, base)
+    spec = at_cost(wide, macs, keep_outer=True)
+    assert spec.cardinality == cardinality
+    assert spec.outer_width(0) == pytest.approx(wide.outer_width(0), abs=1)
+    assert estimate_cost(spec).macs == pytest.approx(macs, rel=0.05)
+
+
 def test_a_space_that_the_base_has_no_use_for_is_refused():
     digits = get_recipe("digits")
     with pytest.raises(tuning.SpaceError, match="have no groups"):

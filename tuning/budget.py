@@ -105,21 +105,18 @@ def at_cost(spec: ResNetSpec, macs: float, keep_outer: bool = False) -> ResNetSp
     Raises:
         BudgetError: no widths cost that within `TOLERANCE`.
     """
-    if spec.block == "bottleneck":
-        solved = spec
-        if not keep_outer:
-            plain = spec.replace(cardinality=1, group_width=None)
-            plain = plain.replace(widths=_rounded(spec, 1.0), k=1)
-            solved = _by_factor(plain, macs)
-        if keep_outer or spec.cardinality > 1:
-            solved = _by_group(
-                solved.replace(cardinality=spec.cardinality, group_width=1), macs
-            )
-            # In narrow networks a channel a group more is a large step.
-            if not keep_outer and not _equal(solved, macs):
-                solved = _by_factor(solved, macs)
-    else:
-        solved = _by_factor(spec.replace(widths=_rounded(spec, 1.0), k=1), macs)
+    solved = spec.replace(
+        widths=_rounded(spec, 1.0), k=1, cardinality=1, group_width=None
+    )
+    if not keep_outer or spec.block != "bottleneck":
+        solved = _by_factor(solved, macs)
+    if spec.block == "bottleneck" and (keep_outer or spec.cardinality > 1):
+        solved = _by_group(
+            solved.replace(cardinality=spec.cardinality, group_width=1), macs
+        )
+        # In narrow networks a channel a group more is a large step.
+        if not keep_outer and not _equal(solved, macs):
+            solved = _by_factor(solved, macs)
     if not _equal(solved, macs):
         found = in_units(macs_of(solved), "MAC")
         raise BudgetError(

@@ -58,9 +58,9 @@ def values_of(hp: Any, space: Space) -> dict[str, Any]:
     return {f: hp.values[f] for f in space.searched if f in hp.values}
 
 
-# He 2015, Table 1 (and 2016, Table 5): units of four stages by the depth in the name.
-_FOUR_STAGES = {26: (2, 2, 2, 2)} | {
-    depth: PRESETS[f"resnet{depth}"].spec.depths
+# He 2015, Table 1 (and 2016, Table 5): units of four stages by block and depth.
+_FOUR_STAGES = {("bottleneck", 26): (2, 2, 2, 2)} | {
+    (PRESETS[f"resnet{depth}"].spec.block, depth): PRESETS[f"resnet{depth}"].spec.depths
     for depth in (18, 34, 50, 101, 152, 200)
 }
 
@@ -85,7 +85,7 @@ def spec_from_hp(hp: Any, space: Space, base: ResNetSpec) -> ResNetSpec:
         fields["kernels"] = None
         if block == "bottleneck" and base.shortcut == "pad":
             fields["shortcut"] = "project"  # as the papers' CIFAR networks
-    fields |= _units(values, base, 3 if block == "bottleneck" else 2)
+    fields |= _units(values, base, block)
     fields |= _widths(values, base, block)
     fields |= _order(values, base)
     if "survival" in values and base.merge in ("add", "scale"):
@@ -101,16 +101,17 @@ def spec_from_hp(hp: Any, space: Space, base: ResNetSpec) -> ResNetSpec:
     return chosen
 
 
-def _units(values: Mapping[str, Any], base: ResNetSpec, layers: int) -> dict[str, Any]:
+def _units(values: Mapping[str, Any], base: ResNetSpec, block: str) -> dict[str, Any]:
     """Depths by units a stage, or by the papers' formulas."""
+    layers = {"basic": 2, "bottleneck": 3}.get(block, 2)
     stages = len(base.depths)
     if "units" in values:
         return {"depths": (values["units"],) * stages}
     if "depth" not in values:
         return {}
     depth = values["depth"]
-    if stages == 4 and depth in _FOUR_STAGES:
-        return {"depths": _FOUR_STAGES[depth]}
+    if stages == 4 and (block, depth) in _FOUR_STAGES:
+        return {"depths": _FOUR_STAGES[block, depth]}
     return {"depths": (max(round((depth - 2) / (layers * stages)), 1),) * stages}
 
 

@@ -12,7 +12,7 @@ import keras_tuner
 from keras_resnet import data as data_module
 from keras_resnet import training
 from keras_resnet.data import Splits
-from keras_resnet.errors import BudgetError
+from keras_resnet.errors import BudgetError, UserError
 from keras_resnet.network import build
 from keras_resnet.recipe import Recipe
 from tuning.budget import Budget, Mode, fitted
@@ -21,6 +21,10 @@ from tuning.space import Space, SpaceError
 from tuning.spaces import get_space
 
 _KEPT = 4  # loaded forms of the data: batch sizes and augmentations
+
+
+class HyperModelError(UserError, keras_tuner.errors.FatalError):  # type: ignore[misc]
+    """Arguments that the hypermodel has no use for; they end a search at once."""
 
 
 class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyped
@@ -85,6 +89,7 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
                 "space: k: 'iso' solves the widths of basic units; leave k out"
             )
         self._discovering = False
+        self._optimizer: Any = None  # of the last training
 
     def splits(self, recipe: Recipe) -> Splits:
         """The data at a recipe's batch size, augmentation and image size."""
@@ -141,32 +146,37 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
         if self._discovering:
             self._discovering = False
             return None
-        if not hp.space:
-            declare(hp, self.space)
+        declare(hp, self.space)
         try:
             recipe = self.candidate(hp)
         except BudgetError as error:
             raise keras_tuner.errors.FailedTrialError(str(error)) from None
         keras.utils.set_random_seed(self.seed)
-        return build(recipe.model, pixel_stats=self.splits(recipe).pixel_stats)
+        model = build(recipe.model, pixel_stats=self.splits(recipe).pixel_stats)
+        # A tuner with an optimizer, loss or metrics of its own reads these and
+        # compiles; `fit` notices.
+        model.optimizer = model.loss = None
+        return model
 
     def fit(
         self,
         hp: Any,
         model: keras.Model,
-        *,
+        *data: Any,
         epochs: int | None = None,
         initial_epoch: int = 0,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         verbose: Any = 0,
         folder: Path | None = None,
         tracker: Any = None,
+        **options: Any,
     ) -> keras.callbacks.History:
         """Trains a network by its recipe.
 
         Args:
             hp: its hyperparameters.
             model: of `build`.
+            *data: refused; see Raises.
             epochs: the epoch to stop after: a rung of Hyperband is the beginning of the
                 recipe's training, whose schedule does not change.
             initial_epoch: epochs that the model was trained for.
@@ -174,11 +184,29 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
             verbose: for KerasTuner; nothing is printed.
             folder: a run folder, from which an interrupted training resumes.
             tracker: logs each epoch's metrics.
+            **options: refused.
+
+        Raises:
+            HyperModelError: `tuner.search` was given arguments of Keras' `fit`, or the
+                tuner an optimizer, loss or metrics. Data and recipe have all of them.
         """
+        given = [*(["x, y"] if data else []), *options]
+        if given:
+            raise HyperModelError(
+                f"search: {', '.join(given)}: the hypermodel has data and training; "
+                "give ResidualHyperModel(data=(x, y), ...), and what else is wanted in "
+                "its recipe, such as recipe.replace(batch_size=64)"
+            )
+        if model.compiled and model.optimizer is not self._optimizer:
+            raise HyperModelError(
+                "tuner: optimizer, loss, metrics: the hypermodel compiles by its "
+                "recipe; leave them out and give the recipe, such as "
+                "recipe.replace(learning_rate=0.1)"
+            )
         recipe = self.candidate(hp)
         splits = self.splits(recipe)
         strategy = model.distribute_strategy
-        return training.fit(
+        history = training.fit(
             model,
             recipe,
             splits,
@@ -189,3 +217,5 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
             epochs=epochs,
             strategy=strategy if strategy.num_replicas_in_sync > 1 else None,
         )
+        self._optimizer = model.optimizer
+        return history

@@ -34,7 +34,8 @@ class _Oracle:
     ongoing_trials: dict[str, Any]
     tuner_ids: set[str]
     last_seen: dict[str, float]  # worker -> time of its last heartbeat
-    started: dict[str, float]  # trial -> when a worker got it
+    started: dict[str, float]  # trial -> when its worker got it
+    took: dict[str, float]  # trial -> seconds of workers that had it before
     max_trials: int | None
 
     @keras_tuner.synchronized  # type: ignore[untyped-decorator]
@@ -43,6 +44,8 @@ class _Oracle:
 
         A worker that gets none stays while others train: it may get theirs.
         """
+        if trial := self.ongoing_trials.get(tuner_id):  # the worker was restarted
+            self._stop_clock(trial.trial_id, self.last_seen.get(tuner_id))
         self.last_seen[tuner_id] = time.monotonic()
         before = self.max_trials
         if self.seconds and seconds_spent(self.trials.values()) >= self.seconds:
@@ -75,19 +78,25 @@ class _Oracle:
         for name in dead:
             self.tuner_ids.discard(name)
             if trial := self.ongoing_trials.pop(name, None):
+                self._stop_clock(trial.trial_id, self.last_seen[name])
                 self._retry_queue.append(trial.trial_id)  # type: ignore[attr-defined]
         return dead
 
     @keras_tuner.synchronized  # type: ignore[untyped-decorator]
     def end_trial(self, trial: Any) -> None:
-        """Ends a trial; of one that failed, with the seconds that it took."""
-        if trial.status == "FAILED" and trial.trial_id in self.started:
-            took = time.monotonic() - self.started[trial.trial_id]
+        """Ends a trial; of one that failed, with the seconds that all workers took."""
+        self._stop_clock(trial.trial_id, time.monotonic())
+        if trial.status == "FAILED" and trial.trial_id in self.took:
             metrics = self.trials[trial.trial_id].metrics
             metrics.register("seconds", "min")
-            metrics.update("seconds", took)
+            metrics.update("seconds", self.took[trial.trial_id])
         super().end_trial(trial)  # type: ignore[misc]
         self.on_change()
+
+    def _stop_clock(self, trial_id: str, at: float | None) -> None:
+        """Adds the time since a worker got a trial, if one has it."""
+        if (started := self.started.pop(trial_id, None)) and at:
+            self.took[trial_id] = self.took.get(trial_id, 0.0) + max(at - started, 0)
 
     def _random_values(self) -> dict[str, Any] | None:
         """A random candidate within the budget that was not tried."""
@@ -223,5 +232,6 @@ def make_oracle(
     oracle.on_change = on_change
     oracle.last_seen = {}
     oracle.started = {}
+    oracle.took = {}
     oracle.verbose = 0
     return oracle

@@ -36,10 +36,13 @@ def parse_address(text: str) -> tuple[str, int]:
     Raises:
         UserError: it is none.
     """
-    match = re.fullmatch(r"([\w.-]+):(\d{1,5})", text)
-    if not match or not 0 < int(match[2]) < 65_536:
+    host, _, port = text.rpartition(":")
+    labels = host.removesuffix(".").split(".")
+    named = all(re.fullmatch(r"[A-Za-z0-9_-]{1,63}", label) for label in labels)
+    counted = re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 65_536
+    if not (named and counted and len(host) <= 253):
         raise UserError(f"chief: {text!r} is not HOST:PORT, such as 10.0.0.5:8500")
-    return match[1], int(match[2])
+    return host, int(port)
 
 
 def free_address() -> tuple[str, int]:
@@ -78,7 +81,8 @@ def variables(address: tuple[str, int], name: str) -> dict[str, str]:
 def own_address() -> tuple[str, int] | None:
     """The chief's address, in a process that is a chief or a worker."""
     host = os.environ.get("KERASTUNER_ORACLE_IP")
-    return (host, int(os.environ["KERASTUNER_ORACLE_PORT"])) if host else None
+    port = os.environ.get("KERASTUNER_ORACLE_PORT", "")
+    return parse_address(f"{host}:{port}") if host else None
 
 
 def is_worker() -> bool:

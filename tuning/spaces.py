@@ -18,6 +18,7 @@ _TRAINING: dict[str, Any] = {
 _ORDERS: dict[str, Any] = {"order": ("post", "pre"), "survival": (0.5, 0.8, 1.0)}
 _CIFAR_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 _IMAGENET_DEPTHS = (26, 50, 101, 152)
+_BASIC_DEPTHS = (18, 26, 34, 50)  # of ImageNet's stem with basic units
 _WIDTHS = (1.0, 2.0, 4.0, 8.0, 10.0)
 _IMAGENET_WIDTHS = (0.5, 1.0, 1.5, 2.0)
 _GROUPS = (1, 2, 4, 8, 16, 32)
@@ -79,4 +80,9 @@ def get_space(name: str, base: ResNetSpec) -> Space:
     """
     if name not in SPACES:
         raise SpaceError(f"space: {name!r} is not one of {', '.join(SPACES)}")
-    return SPACES[name]["imagenet" if base.stem in ("imagenet", "deep") else "cifar"]
+    if base.stem not in ("imagenet", "deep"):
+        return SPACES[name]["cifar"]
+    space = SPACES[name]["imagenet"]
+    if base.block == "basic" and space.block is None:
+        return space.replace(depth=_BASIC_DEPTHS)
+    return space

@@ -5,6 +5,7 @@ No TensorFlow.
 
 from __future__ import annotations
 
+import functools
 import json
 import warnings
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 from keras_resnet import files, statistics
 from keras_resnet.errors import UserError
+from keras_resnet.plan import make_plan
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import LOCK, Run
 
@@ -73,8 +75,13 @@ class Trial(NamedTuple):
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        """Its values; of Hyperband's own the epochs only."""
+        """Its values; of Hyperband's own the epochs only.
+
+        `depth` is that of the network, which may only be near the one asked for.
+        """
         values = {k: v for k, v in self.values.items() if not k.startswith("tuner/")}
+        if "depth" in values and Run(self.run).exists:
+            values["depth"] = _depth(self.run)
         if "tuner/epochs" in self.values:
             values["epochs"] = self.values["tuner/epochs"]
         return values
@@ -104,6 +111,12 @@ class SearchResult(NamedTuple):
 
 def _deprecated(old: str, new: str) -> None:
     warnings.warn(f"{old}: use {new}", DeprecationWarning, stacklevel=3)
+
+
+@functools.cache
+def _depth(run: Path) -> int:
+    """Weighted layers of a run's network, which never changes."""
+    return make_plan(Run(run).recipe.model).depth
 
 
 def is_refused(status: str, reason: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -273,7 +274,12 @@ def tune(
         "console": console,
     }
     comparison = None
-    with warnings_as_lines(), stoppable(f"the same command with --folder {folder}"):
+    printing = sys.stderr if as_json else sys.stdout  # KerasTuner prints, too
+    with (
+        contextlib.redirect_stdout(printing),
+        warnings_as_lines(),
+        stoppable(f"the same command with --folder {folder}"),
+    ):
         if place.workers and not supervised:
             result = read_result(folder)
         else:
@@ -297,7 +303,8 @@ def _print_json(result: SearchResult, comparison: Comparison | None) -> None:
     fields = {
         "folder": str(result.folder),
         "trial": result.best.id,
-        "hyperparameters": result.best.values,
+        "hyperparameters": result.best.values | result.best.hyperparameters,
+        "spec": result.recipe.model.to_dict(),
         "metrics": result.best.metrics,
         "comparison": comparison._asdict() if comparison else None,
     }
