@@ -140,6 +140,17 @@ def test_every_command_has_its_place_in_a_page():
         assert f"keras-resnet {name}" in text
 
 
+def test_every_benchmark_has_its_place_in_a_page():
+    known = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "benchmarks").rglob("*.py")
+        if "@click.command" in path.read_text()
+    }
+    text = "".join(page.read_text() for page in PAGES)
+    text += (ROOT / "docs/results/search/README.md").read_text()
+    assert set(re.findall(r"python -m (benchmarks[.\w]*)", text)) == known
+
+
 @pages
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
