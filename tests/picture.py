@@ -61,9 +61,7 @@ def layers_of(arrows: Arrows) -> dict[str, int]:
             found[room] = 1 + max(map(layer, users[room]), default=-1)
         return found[room]
 
-    for room in arrows:
-        layer(room)
-    return found
+    return {room: layer(room) for room in sorted(arrows)}
 
 
 def paths(arrows: Arrows, layer: Mapping[str, int]) -> list[list[str]]:
