@@ -31,7 +31,7 @@ COLUMNS = {
 
 
 def result_of(recipe: str, seed: int, folder: Path) -> dict:
-    """What a run came to; it is made unless it is there."""
+    """A run's result; the run is trained if it isn't there."""
     run = Run(folder / f"{recipe}-{seed}")
     if not run.is_finished:
         from keras_resnet import training
@@ -55,7 +55,7 @@ def result_of(recipe: str, seed: int, folder: Path) -> dict:
 )
 @options.out()
 def main(recipes: tuple[str, ...], seeds: int | None, folder: Path, out: Path) -> None:
-    """Train recipes by several seeds, and tell their test accuracy."""
+    """Train recipes with several seeds and report their test accuracy."""
     from keras_resnet import runtime
 
     runtime.prepare()

@@ -168,7 +168,7 @@ def race(what: str, tasks: Mapping[str, Task], limit: float) -> dict[str, Result
 def in_turns(
     what: str, calls: Mapping[str, Callable[[], float]], repeats: int
 ) -> dict[str, list[float]]:
-    """Has all calls tell their seconds, one after the other, `repeats` times."""
+    """Seconds that calls return, each called in turn, `repeats` times."""
     found: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(repeats):
         for name, call in calls.items():

@@ -3,7 +3,7 @@
     python -m benchmarks.overhead --epochs 10 --repeats 3
 
 The same three networks are trained in each way, in a process of its own: by `fit`
-alone, in run folders, by a search, by a search that tells MLflow; and the first under
+alone, in run folders, by a search, by a search that logs to MLflow; and the first under
 strategies. Seconds are from the start of the first training to the end of the last one,
 with all that search and tracker do at their beginning and end. The ways take turns.
 """

@@ -215,7 +215,7 @@ def multiply_tensorflow(side: int) -> Job:
 
 
 def wait() -> Job:
-    """No work: tells what TensorFlow does by itself."""
+    """No work: reports what TensorFlow does by itself."""
     return _onednn(), _repeated(lambda: None)
 
 

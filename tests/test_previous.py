@@ -1,4 +1,4 @@
-"""What the version before the package was rearranged has left is still good.
+"""Runs and exports of the previous version work as they did.
 
 `golden/previous` holds an unfinished run, what that version made of it, a finished run
 and its export. Its README's lines are among the pages of `test_documentation`.
