@@ -38,7 +38,7 @@ def fit(spec, recipe, folder=None, callbacks=(), **options):
         "shuffle": False,
         "verbose": 0,
     } | options
-    callbacks = [*recipe.callbacks(folder), *callbacks]
+    callbacks = [*callbacks, *recipe.callbacks(folder)]
     history = model.fit(IMAGES, CLASSES, callbacks=callbacks, **options)
     return model, history.history
 
@@ -87,6 +87,100 @@ def test_averages_do_not_touch_the_training(tiny_spec):
     _, averaged = fit(tiny_spec, TINY.replace(ema=0.9))
     assert averaged["loss"] == plain["loss"]
     assert averaged["val_loss"] != plain["val_loss"]
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("validated", [True, False])
+def test_keras_own_callbacks_meet_the_averages(tiny_spec, tmp_path, first, validated):
+    """Before the recipe's callbacks or after them, with validation or without."""
+    own = [
+        keras.callbacks.ModelCheckpoint(str(tmp_path / "{epoch}.keras")),
+        keras.callbacks.EarlyStopping(
+            "val_loss" if validated else "loss", patience=1, restore_best_weights=True
+        ),
+    ]
+    recipe = TINY.replace(ema=0.8, learning_rate=1.0)
+    keras.utils.set_random_seed(0)
+    model = build(tiny_spec, pixel_stats=((128.0,), (74.0,)))
+    model.compile(**recipe.compile_args(model, STEPS))
+    ours = recipe.callbacks()
+    history = model.fit(
+        IMAGES,
+        CLASSES,
+        batch_size=8,
+        shuffle=False,
+        verbose=0,
+        epochs=6,
+        callbacks=[*own, *ours] if first else [*ours, *own],
+        validation_data=(IMAGES, CLASSES) if validated else None,
+    ).history
+
+    def loss(of):
+        return of.evaluate(IMAGES, CLASSES, batch_size=8, verbose=0)[0]
+
+    saved = [
+        keras.models.load_model(tmp_path / f"{epoch}.keras")
+        for epoch in range(1, 1 + len(history["loss"]))
+    ]
+    if validated:
+        assert list(map(loss, saved)) == pytest.approx(history["val_loss"], rel=1e-4)
+    best = saved[int(np.argmin(history["val_loss" if validated else "loss"]))]
+    for weight, other in zip(model.get_weights(), best.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, other)
+
+
+@pytest.mark.parametrize("on_epoch", [True, False])
+def test_keras_own_averages_do_not_mix_with_ours(tiny_spec, on_epoch):
+    """Both are swapped in and out; what is trained stays what it was."""
+    losses = []
+    for ema in (0.0, 0.8):
+        recipe = TINY.replace(ema=ema)
+        keras.utils.set_random_seed(0)
+        model = build(tiny_spec, pixel_stats=((128.0,), (74.0,)))
+        arguments = recipe.compile_args(model, STEPS)
+        arguments["optimizer"] = keras.optimizers.SGD(0.1, use_ema=True)
+        model.compile(**arguments)
+        swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=on_epoch)
+        history = model.fit(
+            IMAGES,
+            CLASSES,
+            batch_size=8,
+            epochs=3,
+            shuffle=False,
+            verbose=0,
+            validation_data=(IMAGES, CLASSES),
+            callbacks=[swap, *recipe.callbacks()],
+        ).history
+        losses.append(history["loss"])
+    assert losses[0] == losses[1]
+
+
+def test_a_backup_of_keras_own_goes_on_from_the_averages(tiny_spec, tmp_path):
+    """It has one set of weights, and restores it after the averages are made."""
+    recipe = TINY.replace(ema=0.8)
+    backup = keras.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)
+    stopped, _ = fit(tiny_spec, recipe, callbacks=[backup], epochs=1)
+    left = stopped.get_weights()
+    keras.utils.set_random_seed(1)
+    again = build(tiny_spec)
+    again.compile(**recipe.compile_args(again, STEPS))
+    averages, *_ = recipe.callbacks()
+    again.fit(
+        IMAGES,
+        CLASSES,
+        batch_size=8,
+        steps_per_epoch=1,
+        epochs=2,
+        shuffle=False,
+        verbose=0,
+        callbacks=[averages, backup],
+    )
+    assert averages.step == STEPS + 1
+    kept = min(0.8, (2 + STEPS) / (11 + STEPS))
+    for mine, old, new in zip(
+        again.get_weights(), left, [a.numpy() for a in averages.averages], strict=True
+    ):
+        np.testing.assert_allclose(mine, kept * old + (1 - kept) * new, atol=1e-5)
 
 
 @pytest.mark.slow

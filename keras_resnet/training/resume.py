@@ -93,9 +93,9 @@ class RunState(keras.callbacks.Callback):
                 f"run: {self.folder} holds the state of another model: {error}"
             ) from None
         if self.averages:
-            self.averages.step = int(
-                keras.ops.convert_to_numpy(self.model.optimizer.iterations)
-            )
+            self.averages.resume()
+            if not found.step:
+                self.averages.show()
         start_at(self.model, found.epoch)
         self.history = found.history
         # An epoch may have been written down and not checkpointed.
@@ -174,7 +174,8 @@ class RunState(keras.callbacks.Callback):
 
     def _write(self, step: int) -> None:
         """Writes a checkpoint after `epoch` epochs and so many steps of the next."""
-        arrays = snapshot.take(self._variables())
+        with self.averages.latest() if self.averages else nullcontext():
+            arrays = snapshot.take(self._variables())
         if not snapshot.are_finite(arrays):
             raise self._diverged("weights are not all finite", step)
         found = Checkpoint(self.epoch, step, 0.0, 0.0, self.history, arrays)
@@ -219,8 +220,7 @@ class RunState(keras.callbacks.Callback):
         files.write_lines(self.folder / HISTORY, self.history)
 
     def _save_best(self) -> None:
-        averaged = self.averages.in_model() if self.averages else nullcontext()
-        with averaged, files.replacing(self.folder / BEST) as temporary:
+        with files.replacing(self.folder / BEST) as temporary:
             self.model.save(temporary)
 
 

@@ -213,7 +213,7 @@ class FollowChief(keras.callbacks.Callback):
         for callback in self.callbacks:
             if isinstance(callback, Averages):
                 self._copy(callback.averages)
-                callback.step = int(model.optimizer.iterations.numpy())
+                callback.resume(in_model=True)  # as at every epoch's end
             elif isinstance(callback, Plateau):
                 errors = callback.errors or [0.0] * epoch
                 callback.errors = from_chief(errors, self.strategy).tolist()
