@@ -28,10 +28,20 @@ from keras_resnet.recipe import Recipe
 from keras_resnet.run import HISTORY
 from tuning.decode import declare
 from tuning.feasibility import check_budget
+from tuning.noise import read_noise, write_correct
+from tuning.objective import Objective
 from tuning.oracles import make_oracle
 from tuning.retrain import compare, retrain
 from tuning.search_report import importance, write_report
-from tuning.trials import Trial, best_of, pareto_front, read_trials
+from tuning.trials import (
+    DEFAULT,
+    Trial,
+    best_of,
+    completed,
+    pareto_front,
+    ranked,
+    read_trials,
+)
 from tuning.tuner import counting_deaths, seconds_after
 
 
@@ -103,7 +113,7 @@ def test_the_time_of_a_failed_trial_is_that_of_all_its_workers(
     recipe, splits, workplace
 ):
     model = tuning.ResidualHyperModel(tuning.Space(units=(1, 2)), recipe, splits)
-    oracle = make_oracle("grid", model, objective="accuracy", trials=2)
+    oracle = make_oracle("grid", model, objective=Objective(), trials=2)
     oracle._set_project_dir("search", "tuner")
     oracle.update_space(keras_tuner.HyperParameters())
     declare(oracle.hyperparameters, model.space)
@@ -221,7 +231,7 @@ def test_hyperband_carries_trainings_from_rung_to_rung(recipe, splits, workplace
     }
     promoted = [trial for trial in result.trials if "tuner/trial_id" in trial.values]
     assert promoted
-    for trial in result.trials:
+    for trial in completed(result.trials):
         assert len(histories[trial.id]) == trial.values["tuner/epochs"]
     for trial in promoted:
         parent = histories[trial.values["tuner/trial_id"]]
@@ -390,6 +400,11 @@ def test_a_budget_that_nothing_meets_says_what_the_cheapest_costs(
         (["--no-track", "--register", "x"], "no MLflow"),
         (["--retrain-epochs", "3"], "without --retrain"),
         (["--space", "missing.json"], "can't read"),
+        (["--objective", "cheapest"], "such as 0.5, not None"),
+        (["--objective", "cheapest", "--within", "-1"], "such as 0.5, not -1"),
+        (["--within", "0.5"], "'accuracy' has no use"),
+        (["--cost", "latency"], "'accuracy' has no use"),
+        (["--objective", "pareto", "--against", "best"], "'pareto' has no use"),
         (["--recipe", "nothing"], "recipe"),
         (["--recipe", "folder"], "is for no data by itself"),
         (["--recipe", "folder", "--data", "nothing"], "nothing"),
@@ -411,8 +426,8 @@ def test_the_front_and_the_best_are_not_beaten_for_less():
     made = [(0.8, 3), (0.9, 5), (0.7, 4), (0.9, 4)]
     trials = [trial_of(i, *each) for i, each in enumerate(made)]
     assert [trial.id for trial in pareto_front(trials)] == ["0", "3"]
-    assert best_of(trials, "accuracy") == trials[3]
-    assert best_of([], "accuracy") is None
+    assert best_of(trials, Objective()) == trials[3]
+    assert best_of([], Objective()) is None
 
 
 def test_a_report_tells_refused_trials_from_failed_ones(recipe, tmp_path):
@@ -488,3 +503,94 @@ def test_a_search_of_the_previous_version_is_resumed(workplace):
     assert second.status == "COMPLETED"
     page = Path("search/report/README.md").read_text()
     assert "2 trials were completed" in page
+
+
+def test_the_cheapest_is_as_accurate_as_the_default():
+    made = [(0.90, 9), (0.90, 9), (0.895, 4), (0.88, 2), (0.897, 5), (0.96, 20)]
+    trials = [trial_of(i, *each) for i, each in enumerate(made)]
+    for i in (0, 1):
+        trials[i].values[DEFAULT] = i
+
+    def best(**fields):
+        return best_of(trials, Objective(kind="cheapest", **fields)).id
+
+    assert best(within=0.5) == "2"
+    assert best(within=0.4) == "4"
+    assert best(within=0.2) == "5"
+    assert best(within=5) == "3"
+    assert best(within=0.5, against="best") == "5"
+    assert [t.id for t in ranked(trials, Objective())][:2] == ["5", "4"]
+    # Where none is as accurate, the one that comes nearest for its cost.
+    assert best_of(trials[:4], Objective(kind="cheapest", within=0)).id == "2"
+
+
+def test_noise_is_that_of_seeds_or_of_images(tmp_path):
+    def noise(accuracies, wrong):
+        trials = []
+        for seed, (accuracy, images) in enumerate(zip(accuracies, wrong, strict=True)):
+            run = tmp_path / f"{len(list(tmp_path.iterdir()))}"
+            run.mkdir()
+            correct = np.ones(100, bool)
+            correct[images] = False
+            write_correct(run, correct)
+            made = trial_of(seed, accuracy, 1, **{DEFAULT: seed})
+            trials.append(made._replace(run=run))
+        return read_noise(trials)
+
+    # Equal accuracies, but 10 of 100 images differ: sqrt(0.1 / 100) is 3.2 points.
+    found = noise([0.9, 0.9], [[*range(5)], [*range(5, 10)]])
+    assert found.disagreement == pytest.approx(0.1)
+    assert found.difference == pytest.approx(1.96 * 0.0316, rel=1e-2)
+    assert "must differ by 6.2 points" in found.lines()[0]
+    assert "about 6,000 images" in found.lines()[1]
+    # Spread of 2 points: sqrt(2) of that between two.
+    found = noise([0.90, 0.92, 0.88], [[1], [1], [1]])
+    assert found.difference == pytest.approx(1.96 * 0.02 * 2**0.5)
+    assert noise([0.9], [[1]]) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tuner", ["grid", "bayesian"])
+def test_the_default_is_trained_first_and_says_what_is_noise(
+    tuner, recipe, splits, workplace
+):
+    shown = io.StringIO()
+    space = tuning.Space(units=(1, 2), k=(0.5, 1.0))
+
+    def run(trials):
+        return tuning.search(
+            space, recipe, data=splits, tuner=tuner, trials=trials, folder="search",
+            baseline=2, objective="cheapest", within=30,
+            console=Console(file=shown, width=200),
+        )  # fmt: skip
+
+    run(4)
+    found = run(6)
+    assert [trial.is_default for trial in found.trials] == [True] * 2 + [False] * 4
+    first, second = found.trials[:2]
+    assert first.recipe == second.recipe
+    assert first.metrics["loss"] != second.metrics["loss"]
+    assert len({str(t.hyperparameters) for t in found.trials[2:]}) == 4
+    assert "2 seeds; two trials must differ by" in shown.getvalue()
+    assert "trial 0  default, seed 0" in shown.getvalue()
+    page = Path("search/report/README.md").read_text()
+    assert "two trials must differ by" in page
+    least = (first.accuracy + second.accuracy) / 2 - 0.3
+    cheaper = [
+        t.metrics["macs"] for t in found.trials[2:] if t.accuracy >= least
+    ]  # fmt: skip
+    assert found.best.metrics["macs"] == min(cheaper)
+    with pytest.raises(tuning.SearchError, match="another baseline"):
+        tuning.search(space, recipe, data=splits, tuner=tuner, trials=8, baseline=3,
+                      folder="search", objective="cheapest", within=30)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_latency_is_measured_on_the_export_once_a_network(recipe, splits, workplace):
+    result = tuning.search(
+        tuning.Space(l2=(1e-4, 1e-3)), recipe.over(1), data=splits, tuner="grid",
+        trials=2, folder="search", objective="pareto", cost="latency", baseline=0,
+    )  # fmt: skip
+    one, other = result.trials
+    assert 0 < one.metrics["latency"] == other.metrics["latency"] < 1
+    assert len([*Path("search/latency").iterdir()]) == 1

@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from tuning.budget import Budget
     from tuning.decode import recipe_from_hp, spec_from_hp
     from tuning.hypermodel import ResidualHyperModel
+    from tuning.objective import SearchError
     from tuning.searching import search
     from tuning.space import Range, Space, SpaceError
     from tuning.spaces import SPACES, get_space
-    from tuning.trials import SearchError, SearchResult
+    from tuning.trials import SearchResult
 
 _HOMES = {
     "SPACES": "spaces",
@@ -21,7 +22,7 @@ _HOMES = {
     "BudgetError": "budget",
     "Range": "space",
     "ResidualHyperModel": "hypermodel",
-    "SearchError": "trials",
+    "SearchError": "objective",
     "SearchResult": "trials",
     "Space": "space",
     "SpaceError": "space",

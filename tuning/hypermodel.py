@@ -19,6 +19,7 @@ from tuning.budget import Budget, Mode, fitted
 from tuning.decode import declare, recipe_from_hp
 from tuning.space import Space, SpaceError
 from tuning.spaces import get_space
+from tuning.trials import DEFAULT
 
 _KEPT = 4  # loaded forms of the data: batch sizes and augmentations
 
@@ -116,6 +117,8 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
         Raises:
             BudgetError: it is over the budget.
         """
+        if DEFAULT in hp.values:
+            return self.recipe
         recipe = recipe_from_hp(hp, self.space, self.recipe)
         keep_outer = "k" in self.space.searched
         spec = fitted(
@@ -146,12 +149,13 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
         if self._discovering:
             self._discovering = False
             return None
-        declare(hp, self.space)
+        if DEFAULT not in hp.values:
+            declare(hp, self.space)
         try:
             recipe = self.candidate(hp)
         except BudgetError as error:
             raise keras_tuner.errors.FailedTrialError(str(error)) from None
-        keras.utils.set_random_seed(self.seed)
+        keras.utils.set_random_seed(self.seed + hp.values.get(DEFAULT, 0))
         model = build(recipe.model, pixel_stats=self.splits(recipe).pixel_stats)
         # A tuner with an optimizer, loss or metrics of its own reads these and
         # compiles; `fit` notices.

@@ -7,8 +7,9 @@ worker is dead are run again.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cmp_to_key
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,8 @@ from keras_tuner.src.engine import stateful  # the base whose `save` is wrapped
 
 from keras_resnet import files
 from tuning.hypermodel import ResidualHyperModel
-from tuning.trials import KEY, is_refused
+from tuning.objective import Objective
+from tuning.trials import DEFAULT, Trial, is_refused, reference
 
 REFUSALS = 10_000  # in a row, after which there is nothing left to find
 
@@ -28,9 +30,12 @@ class _Oracle:
     """What all oracles here have, before KerasTuner's own."""
 
     hypermodel: ResidualHyperModel
+    sought: Objective
+    baseline: int = 0  # trials of the default, before all others
     seconds: float | None = None  # of training, that the search may take
     on_change: Callable[[], None] = staticmethod(lambda: None)  # a trial began or ended
     trials: dict[str, Any]
+    start_order: list[str]
     ongoing_trials: dict[str, Any]
     tuner_ids: set[str]
     last_seen: dict[str, float]  # worker -> time of its last heartbeat
@@ -93,6 +98,39 @@ class _Oracle:
         super().end_trial(trial)  # type: ignore[misc]
         self.on_change()
 
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """The default with the next of its seeds; then what is searched."""
+        trained = sum(is_default(trial) for trial in self.trials.values())
+        if trained < self.baseline:
+            return {"status": "RUNNING", "values": {DEFAULT: trained}}
+        with self._without_defaults():
+            return self._populate(trial_id)
+
+    def _populate(self, trial_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = super().populate_space(trial_id)  # type: ignore[misc]
+        return found
+
+    @contextlib.contextmanager
+    def _without_defaults(self) -> Iterator[None]:
+        """Hides trials of the default, which are not in the space."""
+        trials, order = self.trials, self.start_order
+        self.trials = {i: t for i, t in trials.items() if not is_default(t)}
+        self.start_order = [i for i in order if i in self.trials]
+        try:
+            yield
+        finally:
+            self.trials, self.start_order = trials, order
+
+    def score_trial(self, trial: Any) -> None:
+        """Scores all trials, as what they must reach may have changed."""
+        done = [t for t in self.trials.values() if t.status == "COMPLETED"]
+        known = {t.trial_id: t for t in (*done, trial)}
+        plain = {i: from_kerastuner(t) for i, t in known.items()}
+        least = reference([*plain.values()], self.sought)
+        for i, each in known.items():
+            each.score = self.sought.score(plain[i].metrics, least)
+            each.best_step = each.metrics.get_best_step(self.sought.metric)
+
     def _stop_clock(self, trial_id: str, at: float | None) -> None:
         """Adds the time since a worker got a trial, if one has it."""
         if (started := self.started.pop(trial_id, None)) and at:
@@ -142,9 +180,9 @@ class HyperbandOracle(_Oracle, keras_tuner.oracles.HyperbandOracle):  # type: ig
 class BayesianOracle(_Oracle, keras_tuner.oracles.BayesianOptimizationOracle):  # type: ignore[misc]
     """Bayesian optimization with Gaussian processes."""
 
-    def populate_space(self, trial_id: str) -> dict[str, Any]:
+    def _populate(self, trial_id: str) -> dict[str, Any]:
         """The process' optimum; a random candidate where that is over the budget."""
-        found: dict[str, Any] = super().populate_space(trial_id)
+        found = super()._populate(trial_id)
         values = found.get("values")
         if values and not self._affordable(values):
             values = self._random_values()
@@ -171,6 +209,13 @@ class GridOracle(_Oracle, keras_tuner.oracles.GridSearchOracle):  # type: ignore
             self.end_trial(trial)
             self._count_refused(1)
 
+    @keras_tuner.synchronized  # type: ignore[untyped-decorator]
+    def end_trial(self, trial: Any) -> None:
+        """Ends a trial; after one of the default nothing follows in the grid."""
+        super().end_trial(trial)
+        if is_default(self.trials[trial.trial_id]):
+            self._populate_next.remove(trial.trial_id)
+
     def _count_refused(self, more: int) -> None:
         if self.max_trials:
             self.max_trials += more
@@ -178,7 +223,11 @@ class GridOracle(_Oracle, keras_tuner.oracles.GridSearchOracle):  # type: ignore
     def reload(self) -> None:
         """Reads the state, and finds its place in the grid again."""
         super().reload()
-        values = {name: t.hyperparameters.values for name, t in self.trials.items()}
+        values = {
+            name: trial.hyperparameters.values
+            for name, trial in self.trials.items()
+            if not is_default(trial)
+        }
 
         def order(one: str, other: str) -> int:
             return int(self._compare(values[one], values[other]))
@@ -199,6 +248,18 @@ ORACLES: dict[str, Any] = {
 }
 
 
+def is_default(trial: Any) -> bool:
+    """Whether a trial of KerasTuner's is one of the default."""
+    return DEFAULT in trial.hyperparameters.values
+
+
+def from_kerastuner(trial: Any) -> Trial:
+    """A trial of KerasTuner's as ours."""
+    metrics = {n: trial.metrics.get_best_value(n) for n in trial.metrics.metrics}
+    values = trial.hyperparameters.values
+    return Trial(trial.trial_id, "COMPLETED", "", values, metrics, Path())
+
+
 def seconds_spent(trials: Any) -> float:
     """Seconds that trials took."""
     known = [t.metrics for t in trials if t.metrics.exists("seconds")]
@@ -209,25 +270,27 @@ def make_oracle(
     kind: str,
     hypermodel: ResidualHyperModel,
     *,
-    objective: str,
+    objective: Objective,
     trials: int,
+    baseline: int = 0,
     on_change: Callable[[], None] = lambda: None,
 ) -> Any:
     """An oracle of one of `ORACLES` over the whole declared space."""
-    sought = keras_tuner.Objective(KEY[objective], "max")
     limits: dict[str, Any] = (
         {"max_epochs": hypermodel.recipe.epochs}
         if kind == "hyperband"
         else {"max_trials": trials}
     )
     oracle = ORACLES[kind](
-        objective=sought,
+        objective=keras_tuner.Objective(objective.metric, "max"),
         seed=hypermodel.seed + 1,  # it takes 0 for none
         # A failed trial says something of the space, not that the search is broken.
         max_consecutive_failed_trials=10**9,
         **limits,
     )
     oracle.hypermodel = hypermodel
+    oracle.sought = objective
+    oracle.baseline = baseline
     oracle.seconds = hypermodel.budget.time
     oracle.on_change = on_change
     oracle.last_seen = {}

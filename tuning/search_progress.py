@@ -13,7 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_resnet.units import in_units
-from tuning.trials import Trial, completed, names_of, read_trials, to_text
+from tuning.noise import read_noise
+from tuning.trials import (
+    DEFAULT,
+    Trial,
+    completed,
+    defaults,
+    names_of,
+    read_trials,
+    to_text,
+)
 
 SHOWN = 12  # trials in the table: the last ones
 
@@ -26,6 +35,7 @@ class Progress:
         folder: of the search.
         trials: how many there will be, if that is known.
         seconds: of training that the search may take, if that is limited.
+        baseline: trials of the default, after which it says what is noise.
     """
 
     def __init__(
@@ -34,11 +44,14 @@ class Progress:
         folder: Path,
         trials: int | None,
         seconds: float | None,
+        baseline: int = 0,
     ) -> None:
         self.console = console
         self.folder = folder
         self.trials = trials
         self.seconds = seconds
+        self.baseline = baseline
+        self.warned = False
         self.began = time.monotonic()
         self.ended = 0  # trials, since then
         self.shown: set[str] = set()
@@ -73,9 +86,15 @@ class Progress:
                 self.console.print(self._line(trial, trials), soft_wrap=True)
         if self.live:
             self.live.update(self._table(trials))
+        if not self.warned and len(defaults(trials)) >= self.baseline > 1:
+            self.warned = True
+            if noise := read_noise(trials):
+                self.console.print("\n".join(noise.lines()), soft_wrap=True)
 
     def _line(self, trial: Trial, trials: list[Trial]) -> str:
-        values = (f"{k} {to_text(v)}" for k, v in trial.hyperparameters.items())
+        values = [f"{k} {to_text(v)}" for k, v in trial.hyperparameters.items()]
+        if trial.is_default:
+            values = [f"default, seed {trial.values[DEFAULT]}"]
         parts = [f"trial {trial.id}", *values, _outcome(trial), *self._summary(trials)]
         return "  ".join(part for part in parts if part)
 

@@ -13,16 +13,17 @@ from keras_resnet import files
 from keras_resnet.recipe import Recipe
 from keras_resnet.units import in_units
 from tuning import search_plots
+from tuning.noise import read_noise
+from tuning.objective import Objective
 from tuning.trials import (
     COMPARISON,
-    KEY,
     REPORT,
     SEARCH,
     Trial,
-    best_of,
     completed,
     names_of,
     pareto_front,
+    ranked,
     read_trials,
     to_text,
 )
@@ -56,7 +57,8 @@ def write_report(folder: Path) -> Path:
         search_plots.draw_parallel(done, report / "parallel.png")
         search_plots.draw_importance(shares, report / "importance.png")
         search_plots.draw_shapes(done, base, report / "shapes.png")
-    parts = [_summary(trials), _listing(trials, described["objective"], shares)]
+    objective = Objective.of(described)
+    parts = [_summary(trials), _listing(trials, objective, shares)]
     if (folder / COMPARISON).exists():
         parts.append(_comparison(files.read_json(folder / COMPARISON)))
     lines = [line for part in parts for line in part]
@@ -128,25 +130,26 @@ def _summary(trials: Sequence[Trial]) -> list[str]:
         "budget. Accuracy is on the validation images, by which the best is chosen: on "
         "other images the best will be less accurate.",
         "",
+        *(noise.lines() if (noise := read_noise(trials)) else []),
+        "",
         *(f"- {reason}" for reason in [*reasons][:20]),
         *([""] if reasons else []),
     ]
 
 
 def _listing(
-    trials: Sequence[Trial], objective: str, shares: dict[str, float]
+    trials: Sequence[Trial], objective: Objective, shares: dict[str, float]
 ) -> list[str]:
     """The best trials, and the plots."""
-    done, key = completed(trials), KEY[objective]
-    best = best_of(trials, objective)
+    done = ranked(trials, objective)
+    best = next(iter(done), None)
     if best is None:
         return []
     names = names_of(done)
     heads = ["trial", *names, "widths", "accuracy", "multiply-adds", "parameters", "s"]
     front = {trial.id for trial in pareto_front(trials)}
-    order = sorted(done, key=lambda trial: (-trial.metrics[key], trial.metrics["macs"]))
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for trial in order[:LISTED]:
+    for trial in done[:LISTED]:
         spec = trial.recipe.model
         outer = (spec.outer_width(stage) for stage in range(len(spec.depths)))
         cells = [

@@ -18,15 +18,16 @@ from keras_resnet.tracking import closing
 from tuning import processes
 from tuning.budget import Budget, Mode
 from tuning.feasibility import check_budget
+from tuning.objective import Against, CostName, Kind, Objective, SearchError
 from tuning.search_progress import Progress
 from tuning.search_report import write_report
 from tuning.space import Space
 from tuning.trials import (
+    ABSENT,
     BEST,
     PROJECT,
     REPORT,
     SEARCH,
-    SearchError,
     SearchResult,
     open_search,
     read_result,
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
     from tuning.hypermodel import ResidualHyperModel
 
 TunerName = Literal["random", "bayesian", "hyperband", "grid"]
-ObjectiveName = Literal["accuracy", "pareto"]
+BASELINE = 3  # seeds of the default, if the trials are enough
+SHARE = 6  # of the trials that the default may take: one of so many
 
 
 class _Search(NamedTuple):
@@ -47,9 +49,10 @@ class _Search(NamedTuple):
 
     hypermodel: ResidualHyperModel
     folder: Path
-    objective: ObjectiveName
+    objective: Objective
     tuner: TunerName
     trials: int
+    baseline: int
     strategy: Any
     tracker: MLflowTracker | None
     console: Console | None
@@ -62,7 +65,11 @@ def search(
     data: Any = "digits",
     budget: Budget | str | None = None,
     mode: Mode = "refuse",
-    objective: ObjectiveName = "accuracy",
+    objective: Kind = "accuracy",
+    within: float | None = None,
+    cost: CostName = "macs",
+    against: Against = "default",
+    baseline: int | None = None,
     tuner: TunerName = "random",
     trials: int = 20,
     folder: Path | str | None = None,
@@ -84,7 +91,12 @@ def search(
         data: a source for `data.load`, or splits that it made.
         budget: limits of candidates and of the search, as `Budget.parse` reads them.
         mode: "refuse", "repair" or "iso"; see `budget.fitted`.
-        objective: "accuracy", or "pareto" against multiply-adds.
+        objective: "accuracy", "cheapest" or "pareto"; see `Objective`.
+        within: points of accuracy that "cheapest" may lose, such as 0.5.
+        cost: "macs", "params", "memory" or "latency", of "cheapest" and "pareto".
+        against: "default" or "best": what "cheapest" is as accurate as.
+        baseline: trials of the default with different seeds, before all others: they
+            show what is noise. 0 for none; 3 by default, fewer of less than 18 trials.
         tuner: "random", "bayesian", "hyperband" (trains many for few epochs, the best
             for more) or "grid".
         trials: how many at most; Hyperband has its own number.
@@ -101,6 +113,7 @@ def search(
     """
     from tuning.hypermodel import ResidualHyperModel
 
+    sought = Objective(kind=objective, within=within, cost=cost, against=against)
     if trials < 1:
         raise SearchError(f"trials: {trials} is not a positive integer")
     hypermodel = ResidualHyperModel(
@@ -109,7 +122,15 @@ def search(
     check_budget(hypermodel)
     folder = Path(folder) if folder else new_folder("search")
     asked = _Search(
-        hypermodel, folder, objective, tuner, trials, strategy, tracker, console
+        hypermodel=hypermodel,
+        folder=folder,
+        objective=sought,
+        tuner=tuner,
+        trials=trials,
+        baseline=_baseline(baseline, folder, sought, tuner, trials),
+        strategy=strategy,
+        tracker=tracker,
+        console=console,
     )
     open_search(folder, _settings(asked))
     worker = processes.is_worker()
@@ -118,6 +139,32 @@ def search(
         if worker:
             sys.exit(0)  # the result is the chief's
         return read_result(folder)
+
+
+def _baseline(
+    asked: int | None, folder: Path, sought: Objective, tuner: TunerName, trials: int
+) -> int:
+    """Trials of the default: as asked, as the search has them, or by default.
+
+    Raises:
+        SearchError: there must be some, or there are too many.
+    """
+    needed = sought.kind == "cheapest" and sought.against == "default"
+    if asked is None and (folder / SEARCH).exists():
+        return int((ABSENT | files.read_json(folder / SEARCH))["baseline"])
+    if asked is None:
+        few = 0 if trials < 2 * SHARE else min(BASELINE, trials // SHARE)
+        return BASELINE if needed or tuner == "hyperband" else few
+    if asked < 0 or (needed and not asked):
+        raise SearchError(
+            f"baseline: {asked} trials of the default tell no accuracy that the "
+            "cheapest network must keep; give 2 or more"
+        )
+    if asked >= trials and tuner != "hyperband":
+        raise SearchError(
+            f"baseline: {asked} of {trials} trials are of the default; give more trials"
+        )
+    return asked
 
 
 def _settings(asked: _Search) -> dict[str, Any]:
@@ -129,8 +176,12 @@ def _settings(asked: _Search) -> dict[str, Any]:
         "data": hypermodel.splits(hypermodel.recipe).fingerprint,
         "budget": vars(hypermodel.budget),
         "mode": hypermodel.mode,
-        "objective": asked.objective,
+        "objective": asked.objective.kind,
+        "within": asked.objective.within,
+        "cost": asked.objective.cost,
+        "against": asked.objective.against,
         "tuner": asked.tuner,
+        "baseline": asked.baseline,
         "seed": hypermodel.seed,
     }
 
@@ -142,18 +193,22 @@ def _run(asked: _Search) -> None:
 
     hypermodel, folder, tracker = asked.hypermodel, asked.folder, asked.tracker
     total = None if asked.tuner == "hyperband" else asked.trials
-    progress = Progress(asked.console, folder, total, hypermodel.budget.time)
+    progress = Progress(
+        asked.console, folder, total, hypermodel.budget.time, asked.baseline
+    )
     oracle = make_oracle(
         asked.tuner,
         hypermodel,
         objective=asked.objective,
         trials=asked.trials,
+        baseline=asked.baseline,
         on_change=progress.show,
     )
     with progress, _tracked(asked):
         tuner = SearchTuner(
             oracle,
             hypermodel,
+            asked.objective,
             track=functools.partial(tracker.child, folder) if tracker else None,
             distribution_strategy=asked.strategy,
             directory=str(folder),
@@ -190,7 +245,8 @@ def _tracked(asked: _Search) -> Iterator[None]:
         yield
         return
     settings = files.read_json(asked.folder / SEARCH)
-    params = {key: settings[key] for key in ("budget", "mode", "objective", "tuner")}
+    logged = ("budget", "mode", "objective", "within", "cost", "against", "tuner")
+    params = {key: settings[key] for key in logged if settings.get(key) is not None}
     space = hypermodel.space
     params |= {"space": space.name, "seed": hypermodel.seed, "data": settings["data"]}
     params |= {f"space.{field}": getattr(space, field) for field in space.searched}

@@ -10,15 +10,14 @@ import json
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any, NamedTuple
 
 from keras_resnet import files, statistics
-from keras_resnet.errors import UserError
 from keras_resnet.plan import make_plan
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import LOCK, Run
-
-KEY = {"accuracy": "val_accuracy", "pareto": "score"}  # metric of an objective
+from tuning.objective import Objective, SearchError
 
 # What is in the folder of a search.
 SEARCH = "search.json"  # its settings
@@ -29,8 +28,9 @@ RETRAINED = "retrained"  # folder of the winner's and the default's runs
 COMPARISON = f"{RETRAINED}/comparison.json"
 
 
-class SearchError(UserError):
-    """A search that can't be made; the message is one line."""
+DEFAULT = "tuner/default"  # value of a trial of the default: the number of its seed
+# What settings are where a search of an earlier version has none.
+ABSENT = {"baseline": 0, "within": None, "cost": "macs", "against": "default"}
 
 
 class Trial(NamedTuple):
@@ -67,6 +67,11 @@ class Trial(NamedTuple):
     def refused(self) -> bool:
         """Whether it was over the budget, and not trained."""
         return is_refused(self.status, self.reason)
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is the network that the search started from."""
+        return DEFAULT in self.values
 
     @property
     def accuracy(self) -> float:
@@ -145,7 +150,7 @@ def open_search(folder: Path, settings: dict[str, Any]) -> None:
     path = folder / SEARCH
     settings = json.loads(json.dumps(settings))
     if path.exists():
-        before = files.read_json(path)
+        before = ABSENT | files.read_json(path)
         differing = [k for k in settings if before.get(k) != settings[k]]
         if differing:
             raise SearchError(
@@ -176,7 +181,7 @@ def read_result(folder: Path) -> SearchResult:
         SearchError: no trial was completed.
     """
     trials = read_trials(folder)
-    best = best_of(trials, files.read_json(folder / SEARCH)["objective"])
+    best = best_of(trials, Objective.of(files.read_json(folder / SEARCH)))
     if best is None:
         reasons = sorted({trial.reason for trial in trials if trial.reason})
         raise SearchError(
@@ -206,25 +211,47 @@ def read_trial(path: Path) -> Trial:
     )
 
 
-def completed(trials: Sequence[Trial]) -> list[Trial]:
-    """Those that were trained to their end."""
-    return [trial for trial in trials if trial.status == "COMPLETED"]
+def completed(trials: Iterable[Trial]) -> list[Trial]:
+    """Candidates that were trained to their end."""
+    ended = (trial for trial in trials if trial.status == "COMPLETED")
+    return [trial for trial in ended if not trial.is_default]
 
 
-def best_of(trials: Sequence[Trial], objective: str) -> Trial | None:
-    """The best trial; of equal ones the cheapest, then the first."""
-    key = KEY[objective]
-    return max(
-        completed(trials),
-        key=lambda trial: (trial.metrics[key], -trial.metrics["macs"]),
-        default=None,
-    )
+def defaults(trials: Iterable[Trial]) -> list[Trial]:
+    """Trials of the default that were trained to their end."""
+    ended = (trial for trial in trials if trial.status == "COMPLETED")
+    return [trial for trial in ended if trial.is_default]
 
 
-def pareto_front(trials: Sequence[Trial]) -> list[Trial]:
-    """Trials that none is better than for no more multiply-adds, the cheapest first."""
+def reference(trials: Sequence[Trial], objective: Objective) -> float | None:
+    """The accuracy that the cheapest network must keep, if any is known yet."""
+    accuracies = [trial.accuracy for trial in defaults(trials)]
+    default = [mean(accuracies)] if accuracies else []
+    if objective.against == "best":
+        default += [trial.accuracy for trial in completed(trials)]
+    return max(default, default=None)
+
+
+def ranked(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
+    """Candidates, the best first; of equal ones the cheapest, then the first."""
+    least = reference(trials, objective)
+
+    def key(trial: Trial) -> tuple[bool, float, float]:
+        short = objective.kind == "cheapest" and trial.accuracy < objective.least(least)
+        return short, -objective.score(trial.metrics, least), trial.metrics["macs"]
+
+    return sorted(completed(trials), key=key)
+
+
+def best_of(trials: Sequence[Trial], objective: Objective) -> Trial | None:
+    """The best candidate, if any was trained to its end."""
+    return next(iter(ranked(trials, objective)), None)
+
+
+def pareto_front(trials: Sequence[Trial], cost: str = "macs") -> list[Trial]:
+    """Candidates that none is better than for no more cost, the cheapest first."""
     return statistics.pareto_front(
         completed(trials),
-        cost=lambda trial: trial.metrics["macs"],
+        cost=lambda trial: trial.metrics[cost],
         quality=lambda trial: trial.accuracy,
     )

@@ -13,21 +13,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import keras_tuner
 import numpy as np
 from keras_tuner.src.engine import stateful  # the base whose `save` is wrapped
 
 from keras_resnet import files
 from keras_resnet.cost import estimate_cost
-from keras_resnet.data import Splits
 from keras_resnet.errors import one_line
-from keras_resnet.run import CHECKPOINT, HISTORY, LOCK, RECIPE, Run
+from keras_resnet.recipe import Recipe
+from keras_resnet.run import BEST, CHECKPOINT, HISTORY, LOCK, RECIPE, Run
 from keras_resnet.tracking import Tracker, closing
-from tuning.budget import macs_of
+from tuning.budget import macs_of, training_bytes
 from tuning.hypermodel import ResidualHyperModel
+from tuning.latency import measure_latency
+from tuning.noise import write_correct
+from tuning.objective import Objective
+from tuning.trials import DEFAULT
 
-LATENCY_RUNS = 20  # the median of which is the latency
-PARETO_WEIGHT = 0.1  # accuracy for which ten times the multiply-adds are paid
 DEATHS = 3  # of the process at one checkpoint of a trial, after which it fails
 IDLE_PAUSE = 2.0  # seconds until a worker without a trial asks again
 
@@ -38,6 +41,7 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
     Args:
         oracle: of `make_oracle`.
         hypermodel: ours.
+        objective: by which trials are compared.
         track: makes a trial's tracker; None for none.
         **arguments: of `keras_tuner.Tuner`.
     """
@@ -46,12 +50,15 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
         self,
         oracle: Any,
         hypermodel: ResidualHyperModel,
+        objective: Objective = Objective(),  # noqa: B008  # it is frozen
         *,
         track: Callable[[], Tracker] | None = None,
         **arguments: Any,
     ) -> None:
         with contextlib.redirect_stdout(None):  # KerasTuner prints that it reloads
             super().__init__(oracle=oracle, hypermodel=hypermodel, **arguments)
+        self.objective = objective
+        self.search_folder = Path(self.directory)
         self.track = track
         self._idle = False
         if not self._is_worker():
@@ -107,10 +114,10 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
         until = int(hp.values.get("tuner/epochs", recipe.epochs))
         run = Run(folder)
         run.open(recipe)
-        macs = macs_of(recipe.model)
         cost: dict[str, float] = {
-            "macs": macs,
+            "macs": macs_of(recipe.model),
             "params": estimate_cost(recipe.model).params,
+            "memory": training_bytes(recipe.model, recipe.batch_size),
         }
         params = {f"hp.{name}": value for name, value in hp.values.items()} | cost
         with (
@@ -120,11 +127,11 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
         ):
             began = time.perf_counter()
             model = self._try_build(hp)
-            if self.hypermodel.budget.latency:
-                splits = self.hypermodel.splits(recipe)
-                cost["latency"] = checked_latency(
-                    model, splits, self.hypermodel.budget.latency
-                )
+            limit = self.hypermodel.budget.latency
+            if limit or self.objective.cost == "latency":
+                seconds = measure_latency(model, recipe.model, self.search_folder)
+                check_latency(seconds, limit)
+                cost["latency"] = seconds
             self.hypermodel.fit(hp, model, epochs=until, folder=folder, tracker=tracker)
             history = run.history
             carried = int(hp.values.get("tuner/initial_epoch", 0))
@@ -132,9 +139,21 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
             best = min(history, key=lambda epoch: epoch["val_loss"])
             metrics = {k: v for k, v in best.items() if k not in ("epoch", "seconds")}
             metrics |= cost | {"best_epoch": best["epoch"], "seconds": seconds}
-            relative = macs / macs_of(self.hypermodel.recipe.model)
-            metrics["score"] = best["val_accuracy"] - PARETO_WEIGHT * np.log10(relative)
+            metrics["score"] = self.objective.score(metrics, None)
+            if DEFAULT in hp.values:
+                write_correct(folder, self._correct(run, recipe))
             return {name: float(value) for name, value in metrics.items()}
+
+    def _correct(self, run: Run, recipe: Recipe) -> np.ndarray:
+        """Which validation images the model of a run gets right."""
+        model = keras.models.load_model(run.folder / BEST)
+        batches = self.hypermodel.splits(recipe).val.as_numpy_iterator()
+        return np.concatenate(
+            [
+                model.predict_on_batch(images).argmax(-1) == labels
+                for images, labels in batches
+            ]
+        )
 
     def run_folder(self, trial_id: str) -> Path:
         """Where a trial trains."""
@@ -208,23 +227,14 @@ def seconds_after(epochs: int, history: Sequence[Mapping[str, float]]) -> float:
     return sum(epoch["seconds"] for epoch in history if epoch["epoch"] > epochs)
 
 
-def checked_latency(model: Any, splits: Splits, limit: float) -> float:
-    """Seconds that a model takes for one image here.
+def check_latency(seconds: float, limit: float | None) -> None:
+    """Fails a trial whose network is too slow.
 
     Raises:
-        keras_tuner.errors.FailedTrialError: more than the limit.
+        keras_tuner.errors.FailedTrialError: it takes more than the limit.
     """
-    image = np.zeros((1, *splits.image_shape), "uint8")
-    model.predict_on_batch(image)
-    times = []
-    for _ in range(LATENCY_RUNS):
-        began = time.perf_counter()
-        model.predict_on_batch(image)
-        times.append(time.perf_counter() - began)
-    latency = float(np.median(times))
-    if latency > limit:
+    if limit and seconds > limit:
         raise keras_tuner.errors.FailedTrialError(
-            f"latency: {latency * 1e3:.3g} ms for an image are over "
+            f"latency: {seconds * 1e3:.3g} ms for an image are over "
             f"{limit * 1e3:.3g} ms"
         )
-    return latency

@@ -32,8 +32,12 @@ class Search:
     budget: str | None
     mode: Any
     objective: Any
+    within: float | None
+    cost: Any
+    against: Any
     tuner: Any
     trials: int | None
+    baseline: int | None
     seed: int
 
     def __post_init__(self) -> None:
@@ -42,6 +46,14 @@ class Search:
                 "trials: hyperband has its own number, which follows from the epochs; "
                 "leave --trials out"
             )
+        from tuning.objective import Objective
+
+        Objective(
+            kind=self.objective,
+            within=self.within,
+            cost=self.cost,
+            against=self.against,
+        )
 
     def keywords(self) -> dict[str, Any]:
         """Arguments of `tuning.search`."""
@@ -158,10 +170,31 @@ class Retraining:
     ),
     click.option(
         "--objective",
-        type=click.Choice(["accuracy", "pareto"]),
+        type=click.Choice(["accuracy", "cheapest", "pareto"]),
         default="accuracy",
         show_default=True,
-        help="pareto: against multiply-adds.",
+        help="The most accurate network; the cheapest that is as accurate; accuracy "
+        "against cost.",
+    ),
+    click.option(
+        "--within",
+        type=float,
+        help="Percentage points of accuracy that the cheapest may lose, such as 0.5.",
+    ),
+    click.option(
+        "--cost",
+        type=click.Choice(["macs", "params", "memory", "latency"]),
+        default="macs",
+        show_default=True,
+        help="Of cheapest and pareto; latency is that of the export, measured here.",
+    ),
+    click.option(
+        "--against",
+        type=click.Choice(["default", "best"]),
+        default="default",
+        show_default=True,
+        help="What the cheapest must be as accurate as: the network that the search "
+        "starts from, or the best trial.",
     ),
     click.option(
         "--tuner",
@@ -173,6 +206,12 @@ class Retraining:
         "--trials",
         type=options.POSITIVE,
         help="At most; 20 by default. Hyperband has its own number.",
+    ),
+    click.option(
+        "--baseline",
+        type=click.IntRange(0),
+        help="Trials of the default by different seeds, which show what is noise; 3 "
+        "by default, fewer of less than 18 trials.",
     ),
     click.option(
         "--seed", default=0, type=click.IntRange(0, 2**32 - 2), show_default=True

@@ -1,0 +1,85 @@
+"""What differences trials can show at all: the default, trained with several seeds."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, variance
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_resnet import files
+from tuning.trials import Trial, defaults
+
+CORRECT = "correct.npy"  # in a run folder: which validation images are right
+# By how much of its error the best of our table's 60 networks beats the typical one of
+# equal cost: what a search at equal cost can hope for.
+HOPE = 0.08
+SURE = 1.96  # standard deviations of 95 %
+
+
+class Noise(NamedTuple):
+    """How much the accuracy of one and the same network varies.
+
+    Attributes:
+        accuracies: of the default on the validation images, a seed each.
+        images: of validation.
+        disagreement: share of them that one of two seeds gets right, not both.
+    """
+
+    accuracies: list[float]
+    images: int
+    disagreement: float
+
+    @property
+    def difference(self) -> float:
+        """What two trials must differ by before it is more than noise (95 %).
+
+        From the spread of the seeds or, if that is greater, from the images on which
+        two of them disagree (McNemar): few seeds may be equal by chance.
+        """
+        spread = 2 * variance(self.accuracies)
+        return SURE * math.sqrt(max(spread, self.disagreement / self.images))
+
+    @property
+    def hope(self) -> float:
+        """What a search may gain at equal cost."""
+        return HOPE * (1 - mean(self.accuracies))
+
+    def lines(self) -> list[str]:
+        """In words, with what to do if it is too much."""
+        told = [
+            f"default: {mean(self.accuracies):.2%} of {self.images:,} validation "
+            f"images, mean of {len(self.accuracies)} seeds; two trials must differ by "
+            f"{100 * self.difference:.1f} points to be more than noise"
+        ]
+        if self.difference > self.hope:
+            more = self.images * (self.difference / self.hope) ** 2
+            told.append(
+                f"warning: that is more than a search can expect to gain at equal cost "
+                f"({100 * self.hope:.1f} points); the best trial will be chosen by "
+                "chance. Let a final decide (--final 3 --retrain 5), train longer, or "
+                f"validate by about {float(f'{more:.1g}'):,.0f} images"
+            )
+        return told
+
+
+def read_noise(trials: Sequence[Trial]) -> Noise | None:
+    """From the trials of the default; None where there are not two that ended."""
+    trained = [t for t in defaults(trials) if (t.run / CORRECT).exists()]
+    if len(trained) < 2:
+        return None
+    correct = [np.load(trial.run / CORRECT) for trial in trained]
+    pairs = itertools.combinations(correct, 2)
+    disagreement = mean(float((one != other).mean()) for one, other in pairs)
+    accuracies = [trial.accuracy for trial in trained]
+    return Noise(accuracies, len(correct[0]), disagreement)
+
+
+def write_correct(run: Path, correct: np.ndarray) -> None:
+    """Keeps which validation images a default's model gets right."""
+    with files.replacing(run / CORRECT) as temporary, temporary.open("wb") as file:
+        np.save(file, correct)
