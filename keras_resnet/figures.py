@@ -6,7 +6,9 @@ by color differs by line style or marker too. What is drawn stays with its owner
 
 from __future__ import annotations
 
+import functools
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -68,11 +70,7 @@ def new_figure(
         grid: lines across "x", "y" or "both", or "" for none.
         **options: of `Figure.subplots`, such as sharey.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)  # it knows the sizes of texts
+    figure = bare_figure(width, height)
     axes = figure.subplots(rows, columns, **options)
     if grid:
         for each in figure.axes:
@@ -80,11 +78,47 @@ def new_figure(
     return figure, axes
 
 
+def percent_ticks(axis: Any) -> None:
+    """Ticks of an axis from 0 to 100 on which small numbers are told apart too."""
+    axis.axes.set_yscale("symlog", linthresh=1, linscale=0.4)
+    ticks = (0, 1, 2, 5, 10, 20, 50, 100)
+    axis.set_ticks(ticks, [str(tick) for tick in ticks], minor=False)
+    axis.set_ticks((), minor=True)
+
+
+def name_ticks(axis: Any, names: Sequence[str]) -> None:
+    """Names at 1, 2, 3 ..., as many as there is room for."""
+    step = math.ceil(len(names) / 30)
+    shown = names[::step]
+    turned = 90 if sum(map(len, shown)) > 90 else 0
+    axis.set_ticks(
+        range(1, len(names) + 1, step), shown, rotation=turned, fontsize=TINY
+    )
+
+
+def bare_figure(width: float, height: float) -> Any:
+    """A figure without a window and without axes; sizes in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)  # it knows the sizes of texts
+    return figure
+
+
 def integer_ticks(axis: Any) -> None:
     """Ticks of an axis that counts."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(integer=True))
+
+
+def legend_above(figure: Any, axes: Any, columns: int = 5) -> None:
+    """The legend of some axes above the figure, where it hides nothing."""
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside upper center", ncols=columns, fontsize=SMALL,
+    )  # fmt: skip
 
 
 def caption(figure: Any, text: str) -> None:
@@ -100,9 +134,58 @@ def short_name(name: str, length: int) -> str:
     return name.replace("$", r"\$")  # no formula
 
 
+class FontWarning(UserWarning):
+    """A text with characters that no installed font has."""
+
+
+@functools.cache
+def _characters(file: str) -> frozenset[int]:
+    from matplotlib.ft2font import FT2Font
+
+    return frozenset(FT2Font(file).get_charmap())
+
+
+def set_fonts(figure: Any) -> None:
+    """Lets installed fonts help out where a text has other scripts than Latin.
+
+    Warns of characters that none has.
+    """
+    from matplotlib import font_manager, rcParams
+    from matplotlib.text import Text
+
+    texts = figure.findobj(Text)
+    usual = rcParams["font.family"]
+    missing = {ord(c) for text in texts for c in text.get_text() if not c.isspace()}
+    missing -= _characters(font_manager.findfont(font_manager.FontProperties()))
+    families = []
+    # Sans serif first, and of these Noto, which is made to go with others.
+    for font in sorted(
+        font_manager.fontManager.ttflist if missing else (),
+        key=lambda font: ("Noto" not in font.name, "Sans" not in font.name, font.name),
+    ):
+        if font.name.startswith("Last Resort"):
+            continue  # it has boxes for all
+        found = missing & _characters(font.fname)
+        if found:
+            families.append(font.name)
+            missing -= found
+    if missing:
+        shown = "".join(map(chr, sorted(missing)[:10]))
+        warnings.warn(
+            f"figures: no installed font has {shown}; install one that does, such as "
+            "Noto Sans CJK",
+            FontWarning,
+            stacklevel=3,
+        )
+    for text in texts if families else ():
+        text.set_fontfamily([*usual, *families])
+
+
 def write_figure(path: Path, figure: Any, **options: Any) -> None:
     """Writes a figure, of the kind that the file's suffix says, by renaming."""
-    with files.replacing(path) as temporary:
+    set_fonts(figure)
+    with files.replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(temporary, dpi=DPI, **options)
 
 

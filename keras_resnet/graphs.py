@@ -105,6 +105,16 @@ def rebuild(
     return rebuilt
 
 
+def flat(model: keras.Model) -> keras.Model:
+    """The model itself, or where models are nested in it a copy of layers alone.
+
+    Raises:
+        GraphError: a nested model's layers can't be walked.
+    """
+    nested = any(isinstance(layer, keras.Model) for layer in model.layers)
+    return rebuild(model, inline=True) if nested else model
+
+
 def _input_like(tensor: Any) -> Any:
     """An input of the same layer name; its tensor may have had another."""
     source = tensor._keras_history.operation

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_resnet import analysis, build, cifar_resnet
+from keras_resnet.analysis import activation
 from keras_resnet.analysis.activation import draw_activation
 from keras_resnet.errors import UserError
 
@@ -69,6 +70,31 @@ def test_picture_of_a_network(tmp_path):
     assert 0 <= heat.min() <= heat.max() <= 1
     draw_activation(model, image, tmp_path / "seen.png")
     assert (tmp_path / "seen.png").stat().st_size > 1000
+
+
+def test_a_picture_tells_class_probability_and_scale(monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr(activation, "write_figure", lambda _, f: figures.append(f))
+    image = np.full((8, 8, 1), 4, "float32")
+    inner = corner_model()
+    for model in (inner, keras.Sequential([inner, keras.layers.Softmax()])):
+        draw_activation(model, image, tmp_path / "seen.png", ["dark", "bright"])
+        _, right, scale = figures[-1].axes[:3]
+        assert right.get_title() == "looks like bright: 100.0%"
+        assert "Grad-CAM" in scale.get_ylabel()
+        assert scale.get_ylim() == (0, 1)
+    draw_activation(inner, image, tmp_path / "seen.png")
+    assert figures[-1].axes[1].get_title() == "looks like class 1: 100.0%"
+
+
+def test_a_nested_model():
+    image = np.zeros((8, 8, 1), "float32")
+    image[1, 2] = 4
+    outer = keras.Sequential([keras.Input((8, 8, 1)), corner_model()])
+    np.testing.assert_array_equal(
+        analysis.class_activation(outer, image, layer="conv1"),
+        analysis.class_activation(corner_model(), image, layer="conv1"),
+    )
 
 
 def test_mistakes():

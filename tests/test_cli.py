@@ -119,6 +119,13 @@ MISTAKES = [
     (["evaluate", "folder"], "folder is not a run folder"),
     (["evaluate", "nowhere"], "nowhere is not a run folder; it doesn't exist"),
     (["predict", "folder", "notes.txt"], "folder is not a run folder"),
+    (["show", "resnet18", "--diagram", "notes.txt/net.svg"], "can't write notes.txt/"),
+    (["show", "resnet18", "--save-spec", "notes.txt/net.json"], "can't write notes"),
+    (["show", "resnet18", "--diagram", "a/b/net.svg"], "can't write a/b/net.svg: No"),
+    (["profile", "cifar_resnet20", "--csv", "notes.txt/net.csv"], "can't write notes"),
+    (["convert", "cifar_resnet20", "notes.txt/net.h5"], "notes.txt/net"),
+    (["explain", "folder", "--image", "no.png"], "image: no.png is not a file"),
+    (["explain", "mine.keras"], "run: mine.keras is a model without its data; name a"),
 ]
 
 
@@ -159,6 +166,19 @@ def test_a_run_is_explained_exported_served_and_asked(workplace):
     gradients = Path("runs/mine/explained/gradients.csv").read_text()
     assert invoke("explain", "runs/mine", "--batches", 1).exit_code == 0
     assert Path("runs/mine/explained/gradients.csv").read_text() == gradients
+    # An image needs the model alone.
+    drawn = invoke("explain", "runs/mine/best.keras", "--image", samples[0])
+    assert drawn.output.splitlines() == ["runs/mine/explained/activation.png"]
+    described = json.loads(Path("runs/mine/data.json").read_text())
+    gone = described | {"arguments": described["arguments"] | {"source": "gone.npz"}}
+    Path("runs/mine/data.json").write_text(json.dumps(gone))
+    drawn = invoke("explain", "runs/mine", "--image", samples[0])
+    assert drawn.exit_code == 0
+    assert drawn.output.startswith("only the image is drawn: ")
+    assert "gone.npz" in drawn.output
+    assert drawn.output.splitlines()[1:] == ["runs/mine/explained/activation.png"]
+    assert invoke("explain", "runs/mine").exit_code == 2
+    Path("runs/mine/data.json").write_text(json.dumps(described))
 
     # What is converted takes the same pixels.
     assert invoke("convert", "runs/mine", "mine.keras").exit_code == 0

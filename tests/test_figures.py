@@ -35,6 +35,24 @@ def test_equal_numbers_make_equal_files(workplace):
         assert path.read_bytes() == (workplace / "a" / path.name).read_bytes()
 
 
+def test_other_scripts_are_drawn_by_other_fonts(workplace):
+    figure, axes = figures.new_figure(2, 1)
+    # Not in DejaVu Sans, but in STIX.
+    axes.set_title("a \N{MATHEMATICAL SCRIPT CAPITAL A}")
+    figures.write_figure(workplace / "chart.png", figure)
+    fonts = axes.title.get_fontfamily()
+    assert fonts[0] == "sans-serif"
+    assert len(fonts) == 2
+
+
+def test_characters_that_no_font_has_are_told(workplace):
+    figure, axes = figures.new_figure(2, 1)
+    axes.set_title("a \U0010f000")  # of private use
+    with pytest.warns(figures.FontWarning, match="no installed font has \U0010f000;"):
+        figures.write_figure(workplace / "chart.png", figure)
+    assert (workplace / "chart.png").exists()
+
+
 def test_what_cannot_be_written_is_one_line(workplace):
     (workplace / "notes.txt").write_text("notes")
     figure, _ = figures.new_figure(2, 2)

@@ -8,7 +8,9 @@ import tensorflow as tf
 from PIL import Image
 from sklearn.metrics import classification_report, log_loss
 
+from keras_resnet.recipes import get_recipe
 from keras_resnet.training import plots, report
+from keras_resnet.training.compile import rates_by_epoch
 from keras_resnet.training.evaluation import WORST, evaluate_logits, pick
 
 
@@ -203,4 +205,37 @@ def test_curves_have_the_learning_rate_if_it_is_known(drawn, tmp_path):
     plots.draw_curves(without, tmp_path)
     assert [len(figure.axes) for figure in drawn] == [3, 2]
     line = drawn[0].axes[2].lines[0]
-    np.testing.assert_array_equal(line.get_ydata(), [0.1, 0.01])
+    np.testing.assert_array_equal(line.get_ydata(), [0.1, 0.01, 0.01])
+    np.testing.assert_array_equal(line.get_xdata(), [0, 1, 2])
+
+
+def test_curves_show_the_first_epoch_and_the_warm_up(drawn, tmp_path):
+    rows = [
+        {"epoch": epoch, "loss": 1 / epoch, "accuracy": 1 - 0.9 / epoch**3,
+         "val_loss": 1.0, "val_accuracy": 1.0}
+        for epoch in range(1, 31)
+    ]  # fmt: skip
+    recipe = get_recipe("digits").replace(epochs=30, warmup_epochs=2)
+    rates = rates_by_epoch(recipe, steps=10)
+    plots.draw_curves(rows, tmp_path, rates)
+    loss, error, rate = drawn[0].axes
+    for axes in (loss, error):
+        low, high = axes.get_ylim()
+        assert low <= axes.dataLim.ymin
+        assert axes.dataLim.ymax < high
+    assert error.dataLim.ymax == pytest.approx(90)
+    assert [text.get_text() for text in error.get_yticklabels()][:4] == list("0125")
+    x, y = rate.lines[0].get_data()
+    np.testing.assert_allclose(y[x <= 2], 0.05 * x[x <= 2], atol=1e-6)
+
+
+def test_rates_by_epoch_show_drops_where_they_are():
+    recipe = get_recipe("he2015_cifar")
+    rates = dict(rates_by_epoch(recipe, steps=2))
+    half = recipe.epochs // 2
+    before = max(epoch for epoch in rates if epoch < half)
+    after = min(epoch for epoch in rates if epoch >= half)
+    assert after - before < recipe.epochs / 200
+    assert rates[before] == pytest.approx(0.1)
+    assert rates[after] == pytest.approx(0.01)
+    assert rates_by_epoch(recipe.replace(schedule="plateau", drops=()), 2) == []

@@ -140,50 +140,47 @@ def test_gates_start_nearly_closed(batch):
     assert rows[0].bias == -3
 
 
-def test_lesions(batch):
-    model = tiny(zero_gamma=True)
-    model.get_layer("conv3_block1_2_bn").gamma.assign(np.full(8, 3.0))
-    labels = np.argmax(model(batch[0]), -1)
-    rows = responses.lesions(model, [(batch[0], labels)])
-    assert [row.unit for row in rows] == [None] + [
-        f"conv{stage}_block1_add" for stage in (2, 3, 4)
-    ]
-    whole, first, second, third = (row.error for row in rows)
-    assert (whole, first, third) == (0, 0, 0)  # these units are identities
-    assert second > 0
-    assert model.get_layer("conv3_block1_add").output is not None  # left as it was
-
-
-@pytest.mark.parametrize(
-    ("merge", "without"),
-    [
-        ("scale", lambda unit, x: 0.5 * x),
-        ("dropout", lambda unit, x: 0.5 * x),
-        ("shortcut_gate", lambda unit, x: (1 - unit.gate(x)) * x),
-        ("exclusive_gate", lambda unit, x: x),
-    ],
-)
-def test_a_lesion_leaves_what_the_shortcut_adds(batch, merge, without):
-    model = tiny(merge=merge, merge_scales=(0.5, 0.5))
-    unit = model.get_layer("conv4_block1_add")
-    # Or a factor of all features would change no class.
-    model.layers[-1].bias.assign(np.linspace(0, 0.5, 10))
-    shortcut = keras.Model(model.input, unit.input[0])(batch[0])
-    rest = keras.Model(unit.output, model.output)
-    labels = np.argmax(rest(without(unit, shortcut)), -1)
-    assert responses.lesions(model, [(batch[0], labels)])[-1].error == 0
-
-
 def test_what_is_not_there(batch):
     plain = tiny(merge="none")
     for look in (responses.shortcut_shares, responses.gate_openness):
         with pytest.raises(UserError, match="has no"):
             look(plain, batch[0])
-    with pytest.raises(UserError, match="no shortcuts"):
-        responses.lesions(plain, [batch])
-    with pytest.raises(UserError, match="not batches of"):
-        responses.lesions(tiny(), [batch[0]])
     with pytest.raises(UserError, match="no images"):
         responses.layer_responses(plain, [])
-    with pytest.raises(UserError, match="no images"):
-        responses.lesions(tiny(), [])
+
+
+def nested(model):
+    """A network in a model, as transfer learning makes it."""
+    image = keras.Input(SHAPE)
+    return keras.Model(image, model(image), name="outer")
+
+
+def test_what_is_nested_counts_as_if_it_stood_by_itself(batch):
+    model = tiny(merge="shortcut_gate")
+    adapt(model, batch[0])
+    outer = nested(nested(model))
+    for look in (
+        responses.layer_responses, responses.shortcut_shares, responses.gate_openness,
+    ):  # fmt: skip
+        found, wanted = look(outer, batch[0]), look(model, batch[0])
+        assert [row[0] for row in found] == [row[0] for row in wanted]
+        np.testing.assert_allclose(
+            [row[1] for row in found], [row[1] for row in wanted], rtol=1e-5
+        )
+    found, wanted = (responses.gradient_norms(m, *batch) for m in (outer, model))
+    assert len(found) == len(wanted) == 8
+    assert [row.layer for row in found] == [row.layer for row in wanted]
+    np.testing.assert_allclose(
+        [row.norm for row in found], [row.norm for row in wanted], rtol=1e-3
+    )
+
+
+def test_a_nested_model_that_can_not_be_walked_is_refused(batch):
+    class Own(keras.Model):
+        def call(self, inputs):
+            return keras.ops.mean(inputs, axis=(1, 2))
+
+    image = keras.Input(SHAPE)
+    outer = keras.Model(image, keras.layers.Dense(10)(Own(name="own")(image)))
+    with pytest.raises(UserError, match="'own' is not a functional or sequential"):
+        responses.gradient_norms(outer, *batch)

@@ -81,8 +81,8 @@ ROOMS = {
         " recipes resnext run spec statistics surgery tracking training",
         "tuning": "cost data errors figures files network plan presets recipe run"
         " records runtime spec statistics surgery tracking training units",
-        "cli": "analysis convolution cost data errors experiments files network plan"
-        " prediction presets recipe recipes run runtime serving spec tracking"
+        "cli": "analysis convolution cost data errors experiments figures files network"
+        " plan prediction presets recipe recipes run runtime serving spec tracking"
         " training tuning units version weights",
         "keras_resnet": "analysis applications cost data errors experiments layers"
         " network optimizers plan presets resnext runtime serving spec surgery tracking"

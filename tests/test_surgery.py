@@ -6,7 +6,7 @@ import pytest
 
 from keras_resnet import build, cifar_resnet, cifar_resnext, features, get_spec
 from keras_resnet import wide_resnet as wide
-from keras_resnet.analysis.responses import lesions
+from keras_resnet.analysis import lesions
 from keras_resnet.errors import SpecError, UserError
 from keras_resnet.network import under_policy
 from keras_resnet.recompute import Recomputing

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from keras_resnet.analysis.ablation import lesions
     from keras_resnet.analysis.activation import class_activation, feature_maps
     from keras_resnet.analysis.diagrams import draw_plan
     from keras_resnet.analysis.measuring import Measurement, measure
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
         gate_openness,
         gradient_norms,
         layer_responses,
-        lesions,
         shortcut_shares,
     )
 
@@ -29,7 +29,7 @@ _HOMES = {
     "gate_openness": "responses",
     "gradient_norms": "responses",
     "layer_responses": "responses",
-    "lesions": "responses",
+    "lesions": "ablation",
     "measure": "measuring",
     "profile": "profiler",
     "shortcut_shares": "responses",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.errors import UserError
-from keras_resnet.figures import SMALL, write_figure
+from keras_resnet.figures import SMALL, bare_figure, short_name, write_figure
+from keras_resnet.graphs import flat
 from keras_resnet.heads import Head, head_of, read
 from keras_resnet.plan import LAST, stage_of
 
@@ -42,6 +44,7 @@ def class_activation(
     head = head_of(model)
     if label is not None and not 0 <= label < head.classes:
         raise UserError(f"label: {label} is not from 0 to {head.classes - 1}")
+    model = flat(model)
     tapped = keras.Model(
         model.inputs[0], [_maps_of(model, layer).output, model.outputs[0]]
     )
@@ -67,6 +70,7 @@ def feature_maps(model: keras.Model, image: np.ndarray, layer: str) -> np.ndarra
     Raises:
         UserError: not an image, or no such layer with maps.
     """
+    model = flat(model)
     tapped = keras.Model(model.inputs[0], _maps_of(model, layer).output)
     return np.asarray(tapped(_batch(model, image), training=False)[0])
 
@@ -107,42 +111,59 @@ def _batch(model: keras.Model, image: np.ndarray) -> Any:
     return tf.convert_to_tensor(image[None], dtype=tf.float32)
 
 
-def draw_activation(model: keras.Model, image: np.ndarray, path: Path) -> None:
+def draw_activation(
+    model: keras.Model, image: np.ndarray, path: Path, class_names: Sequence[str] = ()
+) -> None:
     """A picture: the image, its class activation, and maps of each stage.
 
     Args:
         model: a classifier of image pixels from 0 to 255.
         image: (height, width, channels).
         path: a PNG or SVG file.
+        class_names: in the order of the model's outputs; their numbers if none.
     """
-    from matplotlib.figure import Figure
-
+    outputs = model(_batch(model, image), training=False)
+    shares = np.asarray(head_of(model).answers(outputs)[0])
+    label = int(np.argmax(shares))
+    named = short_name(class_names[label], 40) if class_names else f"class {label}"
+    model = flat(model)
     lasts: dict[str, str] = {}
     for layer in model.layers:
         stage = stage_of(layer.name)
         if stage not in (None, LAST) and len(layer.output.shape) == 4:
             lasts[str(stage)] = layer.name  # the last of each stage
-    figure = Figure(figsize=(1.1 * MAPS, 1.2 * (len(lasts) + 2)), layout="constrained")
+    figure = bare_figure(1.1 * MAPS, 1.2 * len(lasts) + 2.8)
     figures: Any = figure.subfigures(
-        len(lasts) + 1, 1, height_ratios=[2] + [1] * len(lasts)
+        len(lasts) + 1, 1, height_ratios=[2.3] + [1] * len(lasts), squeeze=False
     )
-    top, *rows = figures
+    top, *rows = figures[:, 0]
     shown = np.clip(image, 0, 255).astype("uint8").squeeze()
     left, right = top.subplots(1, 2)
     left.imshow(shown, cmap="gray")
     left.set_title("image", fontsize=SMALL)
     right.imshow(shown, cmap="gray")
-    right.imshow(
-        class_activation(model, image), cmap="cividis", alpha=0.6, vmin=0, vmax=1
-    )
-    right.set_title("speaks for the class (Grad-CAM)", fontsize=SMALL)
-    grids = [top.axes]
+    heat = class_activation(model, image, label=label)
+    # Clear where nothing looks like the class, so that the image stays bright there.
+    drawn = right.imshow(heat, cmap="plasma", alpha=0.7 * heat, vmin=0, vmax=1)
+    right.set_title(f"looks like {named}: {shares[label]:.1%}", fontsize=SMALL)
+    scale = top.colorbar(_opaque(drawn), ax=[left, right], shrink=0.8)
+    scale.set_label("Grad-CAM, over its greatest", fontsize=SMALL)
+    scale.ax.tick_params(labelsize=SMALL)
+    grids = [[left, right]]
     for row, name in zip(rows, lasts.values(), strict=True):
         maps = feature_maps(model, image, name)
-        row.suptitle(f"{name}: {maps.shape[0]}x{maps.shape[1]}", fontsize=SMALL)
+        of = f"{min(MAPS, maps.shape[-1])} of {maps.shape[-1]} maps"
+        row.suptitle(f"{name}: {of}, {maps.shape[0]}x{maps.shape[1]}", fontsize=SMALL)
         grids.append(list(np.atleast_1d(row.subplots(1, MAPS))))
         for channel, axes in zip(range(maps.shape[-1]), grids[-1], strict=False):
             axes.imshow(maps[:, :, channel], cmap="gray")
     for axes in (axes for grid in grids for axes in grid):
         axes.axis("off")
     write_figure(path, figure)
+
+
+def _opaque(drawn: Any) -> Any:
+    """The colors of an image without its transparency, for a scale."""
+    from matplotlib.cm import ScalarMappable
+
+    return ScalarMappable(drawn.norm, drawn.cmap)

@@ -1,7 +1,8 @@
-"""What goes on inside a network: responses, gradients, shortcuts, gates, lesions.
+"""What goes on inside a network: responses, gradients, shortcuts, gates.
 
 `data` is an array of images, or batches: of images, or of (images, labels) where labels
-are needed, such as `Splits.test`. Models may come from `build` or from a file.
+are needed, such as `Splits.test`. Models may come from `build` or from a file, and have
+others nested in them: what is in these counts as if it stood by itself.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.errors import UserError
-from keras_resnet.graphs import rebuild
+from keras_resnet.graphs import flat
 from keras_resnet.heads import head_of
 from keras_resnet.layers import MergeAdd, MergeDropout, MergeGate
 
 BATCH = 128  # of an array's images
-_EMPTY = "data: there are no images in it"
+EMPTY = "data: there are no images in it"
 
 
 class LayerResponse(NamedTuple):
@@ -83,13 +84,6 @@ class GateOpenness(NamedTuple):
     bias: float
 
 
-class Lesion(NamedTuple):
-    """The error without a unit's residual branch; `unit` is None for the whole."""
-
-    unit: str | None
-    error: float
-
-
 def layer_responses(model: keras.Model, data: Any) -> list[LayerResponse]:
     """Figure 7 of He 2015: how far each layer's response is from constant.
 
@@ -104,6 +98,7 @@ def layer_responses(model: keras.Model, data: Any) -> list[LayerResponse]:
     Raises:
         UserError: no such layers, or no images.
     """
+    model = flat(model)
     taps = [(layer, _norm_after(layer, model)) for layer in _wide_layers(model)]
     if not taps:
         raise UserError(f"model: {model.name} has no 3x3 or hidden dense layers")
@@ -167,6 +162,7 @@ def gradient_norms(model: keras.Model, images: Any, labels: Any) -> list[Gradien
         if head.task == "classes"
         else keras.losses.BinaryCrossentropy
     )(from_logits=head.kind == "logits")
+    model = flat(model)
     layers = [
         layer
         for layer in model.layers
@@ -202,7 +198,8 @@ def shortcut_shares(model: keras.Model, data: Any) -> list[UnitShare]:
     Raises:
         UserError: a plain network, or no images.
     """
-    merges = _merges(model)
+    model = flat(model)
+    merges = shortcuts_of(model)
     inputs = [tensor for merge in merges for tensor in merge.input]
 
     def added(tensors: list[Any]) -> list[Any]:
@@ -210,7 +207,7 @@ def shortcut_shares(model: keras.Model, data: Any) -> list[UnitShare]:
         return [
             part
             for merge, (shortcut, residual) in zip(merges, pairs, strict=True)
-            for part in _parts(merge, shortcut, residual)
+            for part in parts_of(merge, shortcut, residual)
         ]
 
     energies = [row[1] for row in _moments(model, inputs, added, data)]
@@ -234,14 +231,19 @@ def merges_of(model: keras.Model) -> list[Any]:
     ]
 
 
-def _merges(model: keras.Model) -> list[Any]:
+def shortcuts_of(model: keras.Model) -> list[Any]:
+    """The same, of a network that has some.
+
+    Raises:
+        UserError: a plain network.
+    """
     merges = merges_of(model)
     if not merges:
         raise UserError(f"model: {model.name} has no shortcuts")
     return merges
 
 
-def _parts(merge: Any, shortcut: Any, residual: Any) -> tuple[Any, Any]:
+def parts_of(merge: Any, shortcut: Any, residual: Any) -> tuple[Any, Any]:
     """What a merge adds up, in inference."""
     if isinstance(merge, MergeGate):
         gate = merge.gate(shortcut)
@@ -258,6 +260,7 @@ def gate_openness(model: keras.Model, data: Any) -> list[GateOpenness]:
     Raises:
         UserError: no gates, or no images.
     """
+    model = flat(model)
     gates = [layer for layer in model.layers if isinstance(layer, MergeGate)]
     if not gates:
         raise UserError(f"model: {model.name} has no gates")
@@ -270,79 +273,6 @@ def gate_openness(model: keras.Model, data: Any) -> list[GateOpenness]:
         GateOpenness(gate.name, row[0], _std(row), float(np.mean(gate.bias)))
         for gate, row in zip(gates, moments, strict=True)
     ]
-
-
-def lesions(model: keras.Model, data: Any) -> list[Lesion]:
-    """The lesion study: the error with one residual branch removed at a time.
-
-    Where a unit is removed, its shortcut passes alone, as it is added up; an exclusive
-    gate's passes whole (a highway unit's T = 0).
-
-    Args:
-        model: a classifier with shortcuts.
-        data: batches of (images, labels).
-
-    Returns:
-        The whole network first, then without each unit in network order.
-
-    Raises:
-        UserError: a plain network, no labels, or no images.
-    """
-    names = {merge.name for merge in _merges(model)}
-    switches: dict[str, Any] = {}
-
-    def call(layer: Any, new: Any, *inputs: Any, **options: Any) -> Any:
-        merged = new(*inputs, **options)
-        if layer.name not in names:
-            return merged
-        switches[layer.name] = _Switch(new, name=f"{layer.name}_switch")
-        return switches[layer.name]([*inputs[0], merged])
-
-    clone = rebuild(model, call=call)
-    batches = []
-    for batch in data:
-        if not (isinstance(batch, tuple) and len(batch) == 2):
-            raise UserError("data: not batches of (images, labels)")
-        batches.append(batch)
-    if not batches:
-        raise UserError(_EMPTY)
-    predict = tf.function(lambda images: tf.argmax(clone(images, training=False), -1))
-
-    def error() -> float:
-        wrong = images = 0
-        for pixels, labels in batches:
-            wrong += int(np.sum(predict(pixels).numpy() != np.asarray(labels)))
-            images += len(labels)
-        return wrong / images
-
-    rows = [Lesion(None, error())]
-    for name in switches:
-        switches[name].on.assign(False)
-        rows.append(Lesion(name, error()))
-        switches[name].on.assign(True)
-    return rows
-
-
-class _Switch(keras.layers.Layer):
-    """[shortcut, residual, merged] -> merged, or the shortcut if switched off."""
-
-    def __init__(self, merge: Any, **options: Any) -> None:
-        super().__init__(**options)
-        self.merge = merge
-
-    def build(self, _: Any) -> None:
-        self.on = self.add_weight(
-            shape=(), dtype="bool", initializer="ones", trainable=False, name="on"
-        )
-
-    def call(self, inputs: Any) -> Any:
-        shortcut, residual, merged = inputs
-        if not (isinstance(self.merge, MergeGate) and self.merge.exclusive):
-            shortcut, _ = _parts(self.merge, shortcut, residual)
-        return tf.where(self.on, merged, shortcut)
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape[2]
 
 
 def _moments(
@@ -374,7 +304,7 @@ def _moments(
             [[float(part) for part in row] for row in traced(batch)]
         )
     if not isinstance(totals, np.ndarray):
-        raise UserError(_EMPTY)
+        raise UserError(EMPTY)
     return [(row[0] / row[2], row[1] / row[2]) for row in totals]
 
 

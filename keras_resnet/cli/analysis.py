@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,9 @@ from keras_resnet.cli.output import (
     warnings_as_lines,
 )
 from keras_resnet.errors import UserError
+
+if TYPE_CHECKING:
+    from keras_resnet.run import Run
 
 MIB = 2**20
 
@@ -294,7 +297,7 @@ def _print_best(
 @click.argument("run", type=options.PATH)
 @click.option("--out", type=options.PATH, help="Folder; RUN/explained.")
 @options.same_data
-@click.option("--image", type=options.PATH, help="Draw what it sees in it.")
+@click.option("--image", type=options.PATH, help="Draw where it looks in this one.")
 @click.option(
     "--batches", default=8, type=click.IntRange(1), show_default=True,
     help="Of test images.",
@@ -306,36 +309,72 @@ def explain(
 
     The standard deviation of each layer's response (Figure 7 of He 2015), gradients by
     depth, the share of the signal on each shortcut, the error without each unit, the
-    gates' openness; with --image, feature maps and the class activation (Grad-CAM).
+    gates' openness, all on the run's test images. With --image also feature maps and
+    the class activation (Grad-CAM) of that image, for which the model is enough: RUN
+    may be a .keras file, or a run whose data is gone.
 
     Example: keras-resnet explain runs/demo --image runs/demo/samples/0-is-3.png
     """
     from keras_resnet.run import Run
 
-    opened = Run(run)
-    opened.check_trained()
+    if image and not image.is_file():
+        raise UserError(f"image: {image} is not a file")
+    opened = None if run.suffix == ".keras" and not run.is_dir() else Run(run)
+    if opened:
+        opened.check_trained()
+    elif not image:
+        raise UserError(
+            f"run: {run} is a model without its data; name a run folder, or an image "
+            "by --image"
+        )
     runtime.prepare()
-    import keras
+    from keras_resnet.analysis import explaining
+    from keras_resnet.analysis.models import load_model
 
-    from keras_resnet.analysis import activation, explaining
-    from keras_resnet.data.image_files import CENTRAL, read_image
-
-    model, described = opened.load_model(), opened.data
-    out = out or run / "explained"
-    pixels = None
-    if image:
-        pixels = read_image(image, tuple(described["image_shape"]), CENTRAL)
-    with warnings_as_lines():
-        splits = opened.load_splits(**({"source": data} if data else {}))
-    # For the weights before training.
-    keras.utils.set_random_seed(described["arguments"]["seed"])
-    test = list(splits.test.take(batches).as_numpy_iterator())
+    model = load_model(run)
+    out = out or (run if opened else run.parent) / "explained"
+    paths = []
     try:
-        paths = explaining.explain(model, test, out)
-        if pixels is not None:
-            activation.draw_activation(model, pixels, out / "activation.png")
-            paths.append(out / "activation.png")
+        if opened:
+            test = _test_images(opened, data, batches, needed=not image)
+            paths += explaining.explain(model, test, out) if test else []
+        if image:
+            names = opened.data["class_names"] if opened else ()
+            paths.append(_draw_of_image(model, image, out, names))
     except OSError as error:
         raise UserError(f"out: can't write to {out}: {error.strerror}") from None
     for path in paths:
         click.echo(path)
+
+
+def _test_images(run: Run, source: str | None, batches: int, needed: bool) -> Any:
+    """Batches of a run's test images; none where its data is gone but not needed."""
+    import keras
+
+    try:
+        with warnings_as_lines():
+            splits = run.load_splits(**({"source": source} if source else {}))
+    except UserError as error:
+        if needed or source:
+            raise
+        click.echo(f"only the image is drawn: {error}", err=True)
+        return []
+    # For the weights before training.
+    keras.utils.set_random_seed(run.data["arguments"]["seed"])
+    return list(splits.test.take(batches).as_numpy_iterator())
+
+
+def _draw_of_image(model: Any, image: Path, out: Path, class_names: Any) -> Path:
+    """Draws where a model looks in an image."""
+    from keras_resnet.analysis.activation import draw_activation
+    from keras_resnet.data.image_files import CENTRAL, read_image
+
+    shape = model.inputs[0].shape[1:]
+    if len(shape) != 3:
+        raise UserError(f"run: {model.name} takes no images, but {list(shape)}")
+    pixels = read_image(image, shape, CENTRAL)
+    path = out / "activation.png"
+    out.mkdir(parents=True, exist_ok=True)
+    with warnings_as_lines():
+        draw_activation(model, pixels, path, class_names)
+    return path

@@ -69,6 +69,21 @@ def learning_rates(recipe: Recipe, steps: int) -> Any:
     return rate
 
 
+def rates_by_epoch(recipe: Recipe, steps: int) -> list[tuple[float, float]]:
+    """(epochs that are done, learning rate), some 300 of them.
+
+    None of a recipe whose rate follows the validation error.
+    """
+    if recipe.schedule == "plateau":
+        return []
+    rate = learning_rates(recipe, steps)
+    total = recipe.epochs * steps
+    return [
+        (step / steps, float(rate(step) if callable(rate) else rate))
+        for step in range(0, total + 1, max(total // 300, 1))
+    ]
+
+
 def _optimizer(recipe: Recipe, model: keras.Model, rates: Any) -> Any:
     shared = {"global_clipnorm": recipe.clip_norm or None}
     decay = recipe.weight_decay

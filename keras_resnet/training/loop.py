@@ -31,7 +31,7 @@ from keras_resnet.run import (
 from keras_resnet.tracking import Tracker
 from keras_resnet.training import finetuning, logging, progress, report, stopping
 from keras_resnet.training.callbacks import callbacks_for
-from keras_resnet.training.compile import compile_args
+from keras_resnet.training.compile import compile_args, rates_by_epoch
 from keras_resnet.training.devices import replicas
 from keras_resnet.training.devices import strategy as devices
 from keras_resnet.training.devices.distribution import cooperating
@@ -357,7 +357,7 @@ def _finish(
     best = run.load_model(at_test_size=True)
     evaluation = evaluate_model(best, data.test, data.class_names)
     history = run.history
-    draw_curves(history, folder / CURVES)
+    draw_curves(history, folder / CURVES, rates_by_epoch(recipe, data.steps))
     report.write_report(evaluation, pick(data.test, evaluation.worst), folder)
     samples = report.write_samples(data, folder / SAMPLES)
     if (folder / EXPORT).exists():

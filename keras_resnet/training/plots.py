@@ -15,6 +15,7 @@ from keras_resnet.figures import (
     TINY,
     integer_ticks,
     new_figure,
+    percent_ticks,
     short_name,
     write_figure,
 )
@@ -28,10 +29,25 @@ AS_MATRIX = 200  # of more, the most confused pairs are shown instead
 PAIRS = 30
 
 
-def draw_curves(history: Sequence[dict[str, Any]], path: Path) -> None:
-    """Loss, error and, if it is in the history, learning rate by epoch."""
+def draw_curves(
+    history: Sequence[dict[str, Any]],
+    path: Path,
+    rates: Sequence[tuple[float, float]] = (),
+) -> None:
+    """Loss, error and, where it is known, learning rate by epoch.
+
+    Args:
+        history: a row for each epoch.
+        path: a PNG or SVG file.
+        rates: (epochs that are done, learning rate), also within epochs; by default
+            those that the epochs started with, from the history.
+    """
     epochs = [row["epoch"] for row in history]
-    panels = 2 + ("learning_rate" in history[0])
+    drawn = "default" if rates else "steps-post"
+    if not rates and "learning_rate" in history[0]:
+        rates = [(row["epoch"] - 1, row["learning_rate"]) for row in history]
+        rates.append((epochs[-1], rates[-1][1]))
+    panels = 2 + bool(rates)
     figure, (loss, error, *rest) = new_figure(4.5 * panels, 3.6, columns=panels)
     # Dashed for training and bold for validation, as He 2015 draws its Figure 6.
     for prefix, label, style in (
@@ -49,26 +65,16 @@ def draw_curves(history: Sequence[dict[str, Any]], path: Path) -> None:
         axes.set(xlabel="epoch", ylabel=name)
         axes.legend()
     loss.set_ylim(bottom=0)
-    error.set_ylim(0, max(2.0, *(min(100, 1.1 * e) for e in _later_errors(history))))
+    # So that neither the first epochs nor the last ones are flattened.
+    percent_ticks(error.yaxis)
+    error.set_ylim(0, 1.1 * error.dataLim.ymax)
     for axes in rest:
-        rates = [row["learning_rate"] for row in history]
-        axes.step(epochs, rates, where="post", color="black")
-        axes.set(xlabel="epoch", ylabel="learning rate at the epoch's start")
+        axes.plot(*zip(*rates, strict=True), color="black", drawstyle=drawn)
+        axes.set(xlabel="epochs done", ylabel="learning rate")
         axes.set_ylim(bottom=0)
     for axes in figure.axes:
         integer_ticks(axes.xaxis)
     write_figure(path, figure)
-
-
-def _later_errors(history: Sequence[dict[str, Any]]) -> list[float]:
-    """Errors (%) after the first tenth: the first epochs would flatten the rest."""
-    later = history[min(len(history) // 10 + 1, len(history) - 1) :]
-    return [
-        100 * (1 - row[name])
-        for row in later
-        for name in ("accuracy", "val_accuracy")
-        if name in row
-    ] + [0.0]
 
 
 def draw_confusion(
