@@ -17,7 +17,7 @@ class Difference(NamedTuple):
 
     Attributes:
         mean: of the first minus that of the second.
-        low: lower end of its 95 % confidence interval; NaN for one seed.
+        low: lower end of its confidence interval; NaN for one seed.
         high: upper end; NaN for one seed.
         p_value: two-sided; NaN for one seed.
     """
@@ -29,7 +29,11 @@ class Difference(NamedTuple):
 
 
 def t_test(
-    one: Sequence[float], other: Sequence[float], *, paired: bool = False
+    one: Sequence[float],
+    other: Sequence[float],
+    *,
+    paired: bool = False,
+    confidence: float = 1 - LEVEL,
 ) -> Difference:
     """Welch's t-test, or Student's of pairs.
 
@@ -39,6 +43,8 @@ def t_test(
         one: a number a seed.
         other: the same of what it is compared with.
         paired: whether equal places share a seed, and with it splits and order.
+        confidence: of the interval. Of 0.9, the lower end is that of a one-sided
+            interval of 0.95.
     """
     from scipy import stats
 
@@ -55,7 +61,7 @@ def t_test(
             if paired
             else stats.ttest_ind(one, other, equal_var=False)
         )
-        low, high = map(float, tested.confidence_interval(1 - LEVEL))
+        low, high = map(float, tested.confidence_interval(confidence))
     return Difference(difference, low, high, float(tested.pvalue))
 
 

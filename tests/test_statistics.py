@@ -27,6 +27,9 @@ def test_pairs_take_away_what_their_seeds_share():
         (2, 2 - half, 2 + half), rel=1e-3
     )
     assert found.p_value == pytest.approx(0.0742, abs=1e-3)
+    # The lower end of 95 % on one side: t = 2.920.
+    least = t_test(one, other, paired=True, confidence=0.9).low
+    assert least == pytest.approx(2 - 2.920 / math.sqrt(3), rel=1e-3)
     assert found.p_value < t_test(one, other).p_value
 
 

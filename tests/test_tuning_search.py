@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import mean
 from types import SimpleNamespace
 
 import keras_tuner
@@ -25,13 +26,13 @@ from keras_resnet import cifar_resnet, data, estimate_cost, files, training
 from keras_resnet.cli import main
 from keras_resnet.errors import UserError
 from keras_resnet.recipe import Recipe
-from keras_resnet.run import HISTORY
+from keras_resnet.run import HISTORY, Run
 from tuning.decode import declare
 from tuning.feasibility import check_budget
 from tuning.noise import read_noise, write_correct
 from tuning.objective import Objective
 from tuning.oracles import make_oracle
-from tuning.retrain import compare, retrain
+from tuning.retrain import Finalist, compare, retrain
 from tuning.search_report import importance, write_report
 from tuning.trials import (
     DEFAULT,
@@ -255,16 +256,22 @@ def test_a_bayesian_search_ends_with_a_winner_judged_on_test_images(recipe, work
     table = io.StringIO()
     found = tuning.search(
         space, recipe, tuner="bayesian", trials=4, folder="search", tracker=tracker,
+        final=True,
         console=Console(file=table, force_terminal=True, width=120),
     )  # fmt: skip
     assert f"best {found.best.metrics['val_accuracy']:.2%}" in table.getvalue()
     assert len({trial.values["l2"] for trial in found.trials}) == 4  # 3 are random
 
     def judge():
-        return retrain(found, recipe, "digits", seeds=(1,), tracker=tracker)
+        return retrain(found, recipe, "digits", seeds=(1,), final=2, tracker=tracker)
 
     compared = judge()
     assert judge() == compared
+    one, other = sorted(compared.finalists, key=lambda f: mean(f.validation))
+    assert compared.trial == other.trial
+    best = Recipe.from_json(Path("search/best.json").read_text())
+    assert best == Run(f"search/tuner/trial_{other.trial}/run").recipe
+    assert "| finalist |" in Path("search/report/README.md").read_text()
     client = mlflow.MlflowClient(f"sqlite:///{workplace}/mlflow.db")
     experiment = client.get_experiment_by_name("judged").experiment_id
     runs = client.search_runs([experiment])
@@ -272,7 +279,8 @@ def test_a_bayesian_search_ends_with_a_winner_judged_on_test_images(recipe, work
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     assert {run.info.run_name for run in runs} - {parent.info.run_name} == {
         *(f"trial-{trial.id}" for trial in found.trials),
-        f"trial-{found.best.id}-seed-1",
+        f"trial-{one.trial}-seed-1",
+        f"trial-{other.trial}-seed-1",
         "default-seed-1",
     }
     assert parent.data.tags["verdict"] == compared.verdict
@@ -399,6 +407,7 @@ def test_a_budget_that_nothing_meets_says_what_the_cheapest_costs(
         (["--tuner", "hyperband", "--trials", "3"], "has its own number"),
         (["--no-track", "--register", "x"], "no MLflow"),
         (["--retrain-epochs", "3"], "without --retrain"),
+        (["--final", "3"], "needs --retrain"),
         (["--space", "missing.json"], "can't read"),
         (["--objective", "cheapest"], "such as 0.5, not None"),
         (["--objective", "cheapest", "--within", "-1"], "such as 0.5, not -1"),
@@ -469,17 +478,39 @@ def test_importance_finds_what_matters():
     assert shares["l2"] < 0.1
 
 
-def test_winner_and_default_are_paired_by_seed():
-    def compared(best, default):
-        return compare("3", [*range(len(best))], best, default)
+def compared(test, default, *others, **objective):
+    """Of finalists "0", "1", ... whose validation images say what test images do."""
+    finalists = [
+        Finalist(str(i), 10 - i, each, each) for i, each in enumerate((test, *others))
+    ]
+    seeds = [*range(len(test))]
+    reference = Finalist("default", 0, default, default)
+    return compare(Objective(**objective), seeds, finalists, reference)
 
+
+def test_winner_and_default_are_paired_by_seed():
     shown = compared([0.91, 0.93, 0.92, 0.94], [0.90, 0.91, 0.91, 0.92])
     assert shown.p_value < 0.05 < shown.difference * 10
     assert "different" in shown.verdict
     assert "no difference shown" in compared([0.91, 0.90], [0.90, 0.91]).verdict
     alone = compared([0.9], [0.9])
     assert "too little" in alone.verdict
-    json.dumps([shown._asdict(), alone._asdict()], allow_nan=False)
+    json.dumps([shown.to_dict(), alone.to_dict()], allow_nan=False)
+
+
+def test_a_final_names_the_winner_and_who_ties_with_it():
+    default = [0.90, 0.91, 0.90, 0.92]
+    even, worse = [0.93, 0.92, 0.93, 0.93], [0.80, 0.81, 0.80, 0.82]
+    best = [0.93, 0.93, 0.92, 0.94]
+    found = compared(even, default, best, worse)
+    assert (found.trial, found.ties) == ("1", ["0"])
+    assert found.verdict.endswith("trial 1 ties with 0")
+    # The cheapest that is not less accurate by a point: the last is by ten.
+    cheapest = compared(even, default, best, worse, kind="cheapest", within=1)
+    assert (cheapest.trial, cheapest.ties) == ("1", [])
+    assert "): not less accurate by 1 points" in cheapest.verdict
+    unsure = compared([0.90, 0.93, 0.88, 0.92], default, kind="cheapest", within=0.5)
+    assert "not shown to be not less accurate by 0.5 points" in unsure.verdict
 
 
 @pytest.mark.slow

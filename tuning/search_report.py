@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -183,6 +184,7 @@ def _listing(
 def _comparison(compared: dict[str, Any]) -> list[str]:
     """Winner and default on test images, by `retrain`."""
     pairs = zip(compared["seeds"], compared["best"], compared["default"], strict=True)
+    finalists = compared.get("finalists", ())
     return [
         "## On test images",
         "",
@@ -192,5 +194,22 @@ def _comparison(compared: dict[str, Any]) -> list[str]:
         "| seed | winner | default |",
         "|---|---|---|",
         *(f"| {seed} | {one:.2%} | {other:.2%} |" for seed, one, other in pairs),
+        "",
+        *_finalists(finalists),
+    ]
+
+
+def _finalists(finalists: Sequence[dict[str, Any]]) -> list[str]:
+    """All of a final; the winner is the one that did best on validation images."""
+    if len(finalists) < 2:
+        return []
+    means = [
+        (finalist["trial"], mean(finalist["validation"]), mean(finalist["test"]))
+        for finalist in finalists
+    ]
+    return [
+        "| finalist | validation images | test images |",
+        "|---|---|---|",
+        *(f"| {trial} | {val:.2%} | {test:.2%} |" for trial, val, test in means),
         "",
     ]

@@ -6,27 +6,24 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from keras_resnet import files
 from keras_resnet.recipe import Recipe
-from keras_resnet.run import BEST as MODEL
 from keras_resnet.run import Run, new_folder
-from keras_resnet.tracking import closing
 from tuning import processes
 from tuning.budget import Budget, Mode
 from tuning.feasibility import check_budget
 from tuning.objective import Against, CostName, Kind, Objective, SearchError
 from tuning.search_progress import Progress
 from tuning.search_report import write_report
+from tuning.search_tracking import log_best, tracked
 from tuning.space import Space
 from tuning.trials import (
     ABSENT,
     BEST,
     PROJECT,
-    REPORT,
     SEARCH,
     SearchResult,
     open_search,
@@ -55,6 +52,7 @@ class _Search(NamedTuple):
     baseline: int
     strategy: Any
     tracker: MLflowTracker | None
+    final: bool
     console: Console | None
 
 
@@ -76,6 +74,7 @@ def search(
     seed: int = 0,
     strategy: Any = None,
     tracker: MLflowTracker | None = None,
+    final: bool = False,
     console: Console | None = None,
     **loading: Any,
 ) -> SearchResult:
@@ -104,6 +103,8 @@ def search(
         seed: fixes the candidates, and splits, weights and order of every trial.
         strategy: a `tf.distribute` strategy that each trial trains under.
         tracker: logs the search, and each trial as its child.
+        final: whether `retrain.retrain` follows, which names the winner: then no model
+            is logged.
         console: where trials are shown; nowhere if None.
         **loading: other arguments of `data.load`.
 
@@ -130,6 +131,7 @@ def search(
         baseline=_baseline(baseline, folder, sought, tuner, trials),
         strategy=strategy,
         tracker=tracker,
+        final=final,
         console=console,
     )
     open_search(folder, _settings(asked))
@@ -204,7 +206,8 @@ def _run(asked: _Search) -> None:
         baseline=asked.baseline,
         on_change=progress.show,
     )
-    with progress, _tracked(asked):
+    log = None if processes.is_worker() else tracker
+    with progress, tracked(log, folder, hypermodel):
         tuner = SearchTuner(
             oracle,
             hypermodel,
@@ -221,7 +224,10 @@ def _run(asked: _Search) -> None:
             files.write_text(folder / BEST, result.recipe.to_json())
             write_report(folder)
             if tracker:
-                _log_best(tracker, result, hypermodel)
+                splits = hypermodel.splits(result.recipe)
+                images, _ = next(iter(splits.val.as_numpy_iterator()))
+                log_best(tracker, result.best, folder, images, splits.class_names,
+                         model=not asked.final)  # fmt: skip
 
 
 def _watched(oracle: Any, asked: _Search) -> contextlib.AbstractContextManager[None]:
@@ -235,49 +241,3 @@ def _watched(oracle: Any, asked: _Search) -> contextlib.AbstractContextManager[N
         return processes.watching_chief(address, lambda: heartbeats.beat(name))
     log = asked.console.print if asked.console else lambda line: None
     return processes.watching_workers(heartbeats, oracle.reassign, log)
-
-
-@contextlib.contextmanager
-def _tracked(asked: _Search) -> Iterator[None]:
-    """The search's own run in MLflow, to which a chief logs."""
-    tracker, hypermodel = asked.tracker, asked.hypermodel
-    if tracker is None or processes.is_worker():
-        yield
-        return
-    settings = files.read_json(asked.folder / SEARCH)
-    logged = ("budget", "mode", "objective", "within", "cost", "against", "tuner")
-    params = {key: settings[key] for key in logged if settings.get(key) is not None}
-    space = hypermodel.space
-    params |= {"space": space.name, "seed": hypermodel.seed, "data": settings["data"]}
-    params |= {f"space.{field}": getattr(space, field) for field in space.searched}
-    tracker.start(asked.folder.name, params, asked.folder)
-    tracker.set_tags({"search": space.name, "recipe": hypermodel.recipe.name})
-    tracker.log_files([asked.folder / SEARCH])
-    with closing(tracker):
-        yield
-
-
-def _log_best(
-    tracker: MLflowTracker, result: SearchResult, hypermodel: ResidualHyperModel
-) -> None:
-    """Logs the best trial's metrics and model, and the report, to the search's run."""
-    import keras
-
-    from keras_resnet.surgery import to_stock
-
-    folder, best, recipe, _ = result
-    splits = hypermodel.splits(recipe)
-    images, _ = next(iter(splits.val.as_numpy_iterator()))
-    about = {
-        "network": recipe.model.name,
-        "recipe": recipe.name,
-        "input": "raw pixels, 0 to 255",
-        "output": "logits",
-        "trial": best.id,
-        "class_names": list(splits.class_names),
-    }
-    tracker.log_metrics({f"best_{k}": v for k, v in best.metrics.items()}, 0)
-    tracker.set_tags({"best_trial": best.id})
-    tracker.log_files([folder / BEST, folder / REPORT])
-    model = keras.models.load_model(best.run / MODEL)
-    tracker.log_model(to_stock(model), images[:4].astype("float32"), about)

@@ -139,8 +139,14 @@ class Retraining:
 
     retrain: int | None
     retrain_epochs: int | None
+    final: int | None
 
     def __post_init__(self) -> None:
+        if self.final and not self.retrain:
+            raise UserError(
+                "final: needs --retrain, the seeds by which the best trials are "
+                "trained again, such as --retrain 5"
+            )
         if self.retrain_epochs and not self.retrain:
             raise UserError("retrain-epochs: says nothing without --retrain")
 
@@ -258,6 +264,12 @@ class Retraining:
         type=options.POSITIVE,
         help="Of those; as a trial's if left out.",
     ),
+    click.option(
+        "--final",
+        type=options.POSITIVE,
+        help="Retrain so many of the best trials, and name the winner by that; 1 by "
+        "default.",
+    ),
 )
 @options.gather("device", options.Device, options.strategy())
 @options.gather(
@@ -322,15 +334,21 @@ def tune(
         if place.workers and not supervised:
             result = read_result(folder)
         else:
+            final = bool(retraining.final)
             result = tuning.search(
-                space, recipe, folder=folder, **asked.keywords(), **common
+                space, recipe, folder=folder, final=final, **asked.keywords(), **common
             )
         if supervised:
             return  # the process that started this one goes on
         if retraining.retrain:
             seeds = range(asked.seed + 1, asked.seed + 1 + retraining.retrain)
             comparison = retrain(
-                result, recipe, seeds=seeds, epochs=retraining.retrain_epochs, **common
+                result,
+                recipe,
+                seeds=seeds,
+                final=retraining.final or 1,
+                epochs=retraining.retrain_epochs,
+                **common,
             )
     if as_json:
         _print_json(result, comparison)
@@ -345,7 +363,7 @@ def _print_json(result: SearchResult, comparison: Comparison | None) -> None:
         "hyperparameters": result.best.values | result.best.hyperparameters,
         "spec": result.recipe.model.to_dict(),
         "metrics": result.best.metrics,
-        "comparison": comparison._asdict() if comparison else None,
+        "comparison": comparison.to_dict() if comparison else None,
     }
     click.echo(json.dumps(fields, indent=2))
 
