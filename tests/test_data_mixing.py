@@ -6,29 +6,28 @@ import tensorflow as tf
 from images import noise
 
 from keras_resnet.data import Augment
-from keras_resnet.data.mixing import mix_batch
+from keras_resnet.data.mixing import draw_mix, mix_images, mix_labels
 
 IMAGES = noise(6, (20, 16, 3))
 LABELS = np.array([0, 1, 2, 3, 1, 0])
 FIRST, SECOND = np.eye(4)[LABELS], np.eye(4)[np.roll(LABELS, 1)]
 
-# Made once: a function is traced anew for another object.
 MIXUP, CUTMIX = Augment(mixup=0.4), Augment(cutmix=1)
 BOTH = Augment(mixup=5, cutmix=5)
 
 
 @tf.function
-def traced(images, labels, seed, settings):
-    return mix_batch(images, labels, seed, settings, classes=4)
+def drawn(seed, settings):
+    return draw_mix(seed, settings, 20, 16)
 
 
 def mixed(settings, seed):
-    images, labels = traced(
-        tf.constant(IMAGES), tf.constant(LABELS), tf.constant([seed, 1]), settings
-    )
-    assert (images.dtype, labels.dtype) == (tf.uint8, tf.float32)
+    mixing = drawn(tf.constant([seed, 1]), settings)
+    labels = mix_labels(tf.constant(LABELS), mixing, 4).numpy()
+    images = mix_images(IMAGES.copy(), mixing.numpy())
+    assert (images.dtype, labels.dtype) == (np.uint8, np.float32)
     assert (images.shape, labels.shape) == (IMAGES.shape, (6, 4))
-    return images.numpy(), labels.numpy()
+    return images, labels
 
 
 def share_of(labels):

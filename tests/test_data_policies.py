@@ -2,21 +2,26 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from images import noise
 from PIL import Image, ImageEnhance, ImageOps
 
 from keras_resnet.data import Augment
-from keras_resnet.data.policies import OPERATIONS, apply_policy
+from keras_resnet.data.decoding import make_batch
+from keras_resnet.data.policies import OPERATIONS
+from keras_resnet.data.transforms import draw_all
 
 IMAGES = np.concatenate([noise(3, (12, 16, 3)), noise(1, (12, 16, 3)) // 3 + 60])
 GRADIENT = np.stack(np.broadcast_arrays(*np.ogrid[:12, :16], 100), 2).astype(np.uint8)
 
 
-def operate(name, images, strength):
-    strengths = np.full((len(images), 1, 1, 1), strength, np.float32)
+def operate(name, images, strength, fill=(0, 0, 0)):
     change = OPERATIONS[name].change
-    return change(tf.constant(images, tf.float32), tf.constant(strengths)).numpy()
+    return np.stack([change(image, strength, fill) for image in images])
+
+
+def applied(images, settings, seed, fill):
+    drawn = [numbers.numpy() for numbers in draw_all(settings, seed, len(images))]
+    return make_batch(images, images.shape[1:], settings, drawn, fill)
 
 
 def enhanced(enhance, images, strength):
@@ -50,7 +55,7 @@ def test_enhancements_of_gray(name):
     gray = IMAGES[..., :1]
     colors = np.repeat(gray, 3, axis=-1)
     out, expected = operate(name, gray, 0.5), operate(name, colors, 0.5)
-    np.testing.assert_allclose(out, expected[..., :1], atol=0.1)
+    np.testing.assert_allclose(out.astype(int), expected[..., :1], atol=1)
 
 
 @pytest.mark.parametrize(
@@ -91,16 +96,12 @@ def test_geometry_is_affine_about_the_center(name, strength, matrix):
     from_y = matrix[3] * x + matrix[4] * y + matrix[5] + 5.5
     inside = (from_x >= 0) & (from_x <= 15) & (from_y >= 0) & (from_y <= 11)
     assert 60 < inside.sum() < 192
-    np.testing.assert_allclose(out[inside][:, 1], from_x[inside], atol=0.05)
-    np.testing.assert_allclose(out[inside][:, 0], from_y[inside], atol=0.05)
+    # The nearest whole number; places are to a thirty-second of a pixel.
+    np.testing.assert_allclose(out[inside][:, 1], from_x[inside], atol=0.55)
+    np.testing.assert_allclose(out[inside][:, 0], from_y[inside], atol=0.55)
     outside = (from_x < -1) | (from_x > 16) | (from_y < -1) | (from_y > 12)
     assert outside.any()
     assert (out[outside] == 0).all()
-
-
-@tf.function
-def apply(images, seed, settings, fill):
-    return apply_policy(images, seed, settings, fill)
 
 
 def test_an_operation_an_image_with_the_mean_pixel_around():
@@ -109,25 +110,22 @@ def test_an_operation_an_image_with_the_mean_pixel_around():
     images = np.empty((400, 8, 8, 3), np.uint8)
     images[:] = fill
     settings = Augment(policy="trivial")
-    out = apply(tf.constant(images), tf.constant([1, 2]), settings, fill).numpy()
-    same = np.isclose(out, images, atol=0.01).all(axis=(1, 2, 3))
+    out = applied(images, settings, (1, 2), fill)
+    same = (out == images).all(axis=(1, 2, 3))
     # Identity, five movements, and sharpness, auto-contrast and equalize on a flat one.
     assert same.mean() == pytest.approx(9 / 14, abs=0.1)
-    assert out.min() >= 0
-    assert out.max() <= 255
 
 
 def test_strength_of_rand_augment():
     settings = Augment(policy="rand", policy_ops=1, policy_magnitude=0.5)
-    images = tf.constant(np.repeat(GRADIENT[np.newaxis], 300, axis=0))
-    fill = (0.0, 0.0, 0.0)
-    out = apply(images, tf.constant([3, 4]), settings, fill).numpy()
+    images = np.repeat(GRADIENT[np.newaxis], 300, axis=0)
+    out = applied(images, settings, (3, 4), (0, 0, 0)).astype(int)
     wanted = []
     for name, operation in OPERATIONS.items():
         for sign in (1, -1) if operation.signed else (1,):
             strength = sign * 0.5 * operation.rand
             wanted.append(operate(name, GRADIENT[np.newaxis], strength))
-    wanted = np.clip(np.concatenate(wanted), 0, 255)
+    wanted = np.concatenate(wanted)
     differences = np.abs(out[:, np.newaxis] - wanted).max(axis=(2, 3, 4))
-    assert differences.min(axis=1).max() < 0.01, "each is one of the operations'"
-    assert differences.min(axis=0).max() < 0.01, "and each of them is seen"
+    assert differences.min(axis=1).max() == 0, "each is one of the operations'"
+    assert differences.min(axis=0).max() == 0, "and each of them is seen"

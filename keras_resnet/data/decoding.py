@@ -1,20 +1,31 @@
-"""Encoded images -> arrays, in threads. Pillow decodes outside Python's lock."""
+"""Batches of images: each is decoded, cropped and changed in one thread, as uint8."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from keras_resnet.data.augment import Augment
-from keras_resnet.data.crops import chooser, generator
-from keras_resnet.data.image_files import CENTRAL, read_crop, read_image
+from keras_resnet.data.crops import chooser
+from keras_resnet.data.image_files import (
+    CENTRAL,
+    Choose,
+    read_crop,
+    read_image,
+    resize_part,
+)
 from keras_resnet.data.images import Images
+from keras_resnet.data.transforms import change_image
 
 Shape = tuple[int, int, int]
-_POOL = ThreadPoolExecutor(thread_name_prefix="decode")
+THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+CHUNK = 4  # images that a thread is handed at a time
+_POOL = ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
+AS_THEY_ARE = Augment()
 
 
 def decode_all(images: Images, shape: Shape) -> Images:
@@ -23,42 +34,53 @@ def decode_all(images: Images, shape: Shape) -> Images:
     Raises:
         DataError: one is unreadable, though it wasn't when the source was read.
     """
-    pixels = _decode(
-        images.pixels, shape, lambda source, _: read_image(source, shape, CENTRAL)
-    )
-    return Images(pixels, images.labels)
+    return Images(make_batch(images.pixels, shape), images.labels, images.digests)
 
 
-def decode_batch(
+def make_batch(
     sources: Sequence[Any] | np.ndarray,
     shape: Shape,
-    augment: Augment,
-    seed: np.ndarray,
+    augment: Augment = AS_THEY_ARE,
+    drawn: Sequence[np.ndarray] = (),
+    fill: Sequence[float] = (),
 ) -> np.ndarray:
-    """A batch of images, with the crops of `augment` if it has some.
+    """Images of one shape, changed: uint8 (batch, height, width, channels).
+
+    Args:
+        sources: paths, contents of files, or pixels.
+        shape: height, width, channels.
+        augment: what to do to each.
+        drawn: what `transforms.draw_all` drew for them.
+        fill: the mean pixel.
 
     Raises:
         DataError: one is unreadable.
     """
+    batch = np.empty((len(sources), *shape), np.uint8)
+    rows = [numbers.tolist() for numbers in drawn]
 
-    def read(source: Any, i: int) -> np.ndarray:
-        choose = chooser(augment, shape[:2], generator([*seed, i]))
+    def make(first: int, last: int) -> None:
+        for i in range(first, last):
+            drawn_here = [numbers[i] for numbers in rows]
+            choose = chooser(augment, shape[:2], drawn_here[0]) if rows else None
+            image = _load(sources[i], shape, choose)
+            batch[i] = change_image(image, drawn_here, augment, fill)
+
+    if isinstance(sources, np.ndarray):  # the caller is one of several threads
+        make(0, len(sources))
+        return batch
+    starts = range(0, len(sources), CHUNK)
+    ends = [min(start + CHUNK, len(sources)) for start in starts]
+    list(_POOL.map(make, starts, ends))
+    return batch
+
+
+def _load(source: Any, shape: Shape, choose: Choose | None) -> np.ndarray:
+    """An image of this shape: a part that is chosen, or the middle."""
+    if not isinstance(source, np.ndarray):
         if choose is None:
             return read_image(source, shape, CENTRAL)
         return read_crop(source, shape, choose)
-
-    return _decode(sources, shape, read)
-
-
-def _decode(
-    sources: Sequence[Any] | np.ndarray,
-    shape: Shape,
-    read: Callable[[Any, int], np.ndarray],
-) -> np.ndarray:
-    pixels = np.empty((len(sources), *shape), np.uint8)
-
-    def fill(i: int) -> None:
-        pixels[i] = read(sources[i], i)
-
-    list(_POOL.map(fill, range(len(sources))))
-    return pixels
+    if choose is None:
+        return source
+    return resize_part(source, choose(*source.shape[:2]), shape[:2])

@@ -23,6 +23,7 @@ from keras_resnet.errors import one_line
 
 Shape = tuple[int | None, int | None, int]
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+Choose = Callable[[int, int], Box]  # of an image of this height and width
 # Decoding takes some bytes for each pixel, however few those of the file are.
 MAX_PIXELS = 2**25
 # All frames of a GIF are decompressed to reach the first, by up to 2,700 to 1.
@@ -137,7 +138,7 @@ def open_image(source: Path | str | bytes, channels: int) -> Opened:
 def read_crop(
     source: Path | str | bytes,
     shape: tuple[int, int, int],
-    choose: Callable[[int, int], Box],
+    choose: Choose,
 ) -> np.ndarray:
     """A part of an image file, resized, as uint8 (height, width, channels).
 

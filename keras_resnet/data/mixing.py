@@ -1,65 +1,80 @@
-"""Mixup and cutmix: pairs of images, and labels that are shares of classes."""
+"""Mixup and cutmix: pairs of images, and labels that are shares of classes.
+
+keras.layers.MixUp and CutMix draw a share an image from a state of their own; the
+papers' code, torchvision and timm draw one a batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
+import cv2
+import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.augment import Augment
-from keras_resnet.data.transforms import inside_box
 
 
-def mix_batch(
-    images: Any, labels: Any, seed: Any, augment: Augment, classes: int
-) -> tuple[Any, Any]:
-    """Mixes each image with its neighbor in the batch, all by one share.
+def draw_mix(seed: Any, augment: Augment, height: int, width: int) -> Any:
+    """How a batch is mixed: float32 (6,), by its seed (2,).
 
-    keras.layers.MixUp and CutMix draw a share an image from a state of their own; the
-    papers' code, torchvision and timm draw one a batch.
-
-    Args:
-        images: uint8 (batch, height, width, channels), in random order.
-        labels: int (batch,).
-        seed: int (2,), which fixes all that is random.
-        augment: `mixup` and `cutmix`, alphas of the Beta distribution.
-        classes: number of classes.
-
-    Returns:
-        Images of the same shape and type; labels float32 (batch, classes).
+    The share of the first images; whether a box of the second ones replaces them, not
+    a mean of both; top, bottom, left and right of that box.
     """
     seeds = tf.random.split(seed, 2)
-    labels = tf.one_hot(labels, classes)
-    mixes: list[Callable[[], tuple[Any, Any]]] = [
-        partial(mix, images, labels, seeds[0], alpha)
-        for mix, alpha in ((_mixup, augment.mixup), (_cutmix, augment.cutmix))
+    draws = [
+        lambda draw=draw, alpha=alpha: draw(seeds[0], alpha, height, width)
+        for draw, alpha in ((_mixup, augment.mixup), (_cutmix, augment.cutmix))
         if alpha
     ]
-    if len(mixes) == 1:
-        return mixes[0]()
-    mixed: tuple[Any, Any] = tf.cond(
-        tf.random.stateless_uniform([], seeds[1]) < 0.5, *mixes
-    )
-    return mixed
+    if len(draws) == 1:
+        return draws[0]()
+    return tf.cond(tf.random.stateless_uniform([], seeds[1]) < 0.5, *draws)
 
 
-def _mixup(images: Any, labels: Any, seed: Any, alpha: float) -> tuple[Any, Any]:
+def mix_labels(labels: Any, drawn: Any, classes: int) -> Any:
+    """Shares of classes, float32 (batch, classes), of int labels (batch,)."""
+    labels = tf.one_hot(labels, classes)
+    return drawn[0] * labels + (1 - drawn[0]) * tf.roll(labels, 1, axis=0)
+
+
+def mix_images(images: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Each image with the one before it, the first with the last.
+
+    Args:
+        images: uint8 (batch, height, width, channels), in random order; overwritten.
+        drawn: as `draw_mix` says.
+    """
+    share, cut, top, bottom, left, right = drawn.tolist()
+    if not cut:
+        flat = images.reshape(len(images), -1)
+        mixed = np.empty_like(flat)
+        for first, second, to in (
+            (flat[1:], flat[:-1], mixed[1:]),
+            (flat[:1], flat[-1:], mixed[:1]),
+        ):
+            if len(to):
+                cv2.addWeighted(first, share, second, 1 - share, 0, dst=to)
+        return mixed.reshape(images.shape)
+    box = np.s_[int(top) : int(bottom), int(left) : int(right)]
+    last = images[-1][box].copy()
+    for i in range(len(images) - 1, 0, -1):
+        images[i][box] = images[i - 1][box]
+    images[0][box] = last
+    return images
+
+
+def _mixup(seed: Any, alpha: float, height: int, width: int) -> Any:
     """A mean of two images (Zhang 2017)."""
-    share = _beta(seed, alpha)
-    pixels = tf.cast(images, tf.float32)
-    mixed = share * pixels + (1 - share) * tf.roll(pixels, 1, axis=0)
-    return tf.cast(tf.round(mixed), images.dtype), _shared(labels, share)
+    return tf.stack([_beta(seed, alpha), 0.0, 0.0, 0.0, 0.0, 0.0])
 
 
-def _cutmix(images: Any, labels: Any, seed: Any, alpha: float) -> tuple[Any, Any]:
+def _cutmix(seed: Any, alpha: float, height: int, width: int) -> Any:
     """A rectangle of a second image in the first (Yun 2019, section 3.1)."""
     seeds = tf.random.split(seed, 3)
-    height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
     side = tf.sqrt(1 - _beta(seeds[0], alpha))
     ends = []
-    for size, place in ((height, seeds[1]), (width, seeds[2])):
+    for size, place in ((float(height), seeds[1]), (float(width), seeds[2])):
         # Centers are uniform over the image: the box may stick out, and is cut.
         center = tf.floor(tf.random.stateless_uniform([], place) * size)
         half = tf.floor(size * side) / 2
@@ -68,15 +83,8 @@ def _cutmix(images: Any, labels: Any, seed: Any, alpha: float) -> tuple[Any, Any
             tf.minimum(tf.floor(center + half), size),
         ]
     top, bottom, left, right = ends
-    mixed = tf.where(
-        inside_box(images, top, left, bottom, right), tf.roll(images, 1, axis=0), images
-    )
     share = 1 - (bottom - top) * (right - left) / (height * width)
-    return mixed, _shared(labels, share)
-
-
-def _shared(labels: Any, share: Any) -> Any:
-    return share * labels + (1 - share) * tf.roll(labels, 1, axis=0)
+    return tf.stack([share, 1.0, top, bottom, left, right])
 
 
 def _beta(seed: Any, alpha: float) -> Any:

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.data.augment import Augment
-from keras_resnet.data.decoding import Shape, decode_batch
+from keras_resnet.data.decoding import Shape, make_batch
 from keras_resnet.data.images import Images, Stream
 
 SAMPLE = 2048  # images whose statistics stand for all that don't fit into memory
@@ -24,7 +23,7 @@ def pixel_stats(
     pixels = images.pixels if isinstance(images, Images) else None
     if not isinstance(pixels, np.ndarray):
         sources = _sources(images, seed)
-        pixels = decode_batch(sources, shape, Augment(), np.zeros(2))
+        pixels = make_batch(sources, shape)
     channels = pixels.shape[-1]
     counts = np.zeros((channels, 256))  # exact, and small beside the images
     for start in range(0, len(pixels), CHUNK):

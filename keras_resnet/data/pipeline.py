@@ -8,7 +8,6 @@ any of its batches.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -18,11 +17,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.augment import Augment
-from keras_resnet.data.decoding import Shape, decode_batch
+from keras_resnet.data.decoding import AS_THEY_ARE, Shape, make_batch
 from keras_resnet.data.images import DataError, Images, Stream
-from keras_resnet.data.mixing import mix_batch
+from keras_resnet.data.mixing import draw_mix, mix_images, mix_labels
 from keras_resnet.data.options import Options
-from keras_resnet.data.transforms import augment_batch
+from keras_resnet.data.transforms import draw_all
 
 
 class Passes:
@@ -68,9 +67,7 @@ def training_batches(
     """
     augment = options.augment
     batches = steps(images.count, options.batch_size, options.drop_remainder)
-    fetch = _fetcher(images, shape, augment)
-    if _encoded(images):  # they are cropped as they are decoded
-        augment = dataclasses.replace(augment, scale=None, resize=None)
+    fetch = _fetcher(images, shape, augment, fill)
 
     def begin() -> np.ndarray:
         return np.array([options.seed, *passes.next()], np.int64)
@@ -84,12 +81,13 @@ def training_batches(
         return tf.data.Dataset.zip(content, seeds)
 
     def batch(content: Any, seed: Any) -> tuple[Any, Any]:
-        pixels, labels = fetch(*content, tf.random.fold_in(seed, 0))
-        pixels = augment_batch(pixels, tf.random.fold_in(seed, 1), augment, fill)
-        if augment.mixes:
-            mixing = tf.random.fold_in(seed, 2)
-            return mix_batch(pixels, labels, mixing, augment, classes)
-        return pixels, labels
+        count = tf.shape(content[0])[0]
+        drawn = draw_all(augment, tf.random.fold_in(seed, 1), count)
+        if not augment.mixes:
+            return fetch(content, drawn)
+        mixing = draw_mix(tf.random.fold_in(seed, 2), augment, *shape[:2])
+        pixels, labels = fetch(content, [*drawn, mixing])
+        return pixels, mix_labels(labels, mixing, classes)
 
     begun = tf.data.Dataset.from_tensors(0).map(
         lambda _: tf.ensure_shape(tf.numpy_function(begin, [], tf.int64), [3])
@@ -150,10 +148,9 @@ def evaluation_batches(
         content = images.examples(None)
     else:
         content = tf.data.Dataset.from_tensor_slices((np.arange(images.count),))
-    fetch = _fetcher(images, shape, Augment())
+    fetch = _fetcher(images, shape, AS_THEY_ARE, ())
     dataset = content.batch(batch_size).map(
-        lambda *content: fetch(*content, tf.zeros([2], tf.int64)),
-        num_parallel_calls=tf.data.AUTOTUNE,
+        lambda *content: fetch(content, []), num_parallel_calls=tf.data.AUTOTUNE
     )
     return _finished(dataset, steps(images.count, batch_size, False))
 
@@ -175,39 +172,38 @@ def steps(count: int, batch_size: int, drop_remainder: bool) -> int:
     return count // batch_size if drop_remainder else -(-count // batch_size)
 
 
-def _encoded(images: Images | Stream) -> bool:
-    return isinstance(images, Stream) or images.encoded
-
-
 def _order(count: int, epoch: Any) -> Any:
     indices = tf.range(count, dtype=tf.int64)
     return tf.random.experimental.stateless_shuffle(indices, seed=epoch)
 
 
 def _fetcher(
-    images: Images | Stream, shape: Shape, augment: Augment
-) -> Callable[..., tuple[Any, Any]]:
-    """What makes images and labels of a batch's content and seed.
+    images: Images | Stream, shape: Shape, augment: Augment, fill: Sequence[float]
+) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """What makes images and labels of a batch's content and of what is drawn for it.
 
-    The content is indices, or what a stream brings: encoded images and labels.
+    The content is indices, or what a stream brings: encoded images and labels. Drawn is
+    what `augment` asks for and, where it mixes, how.
     """
-    if isinstance(images, Images) and not images.encoded:
-        pixels, labels = tf.constant(images.pixels), tf.constant(images.labels)
-        return lambda indices, _: (
-            tf.gather(pixels, indices),
-            tf.gather(labels, indices),
-        )
 
-    def read(*batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def read(content: Sequence[np.ndarray], drawn: Sequence[np.ndarray]) -> Any:
         if isinstance(images, Stream):
-            sources, labels, seed = batch
-            return decode_batch(list(sources), shape, augment, seed), labels
-        indices, seed = batch
-        chosen = images.take(indices)
-        return decode_batch(chosen.pixels, shape, augment, seed), chosen.labels
+            chosen = Images(list(content[0]), content[1])
+        else:
+            chosen = images.take(content[0])
+        of_each = drawn[:-1] if augment.mixes else drawn
+        pixels = make_batch(chosen.pixels, shape, augment, of_each, fill)
+        if augment.mixes:
+            pixels = mix_images(pixels, drawn[-1])
+        return pixels, chosen.labels
 
-    def fetch(*batch: Any) -> tuple[Any, Any]:
-        pixels, labels = tf.numpy_function(read, batch, [tf.uint8, tf.int64])
+    def fetch(content: Any, drawn: Any) -> tuple[Any, Any]:
+        size = len(content)
+        pixels, labels = tf.numpy_function(
+            lambda *given: read(given[:size], given[size:]),
+            [*content, *drawn],
+            [tf.uint8, tf.int64],
+        )
         return tf.ensure_shape(pixels, [None, *shape]), tf.ensure_shape(labels, [None])
 
     return fetch
