@@ -31,8 +31,9 @@ from keras_resnet.experiments import (
     setting_of,
 )
 from keras_resnet.experiments.claims import spec_at
-from keras_resnet.experiments.results import FAILED, Outcome, collect, judge
+from keras_resnet.experiments.results import FAILED, Outcome, collect
 from keras_resnet.experiments.scale import BUDGETS, recipe_of, run_name
+from keras_resnet.experiments.verdicts import judge
 from keras_resnet.run import Run
 from keras_resnet.surgery import deepen
 
@@ -96,10 +97,10 @@ def test_equal_arms_share_their_runs():
     assert names[4] != names[5] == names[6]
 
 
-def outcome(name: str, error: float, seed: int = 0) -> Outcome:
+def outcome(name: str, error: float, seed: int = 0, **measures: float) -> Outcome:
     arm = Arm(name, name, None, None)
-    measures = {"test_error": error}
-    return Outcome(arm, seed, Path(), measures, [], {}, 0, 0)
+    measures = {"test_error": error, **measures}
+    return Outcome(arm, seed, Path(), measures, [], {}, 0, 0, classes=10)
 
 
 @pytest.mark.parametrize(
@@ -109,11 +110,17 @@ def outcome(name: str, error: float, seed: int = 0) -> Outcome:
         ([0.20, 0.21, 0.20], [0.10, 0.11, 0.10], "contradicted"),
         ([0.10, 0.20, 0.15], [0.11, 0.19, 0.17], "undecided"),
         ([0.10], [0.90], "undecided"),
-        ([0.10, 0.10], [0.20, 0.20], "confirmed"),
-        ([0.10, 0.11], [math.inf, math.inf], "confirmed"),
-        ([math.inf, math.inf], [0.10, 0.11], "contradicted"),
-        ([0.10, 0.11], [0.12, math.inf], "undecided"),
+        ([0.10, 0.10], [0.20, 0.20], "undecided"),
+        ([0.10, 0.10, 0.10], [0.20, 0.20, 0.20], "confirmed"),
+        ([0.10, 0.11, 0.12], [math.inf] * 3, "confirmed"),
+        ([0.10, 0.11], [math.inf] * 2, "undecided"),
+        ([math.inf] * 3, [0.10, 0.11, 0.12], "contradicted"),
+        ([0.10, 0.11, 0.10], [0.12, 0.12, math.inf], "undecided"),
         ([], [0.10], "not run"),
+        ([0.10, 0.11, 0.10], [0.90, 0.90, 0.89], "confirmed"),
+        ([0.50, 0.51, 0.50], [0.90, 0.90, 0.89], "says nothing"),
+        ([0.50, 0.51, 0.50], [math.inf] * 3, "says nothing"),
+        ([math.inf] * 3, [math.inf] * 3, "says nothing"),
     ],
 )
 def test_a_verdict_is_what_a_test_over_the_seeds_says(less, more, verdict):
@@ -121,17 +128,34 @@ def test_a_verdict_is_what_a_test_over_the_seeds_says(less, more, verdict):
     outcomes = [outcome("a", value) for value in less]
     outcomes += [outcome("b", value) for value in more]
     assert judge(claim, outcomes).verdict == verdict
+    smoke = judge(claim, outcomes, "smoke")
+    assert smoke.verdict == ("says nothing" if less else "not run")
+
+
+def test_what_is_not_learnt_is_known_of_networks_that_have_not():
+    claim = Claim("step_seconds", "a", "b", "a takes less", "here")
+    outcomes = [
+        outcome(name, 0.9, step_seconds=seconds + 0.001 * i)
+        for name, seconds in (("a", 0.1), ("b", 0.2))
+        for i in range(3)
+    ]
+    assert judge(claim, outcomes).verdict == "confirmed"
+    claim = Claim("test_error", "a", "b", "a errs less", "here")
+    reason = judge(claim, outcomes).reason
+    assert reason == (
+        "neither has learnt: the test error is 90.0% at best, that of guessing 90.0%"
+    )
 
 
 def test_the_interval_is_welch_s():
-    """Against a hand computation: s^2/n each 1e-4/2, df 2, t = 4.303."""
+    """Against a hand computation: s^2 is 1e-4 each, df 4, t = 2.776."""
     claim = Claim("test_error", "a", "b", "", "")
-    outcomes = [outcome(n, v) for n, v in
-                (("a", 0.10), ("a", 0.12), ("b", 0.20), ("b", 0.22))]  # fmt: skip
+    outcomes = [outcome(name, mean + noise) for name, mean in (("a", 0.1), ("b", 0.2))
+                for noise in (-0.01, 0, 0.01)]  # fmt: skip
     judged = judge(claim, outcomes)
-    half = 4.302653 * math.sqrt(2 * 2e-4 / 2)
+    half = 2.776445 * math.sqrt(2 * 1e-4 / 3)
     assert judged.difference[:3] == pytest.approx((0.1, 0.1 - half, 0.1 + half))
-    assert judged.reason == "+10.00 points (+3.92 to +16.08), p = 0.019"
+    assert judged.reason == "+10.00 points (+7.73 to +12.27), p = 0.00026"
 
 
 @pytest.fixture(scope="module")
@@ -157,9 +181,8 @@ def test_every_experiment_runs_at_smoke(name, runs):
     assert run(experiment, setting, seeds=[0], folder=runs) == []
     written = report(experiment, setting, folder=runs)
     assert len(written.rows) == len(experiment.arms_at("smoke"))
-    assert [judged.verdict for judged in written.verdicts] == ["undecided"] * len(
-        claims
-    )
+    verdicts = [judged.verdict for judged in written.verdicts]
+    assert verdicts == ["says nothing"] * len(claims)
     assert claims or name == "pareto"
     assert [path.stem for path in written.figures] == list(experiment.figures)
     text = written.page.read_text()
@@ -223,7 +246,7 @@ def test_a_diverged_run_counts_as_one_and_is_not_repeated(workplace):
     run(experiment, setting, seeds=[0, 1], folder=workplace)
     assert len(list((workplace / setting.name).glob(f"*/{FAILED}"))) == 4
     written = report(experiment, setting, folder=workplace)
-    assert [judged.verdict for judged in written.verdicts] == ["confirmed"]
+    assert [judged.verdict for judged in written.verdicts] == ["says nothing"]
     text = written.page.read_text()
     assert "diverged" in text
     assert "b failed, which it grows from" in text

@@ -13,14 +13,13 @@ from keras_resnet.experiments.claim_plots import FIGURES
 from keras_resnet.experiments.claims import BudgetName, Experiment, ExperimentError
 from keras_resnet.experiments.results import (
     MEASURES,
-    Judged,
     Outcome,
     Row,
     collect,
-    judge,
     summarize,
 )
 from keras_resnet.experiments.scale import Setting, own_folder, resolve, setting_of
+from keras_resnet.experiments.verdicts import Judged, judge
 from keras_resnet.figures import save
 from keras_resnet.run import Run
 
@@ -77,7 +76,7 @@ def report(
     except OSError as error:
         raise ExperimentError(f"out: can't write to {out}: {error.strerror}") from None
     rows = summarize(outcomes)
-    verdicts = [judge(claim, outcomes) for claim in experiment.claims]
+    verdicts = [judge(claim, outcomes, setting.budget) for claim in experiment.claims]
     figures = []
     for name in experiment.figures:
         chart = FIGURES[name](outcomes)

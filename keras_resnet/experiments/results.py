@@ -1,4 +1,4 @@
-"""Results of an experiment's runs, and the verdicts on its claims."""
+"""Results of an experiment's runs, run by run and arm by arm."""
 
 from __future__ import annotations
 
@@ -6,19 +6,16 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from keras_resnet import files
 from keras_resnet.cost import estimate_cost
-from keras_resnet.experiments.claims import Arm, Claim, Experiment
+from keras_resnet.experiments.claims import Arm, Experiment
 from keras_resnet.experiments.scale import Setting, run_name
 from keras_resnet.run import Run
-from keras_resnet.statistics import LEVEL, Difference, t_test
 
 FAILED = "failed.json"
 PROBED = "probe_{}.json"
-
-Verdict = Literal["confirmed", "contradicted", "undecided", "not run"]
 
 
 class Outcome(NamedTuple):
@@ -34,6 +31,7 @@ class Outcome(NamedTuple):
         macs: multiply-adds an image.
         params: trainable parameters.
         failed: why training failed; "" if it didn't.
+        classes: of its data.
     """
 
     arm: Arm
@@ -45,23 +43,28 @@ class Outcome(NamedTuple):
     macs: int
     params: int
     failed: str = ""
+    classes: int = 0
 
 
 class Measure(NamedTuple):
-    """A column: what it is called, its unit, and how it is written."""
+    """A column: its label, unit, factor to that unit, format, and whether it is learnt.
+
+    What isn't learnt, such as seconds, is known of networks that haven't learnt too.
+    """
 
     label: str
     unit: str
     scale: float
     form: str
+    learnt: bool = False
 
 
 MEASURES: dict[str, Measure] = {
-    "test_error": Measure("test error", "%", 100, ".2f"),
-    "train_error": Measure("training error", "%", 100, ".2f"),
-    "val_error": Measure("validation error", "%", 100, ".2f"),
+    "test_error": Measure("test error", "%", 100, ".2f", learnt=True),
+    "train_error": Measure("training error", "%", 100, ".2f", learnt=True),
+    "val_error": Measure("validation error", "%", 100, ".2f", learnt=True),
     "step_seconds": Measure("time a training step", "ms", 1000, ".0f"),
-    "response": Measure("mean response", "", 1, ".3f"),
+    "response": Measure("mean response", "", 1, ".3f", learnt=True),
     "gradient_spread": Measure("gradients' spread", "powers of ten", 1, ".2f"),
     "form_a_seconds": Measure("form (a)", "ms a batch", 1000, ".0f"),
     "form_b_seconds": Measure("form (b)", "ms a batch", 1000, ".0f"),
@@ -120,75 +123,19 @@ def _read(arm: Arm, seed: int, folder: Path) -> Outcome | None:
     for file in sorted(folder.glob(PROBED.format("*"))):
         probes[file.stem.removeprefix("probe_")] = found = files.read_json(file)
         measures |= found["measures"]
-    cost = estimate_cost(run.recipe.model)
-    costs = cost.macs or 0, cost.params
-    return Outcome(arm, seed, folder, measures, history, probes, *costs)
-
-
-class Judged(NamedTuple):
-    """The verdict on a claim.
-
-    Attributes:
-        claim: the claim.
-        verdict: of a two-sided Welch t-test at the 5 % level over the seeds: confirmed
-            or contradicted where it tells the arms apart; undecided where it doesn't.
-        reason: in words.
-        difference: mean of the arm with more minus that with less, and its test; None
-            where nothing could be tested.
-    """
-
-    claim: Claim
-    verdict: Verdict
-    reason: str
-    difference: Difference | None = None
-
-
-def judge(claim: Claim, outcomes: Sequence[Outcome]) -> Judged:
-    """The verdict on a claim.
-
-    A run that diverged is worse than any that didn't; where some of an arm's seeds
-    diverged and others not, nothing is decided.
-    """
-    less, more = (
-        [
-            outcome.measures[claim.measure]
-            for outcome in outcomes
-            if outcome.arm.name == name and claim.measure in outcome.measures
-        ]
-        for name in (claim.less, claim.more)
+    spec = run.recipe.model
+    cost = estimate_cost(spec)
+    return Outcome(
+        arm,
+        seed,
+        folder,
+        measures,
+        history,
+        probes,
+        macs=cost.macs or 0,
+        params=cost.params,
+        classes=spec.classes,
     )
-
-    if not less or not more:
-        return Judged(claim, "not run", _NOT_RUN)
-    verdict: Verdict = "undecided"
-    failed = [sum(map(math.isinf, values)) for values in (less, more)]
-    if any(failed):
-        if failed == [0, len(more)]:
-            verdict = "confirmed"
-        elif failed == [len(less), 0]:
-            verdict = "contradicted"
-        reason = f"diverged: {failed[0]} of {len(less)} and {failed[1]} of {len(more)}"
-        return Judged(claim, verdict, reason)
-    difference = t_test(more, less)
-    if min(len(less), len(more)) < 2:
-        return Judged(claim, verdict, "one seed doesn't tell", difference)
-    if difference.p_value < LEVEL:
-        verdict = "confirmed" if difference.mean > 0 else "contradicted"
-    return Judged(claim, verdict, _in_words(difference, claim.measure), difference)
-
-
-_NOT_RUN = "not all of its networks have runs in this setting"
-
-
-def _in_words(difference: Difference, key: str) -> str:
-    """Such as: +1.24 points (+0.27 to +2.21), p = 0.025."""
-    measure = MEASURES[key]
-    mean, low, high = (
-        f"{measure.scale * value:+{measure.form}}" for value in difference[:3]
-    )
-    unit = "points" if measure.unit == "%" else measure.unit
-    text = f"{mean} {unit}".rstrip()
-    return f"{text} ({low} to {high}), p = {difference.p_value:.2g}"
 
 
 class Row(NamedTuple):
