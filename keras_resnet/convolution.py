@@ -3,7 +3,7 @@
 The choice is made when a function is traced, from shapes and from what the device can,
 and is never stored. It concerns training on CPU in float32; elsewhere (a GPU, other
 precisions, inference, an export) a convolution is TensorFlow's own op, or a split of
-it where a grouped one has no gradient.
+it where a grouped or dilated one has no gradient.
 """
 
 from __future__ import annotations
@@ -62,12 +62,14 @@ def path_of(problem: Problem, *, training: bool = True, dtype: str = "float32") 
     """The way in which this machine computes a convolution.
 
     - "native": TensorFlow's op.
-    - "split": a dense op for each group, where the grouped op has no gradient.
+    - "split": a dense op for each group and each grid of a dilated kernel, where the
+      grouped or dilated op has no gradient.
     - "winograd": F(4x4, 3x3), a quarter of the multiplications, in all three passes.
       The input's and the filter's gradient gain most.
     """
-    if problem.groups > 1:
-        return "native" if grouped_gradient_is_native() else "split"
+    grouped, dilated = problem.groups > 1, max(problem.dilation) > 1
+    if not gradient_is_native(dtype, grouped, dilated):
+        return "split"
     pays = training and dtype == "float32" and _winograd_pays(problem)
     return "winograd" if pays and not runtime.has_gpu() else "native"
 
@@ -125,9 +127,6 @@ def convolve(
         training: whether a gradient will be asked for.
     """
     kernel = tf.convert_to_tensor(kernel)
-    native = functools.partial(
-        tf.nn.conv2d, strides=strides, padding=padding.upper(), dilations=dilation
-    )
     rows, columns, _, filters = kernel.shape
     height, width, channels = x.shape[1:]
     problem = Problem(
@@ -143,26 +142,49 @@ def convolve(
                 tf.split(kernel, groups, axis=-1),
                 strict=True,
             )
-            return tf.concat([native(x, kernel) for x, kernel in pairs], axis=-1)
-    return native(x, kernel)
+            parts = [
+                tf.compat.v1.nn.with_space_to_batch(
+                    x,
+                    dilation,
+                    padding.upper(),
+                    lambda x, _, padding, kernel=kernel: tf.nn.conv2d(
+                        x, kernel, strides, padding
+                    ),
+                    filter_shape=(rows, columns),
+                )
+                for x, kernel in pairs
+            ]
+            return tf.concat(parts, axis=-1)
+    return tf.nn.conv2d(x, kernel, strides, padding.upper(), dilations=dilation)
 
 
 @functools.cache
-def grouped_gradient_is_native() -> bool:
-    """Whether this device can train a grouped convolution as one kernel.
+def gradient_is_native(
+    dtype: str = "float32", grouped: bool = False, dilated: bool = False
+) -> bool:
+    """Whether this device can train such a convolution as one kernel.
 
-    A GPU can; a CPU can with oneDNN. Found by trying, once.
+    A GPU can; a CPU can with oneDNN, in the precisions that oneDNN has there. Found by
+    trying, once.
     """
+    groups, rate = 1 + grouped, 1 + dilated
     # Not by a tape: they don't record inside `init_scope`, which this needs to run at
     # once when it is called while a function is traced.
     with tf.init_scope():
+        x = tf.ones((1, 1 + rate, 1 + rate, groups), dtype)
+        kernel = tf.ones((2, 2, 1, groups), dtype)
+        options = {
+            "out_backprop": tf.ones((1, 1, 1, groups), dtype),
+            "strides": (1, 1, 1, 1),
+            "padding": "VALID",
+            "dilations": (1, rate, rate, 1),
+        }
         try:
             tf.raw_ops.Conv2DBackpropInput(
-                input_sizes=(1, 1, 1, 2),
-                filter=tf.ones((1, 1, 1, 2)),
-                out_backprop=tf.ones((1, 1, 1, 2)),
-                strides=(1, 1, 1, 1),
-                padding="VALID",
+                input_sizes=x.shape, filter=kernel, **options
+            )
+            tf.raw_ops.Conv2DBackpropFilter(
+                input=x, filter_sizes=kernel.shape, **options
             )
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
             return False

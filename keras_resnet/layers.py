@@ -59,7 +59,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     The moving variance takes the unbiased batch variance, n / (n - 1) of Keras' own, as
     torch's and the papers' frameworks do. A batch of one value a channel has no
     variance: it leaves the moving statistics as they were, which stochastic depth
-    relies on (`Skip`). Synchronized, masked or in float64, it is Keras' own.
+    relies on (`Skip`). Synchronized, masked, renormalized or in float64, it is Keras'
+    own.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -70,7 +71,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and self.axis in (-1, rank - 1)
             and self.compute_dtype in ("float32", "float16", "bfloat16")
         )
-        if not fusible or self.synchronized or mask is not None:
+        if not fusible or self.synchronized or self.renorm or mask is not None:
             return super().call(inputs, training=training, mask=mask)
         if rank == 2:
             images = inputs[:, tf.newaxis, tf.newaxis]

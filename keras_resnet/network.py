@@ -62,6 +62,7 @@ def build(
         SpecError: no such preset, a wrong field or size, or Keras is set to
             channels-first images.
     """
+    check_image_format()
     if input_tensor is not None:
         input_shape = _shape_of(input_tensor, input_shape)
     if input_shape is not None:
@@ -99,19 +100,23 @@ def build(
     return model
 
 
-def stem_input(
-    spec: ResNetSpec, pixel_stats: PixelStats | None, tensor: Any = None
-) -> tuple[Any, Any]:
-    """The model's inputs, and what goes into its stem.
+def check_image_format() -> None:
+    """Refuses to build where Keras is set to channels-first images.
 
     Raises:
-        SpecError: Keras is set to channels-first images.
+        SpecError: it is.
     """
     if keras.config.image_data_format() != "channels_last":
         raise SpecError(
             "image_data_format: networks are built on channels-last images; call "
             "keras.config.set_image_data_format('channels_last')"
         )
+
+
+def stem_input(
+    spec: ResNetSpec, pixel_stats: PixelStats | None, tensor: Any = None
+) -> tuple[Any, Any]:
+    """The model's inputs, and what goes into its stem."""
     if tensor is None:
         inputs = x = keras.Input(spec.input_shape, name="image")
     else:

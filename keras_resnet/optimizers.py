@@ -63,7 +63,7 @@ class SGD(keras.optimizers.SGD):
         # Keras builds in the first trace of a training step. Variables made there cost
         # a traced condition each and have the step traced twice: half of what a deep
         # network takes to start. So make them at once, past tf.function's own creator.
-        plain = type(self.iterations.value)
+        plain = type(self._iterations.value)
 
         def create(_: Any, **options: Any) -> tf.Variable:
             names = ("initial_value", "trainable", "name", "dtype", "aggregation")

@@ -14,7 +14,7 @@ import keras
 from keras_resnet import blocks
 from keras_resnet.errors import SpecError
 from keras_resnet.layers import BatchNormalization, Conv2D
-from keras_resnet.network import pixel_stats_of, stem_input
+from keras_resnet.network import check_image_format, pixel_stats_of, stem_input
 from keras_resnet.plan import Conv, Unit, make_plan
 from keras_resnet.spec import ResNetSpec
 from keras_resnet.surgery import spec_of
@@ -40,6 +40,7 @@ def to_form(
         SpecError: another form, nothing grouped, or units in another order.
         SurgeryError: the model is not the whole network of its spec.
     """
+    check_image_format()
     spec = spec_of(model, spec)
     if form not in ("a", "b"):
         raise SpecError(f"form: {form!r} is not 'a' or 'b'")

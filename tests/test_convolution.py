@@ -16,7 +16,7 @@ WIDE = Problem(16, 16, 128, 128, kernel=(3, 3))
 def on_cpu_with_onednn(monkeypatch):
     """Paths as such a machine chooses them, whatever this one is."""
     monkeypatch.setattr(runtime, "has_gpu", lambda: False)
-    monkeypatch.setattr(convolution, "grouped_gradient_is_native", lambda: True)
+    monkeypatch.setattr(convolution, "gradient_is_native", lambda *_: True)
 
 
 def test_wide_3x3_convolutions_train_by_winograd():
@@ -50,7 +50,11 @@ def test_inference_other_precisions_and_gpus_are_native(monkeypatch):
 
 
 def test_groups_are_split_where_they_have_no_gradient(monkeypatch):
-    monkeypatch.setattr(convolution, "grouped_gradient_is_native", lambda: False)
+    monkeypatch.setattr(
+        convolution,
+        "gradient_is_native",
+        lambda _, grouped, dilated: not (grouped or dilated),
+    )
     assert path_of(WIDE._replace(groups=32)) == "split"
     counts = count_paths(make_plan(get_spec("resnext50_32x4d")))
     assert counts == {"native": 37, "winograd": 0, "split": 16}

@@ -395,5 +395,8 @@ def test_images_are_channels_last():
     try:
         with pytest.raises(SpecError, match="image_data_format: networks are built on"):
             build("cifar_resnet20")
+        # Not that the image is too small.
+        with pytest.raises(SpecError, match="image_data_format: networks are built on"):
+            build("resnet18", input_shape=(3, 224, 224))
     finally:
         keras.config.set_image_data_format("channels_last")

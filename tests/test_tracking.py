@@ -355,11 +355,17 @@ def test_a_server_that_is_slow(workplace, server, monkeypatch, capsys):
         told = MLflowTracker(register="tiny@best")
         told.start("slow", {}, Path("runs/slow"))
         log(told, range(1, 6))
-        told.log_model(model, sample, {"output": "logits"})
+        told.log_metrics({"test_accuracy": 0.9}, 5)
+        told.log_model(model, sample, {"output": "logits"}, ["test_accuracy"])
         told.finish("FINISHED")
     client, run_id = mlflow.MlflowClient(server.uri), told.run_id
     assert client.get_run(run_id).info.status == "FINISHED"
     assert points(client, run_id) == losses(5)
+    assert points(client, run_id, "test_accuracy") == [(5, 0.9)]
+    place = [client.get_run(run_id).info.experiment_id]
+    for bound, count in (("> 0.8", 1), ("> 0.95", 0)):
+        good = client.search_logged_models(place, f"metrics.test_accuracy {bound}")
+        assert len(good) == count
     assert not capsys.readouterr().err
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     loaded = mlflow.pyfunc.load_model("models:/tiny@best")

@@ -59,7 +59,8 @@ def log_best(
         class_names: a name for each class.
         model: whether the model is logged: where a final follows, that names it.
     """
-    tracker.log_metrics({f"best_{k}": v for k, v in best.metrics.items()}, 0)
+    metrics = {f"best_{k}": v for k, v in best.metrics.items()}
+    tracker.log_metrics(metrics, 0)
     tracker.set_tags({"best_trial": best.id})
     tracker.log_files([folder / BEST, folder / REPORT])
     if not model:
@@ -78,4 +79,4 @@ def log_best(
         "class_names": list(class_names),
     }
     trained = keras.models.load_model(best.run / MODEL)
-    tracker.log_model(to_stock(trained), images[:4].astype("float32"), about)
+    tracker.log_model(to_stock(trained), images[:4].astype("float32"), about, metrics)

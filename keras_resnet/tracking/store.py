@@ -187,8 +187,27 @@ def _send_file(store: Store, buffer: Buffer, sent: Sent, batch: list[Event]) -> 
 def _send_model(store: Store, buffer: Buffer, sent: Sent, batch: list[Event]) -> None:
     with uploading():
         registry.send(store.client, buffer, sent)
+    _send_model_metrics(store, buffer, sent, batch[0])
     if batch[0].fields["register"]:
         registry.register(store.client, sent, batch[0].fields["register"])
+
+
+def _send_model_metrics(store: Store, buffer: Buffer, sent: Sent, model: Event) -> None:
+    """The run's own points, once more: it has them already, the model has not."""
+    from mlflow.entities import Metric
+
+    told = {
+        key: Metric(
+            key, value, event.time, event.fields["step"], model_id=sent.model_id
+        )
+        for event in buffer.events()
+        if event.kind == "metrics" and event.end < model.end
+        for key, value in event.fields["metrics"].items()
+    }
+    names = model.fields.get("metrics", ())
+    found = [told[name] for name in names if name in told]
+    for i in range(0, len(found), _MOST_METRICS):
+        store.client.log_batch(sent.run_id, metrics=found[i : i + _MOST_METRICS])
 
 
 def _send_end(store: Store, buffer: Buffer, sent: Sent, batch: list[Event]) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,8 +57,17 @@ class Tracker(Protocol):
     def log_files(self, paths: list[Path]) -> None:
         """Copies of files and folders in the run folder."""
 
-    def log_model(self, model: Any, sample: Any, about: Mapping[str, Any]) -> None:
-        """The trained model, in stock Keras layers, an input, what to know of it."""
+    def log_model(
+        self,
+        model: Any,
+        sample: Any,
+        about: Mapping[str, Any],
+        metrics: Iterable[str] = (),
+    ) -> None:
+        """The trained model, in stock Keras layers, an input, what to know of it.
+
+        Those of the metrics told before that are of this model stand by it too.
+        """
 
     def finish(self, status: str) -> None:
         """Closes the run as "FINISHED", "FAILED" or "KILLED"."""
@@ -217,8 +226,17 @@ class MLflowTracker:
             for path in paths:  # an event each: what is sent isn't sent again
                 self._append("file", path=os.path.relpath(path, run))
 
-    def log_model(self, model: Any, sample: Any, about: Mapping[str, Any]) -> None:
-        """The trained model, in stock Keras layers, an input, what to know of it."""
+    def log_model(
+        self,
+        model: Any,
+        sample: Any,
+        about: Mapping[str, Any],
+        metrics: Iterable[str] = (),
+    ) -> None:
+        """The trained model, in stock Keras layers, an input, what to know of it.
+
+        Those of the metrics told before that are of this model stand by it too.
+        """
 
         def save() -> None:
             if self.buffer is None or self._has_model:
@@ -228,7 +246,7 @@ class MLflowTracker:
                 shutil.rmtree(folder)  # of a run killed just after it
             with files.replacing(folder) as temporary:
                 registry.save(model, temporary, sample, dict(about))
-            self.buffer.append("model", register=self.register)
+            self.buffer.append("model", register=self.register, metrics=sorted(metrics))
             self._has_model = True
 
         self._try(save, "its model is not tracked")

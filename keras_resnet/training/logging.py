@@ -113,7 +113,7 @@ def log_result(
         "output": "logits",
         "class_names": facts["class_names"],
     }
-    tracker.log_model(to_stock(model), samples.astype("float32"), about)
+    tracker.log_model(to_stock(model), samples.astype("float32"), about, metrics)
 
 
 class LogEpochs(keras.callbacks.Callback):
