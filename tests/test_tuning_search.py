@@ -27,13 +27,15 @@ from keras_resnet.cli import main
 from keras_resnet.errors import UserError
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import HISTORY, Run
+from tuning import search_plots
 from tuning.decode import declare
 from tuning.feasibility import check_budget
-from tuning.noise import read_noise, write_correct
+from tuning.importance import effects, importance, sentences
+from tuning.noise import Noise, read_noise, write_correct
 from tuning.objective import Objective
 from tuning.oracles import make_oracle
 from tuning.retrain import Finalist, compare, retrain
-from tuning.search_report import importance, write_report
+from tuning.search_report import write_report
 from tuning.trials import (
     DEFAULT,
     Trial,
@@ -171,7 +173,13 @@ def test_a_search_survives_a_failure_is_told_once_and_can_be_rerun(recipe, workp
     assert "diverged" in lost.data.tags["reason"]
     assert int(client.get_model_version_by_alias("found", "best").version) == 1
 
-    pictures = {"importance.png", "parallel.png", "pareto.png", "shapes.png"}
+    pictures = {
+        "effects.png",
+        "importance.png",
+        "parallel.png",
+        "pareto.png",
+        "shapes.png",
+    }
     written = {"README.md", "trials.csv", *pictures}
     assert {path.name for path in (folder / "report").iterdir()} == written
     (parent,) = parents - {None}
@@ -466,16 +474,74 @@ def test_a_report_tells_refused_trials_from_failed_ones(recipe, tmp_path):
     ]
 
 
-def test_importance_finds_what_matters():
+def trials_by(accuracy, count=60):
+    """Trials of depth and C in turn, and a rate that means nothing."""
     draw = np.random.default_rng(0)
-    trials = [
-        trial_of(i, 0.5 + 0.1 * (i % 3) + noise, 1, depth=i % 3, l2=draw.random())
-        for i, noise in enumerate(0.001 * draw.normal(size=60))
-    ]
+    made = [(i % 3, i % 2, draw.random()) for i in range(count)]
+    noise = 0.001 * draw.normal(size=count)
+    return [
+        trial_of(i, accuracy(depth, groups) + noise[i], 1,
+                 units=depth, cardinality=groups, l2=rate)
+        for i, (depth, groups, rate) in enumerate(made)
+    ]  # fmt: skip
+
+
+def test_importance_finds_what_matters_and_what_chance_explains():
+    trials = trials_by(lambda depth, _: 0.5 + 0.1 * depth)
     shares = importance(trials)
-    assert next(iter(shares)) == "depth"
-    assert shares["depth"] > 0.95
-    assert shares["l2"] < 0.1
+    assert next(iter(shares)) == "units"
+    assert shares["units"].share > 0.95
+    assert shares["units"].matters
+    assert not shares["l2"].matters
+    assert not shares["cardinality"].matters
+    told = sentences(trials)
+    assert told[0].startswith("`units` matters: 2 gives 70.1% (±0.0 points), 0 50.0%")
+    assert "`l2`" in told[1]
+    # Nine trials say little: chance alone brings as much as a search once reported.
+    few = importance(trials_by(lambda *_: 0.5, 9))
+    assert few["units"].chance > 0.3
+
+
+def test_effects_are_what_each_value_gives():
+    trials = trials_by(lambda depth, groups: 0.5 + 0.1 * depth - 0.02 * groups)
+    found = effects(trials[:40])  # not as many of each
+    means = {effect.value: effect.mean for effect in found["units"]}
+    assert means["1"] - means["0"] == pytest.approx(0.1, abs=2e-3)
+    groups = {effect.value: effect for effect in found["cardinality"]}
+    assert groups["1"].mean - groups["0"].mean == pytest.approx(-0.02, abs=2e-3)
+    assert 0 < groups["0"].error < 1e-3
+    assert len(found["l2"]) == 4
+    assert effects(trials[:2]) == {}
+    assert effects([]) == {}
+
+
+def test_effects_of_what_only_some_trials_have():
+    """As cardinality, of bottlenecks: both units are equal where groups are 1."""
+    trials = []
+    for i in range(40):
+        values = {"block": ("basic", "bottleneck")[i % 2], "l2": i % 3}
+        if values["block"] == "bottleneck":
+            values["cardinality"] = (1, 4)[i // 2 % 2]
+        accuracy = 0.8 + 0.1 * (values.get("cardinality") == 4) + 1e-3 * (i % 5)
+        trials.append(trial_of(i, accuracy, 1, **values))
+    found = effects(trials)
+    assert [effect.value for effect in found["cardinality"]] == ["1", "4"]
+    one, four = (effect.mean for effect in found["cardinality"])
+    assert four - one == pytest.approx(0.1, abs=2e-3)
+    basic, bottleneck = (effect.mean for effect in found["block"])
+    assert bottleneck - basic == pytest.approx(0.05, abs=2e-3)
+
+
+def test_all_is_drawn_with_few_trials_and_with_many(tmp_path):
+    many = trials_by(lambda depth, _: 0.5 + 0.1 * depth, 20)
+    noise = Noise([0.5, 0.52], 100, 0.1)
+    for i, trials in enumerate((many[:1], many)):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        search_plots.draw_pareto(trials, "macs", noise, folder / "pareto.png")
+        search_plots.draw_effects(effects(trials), folder / "effects.png")
+        search_plots.draw_importance(importance(trials), folder / "importance.png")
+        assert all(path.stat().st_size > 2000 for path in folder.iterdir())
 
 
 def compared(test, default, *others, **objective):

@@ -12,6 +12,12 @@ from keras_resnet.errors import UserError
 Kind = Literal["accuracy", "cheapest", "pareto"]
 CostName = Literal["macs", "params", "memory", "latency"]
 Against = Literal["default", "best"]
+COSTS = {
+    "macs": "multiply-adds",
+    "params": "parameters",
+    "memory": "memory in training",
+    "latency": "latency",
+}
 WORTH = 0.1  # accuracy for which ten times the cost is paid on the way to a front
 PENALTY = 100.0  # powers of ten of cost that outweigh an accuracy that is 1 too low
 

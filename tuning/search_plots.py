@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,31 @@ from keras_resnet.figures import (
     COLORS,
     GRAY,
     SMALL,
+    caption,
     new_figure,
     write_figure,
 )
 from keras_resnet.plan import make_plan
 from keras_resnet.spec import EXPANSION, ResNetSpec
 from keras_resnet.units import in_units
-from tuning.trials import Trial, names_of, pareto_front, to_text
+from tuning.importance import Effect, Importance
+from tuning.noise import Noise
+from tuning.objective import COSTS
+from tuning.trials import (
+    Trial,
+    completed,
+    defaults,
+    names_of,
+    pareto_front,
+    to_text,
+)
+
+UNITS = {
+    "macs": ("M", 1e6),
+    "params": ("thousand", 1e3),
+    "memory": ("MB", 1e6),
+    "latency": ("ms", 1e-3),
+}
 
 WIDE = 8  # times the least cost, from which on the axis is logarithmic
 OFF = -0.12  # height of a hyperparameter that a trial doesn't have
@@ -41,35 +60,41 @@ def shape_of(trial: Trial, base: ResNetSpec) -> dict[str, float]:
     }
 
 
-def draw_pareto(trials: Sequence[Trial], path: Path) -> None:
-    """Accuracy against multiply-adds, and the Pareto front."""
+def draw_pareto(
+    trials: Sequence[Trial], cost: str, noise: Noise | None, path: Path
+) -> None:
+    """Accuracy against cost, the Pareto front, and the default if it was trained."""
     figure, axes = new_figure(6, 4)
-    axes.scatter(*_cost_and_accuracy(trials), color=GRAY, alpha=0.6, label="trials")
-    front = pareto_front(trials)
-    axes.step(*_cost_and_accuracy(front), where="post", color=COLORS[0], marker="o",
-              label="none better for less")  # fmt: skip
+    unit, scale = UNITS[cost]
+    # Two accuracies differ by more than one does from what it would be on average.
+    error = 100 * noise.difference / math.sqrt(2) if noise else None
+
+    def draw(some: Sequence[Trial], label: str, **style: Any) -> None:
+        costs = [trial.metrics[cost] / scale for trial in some]
+        accuracies = [100 * trial.accuracy for trial in some]
+        axes.errorbar(costs, accuracies, yerr=error, label=label, elinewidth=0.6,
+                      capsize=2, **style)  # fmt: skip
+
+    front, done = pareto_front(trials, cost), completed(trials)
+    rest = [trial for trial in done if trial not in front]
+    draw(rest, "trials", color=GRAY, marker="o", linestyle="", alpha=0.6)
+    if defaults(trials):
+        draw(defaults(trials), "default", color=COLORS[1], marker="s", linestyle="")
+    draw(front, "none better for less", color=COLORS[0], marker="o",
+         drawstyle="steps-post")  # fmt: skip
     for trial in front:
-        axes.annotate(
-            trial.id,
-            (trial.metrics["macs"] / 1e6, 100 * trial.accuracy),
-            xytext=(4, 4),
-            textcoords="offset points",
-        )
-    axes.set(xlabel="multiply-adds (M)", ylabel="validation accuracy (%)")
+        point = (trial.metrics[cost] / scale, 100 * trial.accuracy)
+        axes.annotate(trial.id, point, xytext=(4, 4), textcoords="offset points")
+    axes.set(xlabel=f"{COSTS[cost]} ({unit})", ylabel="validation accuracy (%)")
     axes.margins(y=0.1)  # for the numbers
-    costs, _ = _cost_and_accuracy(trials)
+    costs = [trial.metrics[cost] for trial in done]
     if max(costs) > WIDE * min(costs):
         axes.set_xscale("log")
         _tick(axes, [10.0**i * digit for i in range(-6, 9) for digit in (1, 2, 5)])
-    figure.legend(loc="outside upper center", ncols=2)
+    figure.legend(loc="outside upper center", ncols=3)
+    if noise:
+        caption(figure, "Bars: 95 % of the default's trainings lie so near their mean.")
     write_figure(path, figure)
-
-
-def _cost_and_accuracy(trials: Sequence[Trial]) -> tuple[list[float], list[float]]:
-    return (
-        [trial.metrics["macs"] / 1e6 for trial in trials],
-        [100 * trial.accuracy for trial in trials],
-    )
 
 
 def draw_parallel(trials: Sequence[Trial], path: Path) -> None:
@@ -115,12 +140,50 @@ def draw_parallel(trials: Sequence[Trial], path: Path) -> None:
     write_figure(path, figure)
 
 
-def draw_importance(shares: dict[str, float], path: Path) -> None:
-    """A bar a hyperparameter."""
-    figure, axes = new_figure(5, 0.35 * len(shares) + 1.2, grid="x")
-    heights = [100 * s for s in shares.values()]
-    axes.barh(list(shares)[::-1], heights[::-1], color=COLORS[0])
+def draw_importance(shares: Mapping[str, Importance], path: Path) -> None:
+    """A bar a hyperparameter, and up to where chance would bring it."""
+    figure, axes = new_figure(5, 0.35 * len(shares) + 1.4, grid="x")
+    names = [*shares][::-1]
+    axes.barh(names, [100 * shares[name].share for name in names], color=COLORS[0])
+    axes.plot([100 * shares[name].chance for name in names], names, "|",
+              color=COLORS[1], markersize=14, label="chance, 95 of 100")  # fmt: skip
     axes.set(xlabel="variance of accuracy between its values (%)", xlim=(0, 100))
+    axes.legend(fontsize=SMALL, loc="lower right")
+    write_figure(path, figure)
+
+
+def draw_effects(found: Mapping[str, Sequence[Effect]], path: Path) -> None:
+    """The accuracy that each value gives, with its interval: partial dependence."""
+    if not found:
+        figure, axes = new_figure(5, 1.2, grid="")
+        axes.text(0.5, 0.5, "too few trials for their values", ha="center", va="center")
+        axes.set_axis_off()
+        write_figure(path, figure)
+        return
+    columns = min(len(found), 4)
+    rows = math.ceil(len(found) / columns)
+    figure, panels = new_figure(
+        2.8 * columns, 2.6 * rows, rows, columns, sharey=True, squeeze=False
+    )
+    for axes in panels.flat[len(found) :]:
+        axes.set_axis_off()
+    for axes, (name, values) in zip(panels.flat, found.items(), strict=False):
+        axes.errorbar(
+            range(len(values)),
+            [100 * effect.mean for effect in values],
+            yerr=[100 * effect.error for effect in values],
+            color=COLORS[0], marker="o", capsize=3,
+        )  # fmt: skip
+        axes.set_xticks(
+            range(len(values)),
+            [effect.value for effect in values],
+            fontsize=SMALL,
+            rotation=30 if max(len(effect.value) for effect in values) > 6 else 0,
+        )
+        axes.set(xlabel=name)
+        axes.margins(x=0.15)
+    for axes in panels[:, 0]:
+        axes.set(ylabel="accuracy (%)")
     write_figure(path, figure)
 
 

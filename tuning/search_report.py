@@ -8,14 +8,13 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import numpy as np
-
 from keras_resnet import files
 from keras_resnet.recipe import Recipe
 from keras_resnet.units import in_units
 from tuning import search_plots
-from tuning.noise import read_noise
-from tuning.objective import Objective
+from tuning.importance import effects, importance, sentences
+from tuning.noise import Noise, read_noise
+from tuning.objective import COSTS, Objective
 from tuning.trials import (
     COMPARISON,
     REPORT,
@@ -29,15 +28,14 @@ from tuning.trials import (
     to_text,
 )
 
-GROUPS = 4  # of a hyperparameter with more values, for its importance
 LISTED = 30  # trials in the summary: the best ones
 
 
 def write_report(folder: Path) -> Path:
     """Plots and tables of a search so far.
 
-    `pareto.png`, `parallel.png`, `importance.png`, `shapes.png`, `trials.csv` and
-    `README.md`.
+    `effects.png`, `importance.png`, `pareto.png`, `shapes.png`, `parallel.png`,
+    `trials.csv` and `README.md`.
 
     Args:
         folder: of the search.
@@ -52,54 +50,20 @@ def write_report(folder: Path) -> Path:
     report.mkdir(exist_ok=True)
     done = completed(trials)
     _write_table(trials, report / "trials.csv")
-    shares = importance(done)
-    if done:
-        search_plots.draw_pareto(done, report / "pareto.png")
-        search_plots.draw_parallel(done, report / "parallel.png")
-        search_plots.draw_importance(shares, report / "importance.png")
-        search_plots.draw_shapes(done, base, report / "shapes.png")
+    noise = read_noise(trials)
     objective = Objective.of(described)
-    parts = [_summary(trials), _listing(trials, objective, shares)]
+    if done:
+        search_plots.draw_pareto(trials, objective.cost, noise, report / "pareto.png")
+        search_plots.draw_parallel(done, report / "parallel.png")
+        search_plots.draw_importance(importance(done), report / "importance.png")
+        search_plots.draw_effects(effects(done), report / "effects.png")
+        search_plots.draw_shapes(done, base, report / "shapes.png")
+    parts = [_summary(trials, noise), _listing(trials, objective)]
     if (folder / COMPARISON).exists():
         parts.append(_comparison(files.read_json(folder / COMPARISON)))
     lines = [line for part in parts for line in part]
     files.write_text(report / "README.md", "\n".join(lines).rstrip() + "\n")
     return report
-
-
-def importance(trials: Sequence[Trial]) -> dict[str, float]:
-    """Hyperparameter -> share of the variance of accuracy that lies between its values.
-
-    Epsilon squared of a one-way analysis of variance: what as many values would share
-    by chance is taken off. Values of ranges are put into `GROUPS` of equal size; trials
-    in which a hyperparameter is off are a group. The shares need not add up to 1, and
-    say little where trials are few.
-    """
-    found = {name: _share(trials, name) for name in names_of(trials)}
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
-
-
-def _share(trials: Sequence[Trial], name: str) -> float:
-    values = [trial.hyperparameters.get(name) for trial in trials]
-    known = sorted(
-        {v for v in values if v is not None}, key=lambda v: (str(type(v)), v)
-    )
-    if len(known) > GROUPS and not isinstance(known[0], str):
-        edges = np.quantile([v for v in values if v is not None],
-                            np.linspace(0, 1, GROUPS + 1)[1:-1])  # fmt: skip
-        values = [None if v is None else int(np.searchsorted(edges, v)) for v in values]
-    accuracy = np.array([trial.accuracy for trial in trials])
-    groups = [
-        accuracy[[v == value for v in values]]
-        for value in dict.fromkeys(values)
-    ]  # fmt: skip
-    within = sum(((group - group.mean()) ** 2).sum() for group in groups)
-    total = ((accuracy - accuracy.mean()) ** 2).sum()
-    free = len(trials) - len(groups)
-    if total == 0 or free <= 0 or len(groups) < 2:
-        return 0.0
-    by_chance = (len(groups) - 1) * within / free
-    return float(max((total - within - by_chance) / total, 0.0))
 
 
 def _write_table(trials: Sequence[Trial], path: Path) -> None:
@@ -118,7 +82,7 @@ def _write_table(trials: Sequence[Trial], path: Path) -> None:
     files.write_csv(path, ["trial", "status", *names, *metrics, "reason"], cells)
 
 
-def _summary(trials: Sequence[Trial]) -> list[str]:
+def _summary(trials: Sequence[Trial], noise: Noise | None) -> list[str]:
     """How many trials were completed, failed and refused."""
     done = completed(trials)
     refused = sum(trial.refused for trial in trials)
@@ -131,16 +95,14 @@ def _summary(trials: Sequence[Trial]) -> list[str]:
         "budget. Accuracy is on the validation images, by which the best is chosen: on "
         "other images the best will be less accurate.",
         "",
-        *(noise.lines() if (noise := read_noise(trials)) else []),
+        *(noise.lines() if noise else []),
         "",
         *(f"- {reason}" for reason in [*reasons][:20]),
         *([""] if reasons else []),
     ]
 
 
-def _listing(
-    trials: Sequence[Trial], objective: Objective, shares: dict[str, float]
-) -> list[str]:
+def _listing(trials: Sequence[Trial], objective: Objective) -> list[str]:
     """The best trials, and the plots."""
     done = ranked(trials, objective)
     best = next(iter(done), None)
@@ -148,7 +110,7 @@ def _listing(
         return []
     names = names_of(done)
     heads = ["trial", *names, "widths", "accuracy", "multiply-adds", "parameters", "s"]
-    front = {trial.id for trial in pareto_front(trials)}
+    front = {trial.id for trial in pareto_front(trials, objective.cost)}
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for trial in done[:LISTED]:
         spec = trial.recipe.model
@@ -163,19 +125,24 @@ def _listing(
             f"{trial.metrics['seconds']:.0f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
-    parted = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     return [
-        f"The best is trial {best.id}. \\*: no other is as good for fewer "
-        "multiply-adds; `trials.csv` has all.",
+        f"The best is trial {best.id}. \\*: no other is as good for less "
+        f"{COSTS[objective.cost]}; `trials.csv` has all.",
         "",
         *lines,
         "",
-        "Share of the variance of accuracy between a hyperparameter's values: "
-        f"{parted}.",
+        *sentences(done),
+        "",
+        "| hyperparameter | share of the variance of accuracy | by chance, up to |",
+        "|---|---|---|",
+        *(
+            f"| {name} | {found.share:.0%} | {found.chance:.0%} |"
+            for name, found in importance(done).items()
+        ),
         "",
         *(
             f"![{name}]({name}.png)"
-            for name in ("shapes", "pareto", "parallel", "importance")
+            for name in ("effects", "importance", "pareto", "shapes", "parallel")
         ),
         "",
     ]
