@@ -64,6 +64,12 @@ def tiny_spec() -> ResNetSpec:
     )
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _machine(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A place for what this machine keeps of its runs."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     import keras

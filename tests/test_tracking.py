@@ -72,14 +72,14 @@ def log(told: MLflowTracker, steps: range) -> None:
 
 def test_a_torn_line_costs_itself_alone(tmp_path):
     buffer = Buffer(tmp_path)
-    buffer.append("start", run="x")
+    buffer.append("resume", store="x")
     path = tmp_path / "tracking" / "events.jsonl"
     with path.open("a") as file:
         file.write('{"kind": "metr')  # a kill in the middle
-    assert [e.kind for e in buffer.events()] == ["start"]
+    assert [e.kind for e in buffer.events()] == ["resume"]
     buffer.append("end", status="FINISHED")
     events = buffer.events()
-    assert [e.kind for e in events] == ["start", "end"]
+    assert [e.kind for e in events] == ["resume", "end"]
     assert events[-1].end == path.stat().st_size
     assert [e.kind for e in buffer.events(events[0].end)] == ["end"]
 
@@ -101,15 +101,18 @@ for step in range(300):
 
 def test_a_run_is_alive_while_a_process_holds_it(tmp_path):
     buffer = Buffer(tmp_path)
-    buffer.append("start", at=5, run="x")
+    buffer.append("resume", at=5, store="x")
     with buffer.live():
         assert buffer.is_alive()
         buffer.close_if_abandoned()
-        assert [e.kind for e in buffer.events()] == ["start"]
+        assert [e.kind for e in buffer.events()] == ["resume"]
     assert not buffer.is_alive()
     for _ in range(2):  # once is enough
         buffer.close_if_abandoned()
-        assert [(e.kind, e.time) for e in buffer.events()] == [("start", 5), ("end", 5)]
+        assert [(e.kind, e.time) for e in buffer.events()] == [
+            ("resume", 5),
+            ("end", 5),
+        ]
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,16 @@ from keras_resnet.errors import UserError
 
 @main.command()
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
-def sync(folders: tuple[Path, ...]) -> None:
+@click.option(
+    "--tracking-uri", help="By default MLFLOW_TRACKING_URI or each run's own store."
+)
+def sync(folders: tuple[Path, ...], tracking_uri: str | None) -> None:
     """Send to MLflow what it lacks of runs.
 
-    FOLDERS are run folders or folders of such; by default runs/. Each run goes to
-    MLFLOW_TRACKING_URI if that is set, else to where it was to go when it was trained.
-    What a store has is not sent again. A run that was killed and not continued is
-    closed as KILLED. Exit code 1: a store could not be reached.
+    FOLDERS are run folders or folders of such; by default runs/. A run of this machine
+    goes where it was to go when it was trained; for one from elsewhere, --tracking-uri
+    names the store. What a store has is not sent again. A run that was killed and not
+    continued is closed as KILLED. Exit code 1: not all could be sent.
 
     Example: keras-resnet sync runs/digits
     """
@@ -27,14 +30,20 @@ def sync(folders: tuple[Path, ...]) -> None:
     from keras_resnet.tracking.writer import sync as send_all
 
     runs = [run for folder in folders or (Path("runs"),) for run in _runs_in(folder)]
-    chosen = store_address() if os.environ.get("MLFLOW_TRACKING_URI") else None
+    chosen = tracking_uri or (
+        store_address() if os.environ.get("MLFLOW_TRACKING_URI") else None
+    )
     failed = False
-    for run, address, sent, error in send_all(runs, chosen):
-        if error:
+    for row in send_all(runs, chosen):
+        for line in row.refused:
+            click.echo(f"{row.run}: MLflow at {row.store} refused {line}", err=True)
+        if row.error:
             failed = True
-            click.echo(f"{run}: MLflow at {address} failed: {error}", err=True)
+            where = f"MLflow at {row.store} failed: " if row.store else ""
+            click.echo(f"{row.run}: {where}{row.error}", err=True)
         else:
-            click.echo(f"{run}: {f'sent to {address}' if sent else 'nothing to send'}")
+            done = f"sent to {row.store}" if row.sent else "nothing to send"
+            click.echo(f"{row.run}: {done}")
     if failed:
         raise SystemExit(1)
 

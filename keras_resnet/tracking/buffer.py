@@ -2,7 +2,8 @@
 
 `RUN/tracking/` holds `events.jsonl`, which only grows: each line is an event with its
 kind and its time in ms. Any process may append; one at a time sends. `sent.json` says
-for each store how far that came.
+for each store how far that came. Both may be damaged, or from somebody else: what isn't
+an event is skipped, and no file or run outside the folder is read for it.
 """
 
 from __future__ import annotations
@@ -10,16 +11,44 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from keras_resnet.tracking import origin
+from keras_resnet.tracking.address import hide_passwords
 
 FOLDER = "tracking"
 _EVENTS, _SENT = "events.jsonl", "sent.json"
 _ALIVE, _SENDING = ".alive", ".sending"  # locks
+
+
+# Kind of event -> its fields. What isn't of these types is no event.
+_TEXT = (str, type(None))
+_NUMBER = (int, float)
+KINDS: dict[str, dict[str, Any]] = {
+    "start": {
+        "store": str,
+        "run": origin.RUN,
+        "name": str,
+        "experiment": str,
+        "parent_folder": _TEXT,
+        "parent_id": _TEXT,
+    },
+    "resume": {"store": str},
+    "params": {"params": {str: str}},
+    "tags": {"tags": {str: str}},
+    "metrics": {"metrics": {str: _NUMBER}, "step": int},
+    "data": {"name": str, "digest": str, "source": {str: object}, "profile": object},
+    "file": {"path": str},
+    "model": {"register": _TEXT},
+    "end": {"status": str},
+    "child": {"folder": str},
+}
 
 
 class Event(NamedTuple):
@@ -73,8 +102,9 @@ class Buffer:
         """
         event = {"kind": kind, "time": at or now(), **fields}
         line = json.dumps(event, sort_keys=True).encode() + b"\n"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.folder / _EVENTS, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        self._make()
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+        file = os.open(self.folder / _EVENTS, flags, 0o600)
         try:
             size = os.fstat(file).st_size
             if size and os.pread(file, 1, size - 1) != b"\n":  # torn by a kill
@@ -93,13 +123,21 @@ class Buffer:
         found = []
         for line in lines[:-1]:  # what follows the last newline is still being written
             offset += len(line) + 1
-            try:
+            with suppress(ValueError, RecursionError):
                 event = json.loads(line)
-                kind, at = event.pop("kind"), event.pop("time")
-            except (ValueError, KeyError):
-                continue
-            found.append(Event(kind, at, event, offset))
+                if _is_event(event):
+                    kind, at = event.pop("kind"), event.pop("time")
+                    found.append(Event(kind, at, event, offset))
         return found
+
+    def _make(self) -> None:
+        self.run.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+
+    def is_ours(self) -> bool:
+        """Whether the run was begun on this machine."""
+        first = self.first()
+        return first is not None and origin.store_of(first.fields["run"]) is not None
 
     def first(self) -> Event | None:
         """The event that opened the run."""
@@ -115,7 +153,27 @@ class Buffer:
         events = self.events(self._looked)
         self._looked = events[-1].end if events else self._looked
         folders = [e.fields["folder"] for e in events if e.kind == "child"]
-        return [Buffer(self.run / folder) for folder in dict.fromkeys(folders)]
+        children = [Buffer(self.run / folder) for folder in dict.fromkeys(folders)]
+        # Elsewhere only what both were begun on this machine.
+        return [
+            child
+            for child in children
+            if child.run.resolve() != self.run.resolve()
+            and (
+                origin.inside(self.run, child.run)
+                or (child.is_ours() and self.is_ours())
+            )
+        ]
+
+    def parent(self) -> Buffer | None:
+        """The run that this one is nested in, if that one lists it."""
+        first = self.first()
+        if first is None or not first.fields["parent_folder"]:
+            return None
+        above = Buffer(self.run / first.fields["parent_folder"])
+        own = self.run.resolve()
+        listed = any(child.run.resolve() == own for child in above.new_children())
+        return Buffer(above.run) if listed else None
 
     def family(self) -> list[Buffer]:
         """This run and all that are nested in it."""
@@ -124,21 +182,33 @@ class Buffer:
 
     def sent(self, store: str) -> Sent:
         """What `store` has of it."""
-        return Sent(**self._all_sent().get(store, {}))
+        sent = _sent_of(self._all_sent().get(hide_passwords(store)))
+        return sent if self._begins_at(sent.offset) else replace(sent, offset=0)
+
+    def _begins_at(self, offset: int) -> bool:
+        """Whether an event begins, or will, at a byte of the file."""
+        if offset == 0 or not self.exists():
+            return True
+        with (self.folder / _EVENTS).open("rb") as file:
+            file.seek(offset - 1)
+            return file.read(1) == b"\n"
 
     def record(self, store: str, sent: Sent) -> None:
         """Notes what `store` has of it. Only for whom `sending` let in."""
         # The training may clear temporary names at any time.
         temporary = self.folder / f"{_SENT}.new"
-        temporary.write_text(json.dumps(self._all_sent() | {store: asdict(sent)}))
+        temporary.touch(0o600)
+        told = self._all_sent() | {hide_passwords(store): asdict(sent)}
+        temporary.write_text(json.dumps(told))
         os.replace(temporary, self.folder / _SENT)
 
     def _all_sent(self) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = json.loads((self.folder / _SENT).read_text())
-        except (OSError, ValueError):  # the events are sent again: none is doubled
-            return {}
-        return found
+        # What is damaged is left out: events are sent again, and none is doubled.
+        with suppress(OSError, ValueError, RecursionError):
+            found = json.loads((self.folder / _SENT).read_text())
+            if isinstance(found, dict):
+                return found
+        return {}
 
     def unsent(self, store: str) -> int:
         """Bytes of the events that `store` doesn't have."""
@@ -151,14 +221,14 @@ class Buffer:
     @contextmanager
     def sending(self) -> Iterator[None]:
         """Lets one process at a time send; the others wait."""
-        with (self.folder / _SENDING).open("w") as lock:
+        with open(self.folder / _SENDING, "w", opener=_private) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def live(self) -> Any:
         """Marks the run as alive until the file that it returns is closed or dies."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = (self.folder / _ALIVE).open("w")
+        self._make()
+        lock = open(self.folder / _ALIVE, "w", opener=_private)  # noqa: SIM115
         fcntl.flock(lock, fcntl.LOCK_SH)
         return lock
 
@@ -191,6 +261,49 @@ class Buffer:
                 yield False
             else:
                 yield True
+
+
+def _is_event(event: Any) -> bool:
+    return (
+        isinstance(event, dict)
+        and isinstance(event.get("kind"), str)
+        and event["kind"] in KINDS
+        and type(event.get("time")) is int
+        and 0 <= event["time"] < 2**53
+        and all(
+            name in event and _is_of(event[name], kind)
+            for name, kind in KINDS[event["kind"]].items()
+        )
+        and isinstance(event.get("metrics", []), list | dict)
+    )
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    if isinstance(kind, Mapping):
+        [inner] = kind.values()
+        return isinstance(value, dict) and all(_is_of(v, inner) for v in value.values())
+    if isinstance(kind, re.Pattern):
+        return isinstance(value, str) and kind.fullmatch(value) is not None
+    if kind in (int, _NUMBER) and isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 2**53
+    return isinstance(value, kind)
+
+
+def _sent_of(told: Any) -> Sent:
+    """What is told of a store, as far as it is of the right types."""
+    kinds = {"offset": int, "run_id": _TEXT, "model_id": _TEXT, "error": _TEXT}
+    if not isinstance(told, dict) or any(
+        name not in told or not _is_of(told[name], kind) for name, kind in kinds.items()
+    ):
+        return Sent()
+    refused = told.get("refused")
+    lines = [str(line) for line in refused] if isinstance(refused, list) else []
+    known = {name: told[name] for name in kinds}
+    return Sent(**known | {"offset": max(0, known["offset"]), "refused": lines})
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def now() -> int:

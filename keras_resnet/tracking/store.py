@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from keras_resnet.errors import one_line
-from keras_resnet.tracking import registry
-from keras_resnet.tracking.address import set_environment, uploading
+from keras_resnet.tracking import origin, registry
+from keras_resnet.tracking.address import hide_passwords, set_environment, uploading
 from keras_resnet.tracking.buffer import Buffer, Event, Sent
 
 RUN_TAG = "keras_resnet.run"  # a run's own id, by which it is found in any store
@@ -17,6 +18,12 @@ RUN_TAG = "keras_resnet.run"  # a run's own id, by which it is found in any stor
 _MOST_METRICS, _MOST_PARAMS = 1000, 100  # of a request, by MLflow's rules
 _LONGEST_NAME, _LONGEST_DIGEST = 500, 36  # of a data set, by them too
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}  # no retry will help
+
+
+class Refused(Exception):
+    """An event that is not sent, and why."""
+
+    error_code = "INVALID_PARAMETER_VALUE"
 
 
 class Store:
@@ -35,6 +42,14 @@ class Store:
 
             self._client = mlflow.MlflowClient(self.address)
         return self._client
+
+    def answers(self) -> bool:
+        """Whether it is there: what failed was then the run's."""
+        try:
+            self.client.search_experiments(max_results=1)
+        except Exception:  # any: the network's, the server's, the database's
+            return False
+        return True
 
     def send(self, buffer: Buffer, sent: Sent, events: list[Event]) -> Iterator[None]:
         """Sends events in their order; yields whenever `sent` has moved on.
@@ -58,7 +73,9 @@ class Store:
             if len(batch) > 1:
                 for event in batch:
                     self._deliver(buffer, sent, [event])
-            elif (refusal := f"{kind}: {one_line(error)}") not in sent.refused:
+            elif (
+                refusal := hide_passwords(f"{kind}: {one_line(error)}")
+            ) not in sent.refused:
                 sent.refused.append(refusal)
 
     def open_run(self, buffer: Buffer, sent: Sent) -> str:
@@ -72,8 +89,7 @@ class Store:
         if found:
             return str(found[0].info.run_id)
         parent = start.fields["parent_id"]
-        if start.fields["parent_folder"]:
-            above = Buffer(buffer.run / start.fields["parent_folder"])
+        if above := buffer.parent():
             parent = self._run_of(above)
         nested = {"mlflow.parentRunId": parent} if parent else {}
         run = self.client.create_run(
@@ -180,16 +196,28 @@ def _send_data(store: Store, buffer: Buffer, sent: Sent, batch: list[Event]) -> 
 def _send_file(store: Store, buffer: Buffer, sent: Sent, batch: list[Event]) -> None:
     path = buffer.run / batch[0].fields["path"]
     if path.exists():  # an intermediate one may have gone
+        _check_own(buffer, path)
         with uploading():
             store.client.log_artifact(sent.run_id, str(path))
 
 
 def _send_model(store: Store, buffer: Buffer, sent: Sent, batch: list[Event]) -> None:
+    _check_own(buffer, buffer.folder / registry.FOLDER)
     with uploading():
         registry.send(store.client, buffer, sent)
     _send_model_metrics(store, buffer, sent, batch[0])
-    if batch[0].fields["register"]:
-        registry.register(store.client, sent, batch[0].fields["register"])
+    if name := batch[0].fields["register"]:
+        if not buffer.is_ours():
+            raise Refused(
+                f"{name} is registered by whom the run is from, not for a folder from "
+                "another machine"
+            )
+        registry.register(store.client, sent, name)
+
+
+def _check_own(buffer: Buffer, path: Path) -> None:
+    if not origin.is_own(buffer.run, path):
+        raise Refused(f"{path} leads out of the run folder, or is no regular file")
 
 
 def _send_model_metrics(store: Store, buffer: Buffer, sent: Sent, model: Event) -> None:
@@ -204,7 +232,7 @@ def _send_model_metrics(store: Store, buffer: Buffer, sent: Sent, model: Event) 
         if event.kind == "metrics" and event.end < model.end
         for key, value in event.fields["metrics"].items()
     }
-    names = model.fields.get("metrics", ())
+    names = map(str, model.fields.get("metrics", ()))
     found = [told[name] for name in names if name in told]
     for i in range(0, len(found), _MOST_METRICS):
         store.client.log_batch(sent.run_id, metrics=found[i : i + _MOST_METRICS])

@@ -19,8 +19,8 @@ from rich.console import Console
 
 from keras_resnet import files
 from keras_resnet.errors import UserError, one_line
-from keras_resnet.tracking import registry
-from keras_resnet.tracking.address import store_address
+from keras_resnet.tracking import origin, registry
+from keras_resnet.tracking.address import hide_passwords, store_address
 from keras_resnet.tracking.buffer import Buffer
 
 # The longest that the end of a run waits: for what is still to be sent; while nothing
@@ -178,13 +178,16 @@ class MLflowTracker:
                 for key in e.fields["metrics"]
             }
             self._has_model = any(e.kind == "model" for e in events)
-            if any(e.kind == "start" for e in events):
-                buffer.append("resume", store=self.store)
+            store, first = hide_passwords(self.store), buffer.first()
+            own = first.fields["run"] if first else uuid.uuid4().hex
+            origin.remember(own, store)
+            if first:
+                buffer.append("resume", store=store)
             else:
                 buffer.append(
                     "start",
-                    store=self.store,
-                    run=uuid.uuid4().hex,
+                    store=store,
+                    run=own,
                     name=name,
                     experiment=self.experiment,
                     parent_folder=os.path.relpath(parent, folder) if parent else None,
@@ -197,7 +200,7 @@ class MLflowTracker:
                 Buffer(parent).append("child", folder=os.path.relpath(folder, parent))
 
         self._try(start)
-        if not self.failed and not (parent and Buffer(parent).is_alive()):
+        if not self.failed and not (parent and self._is_followed(Buffer(parent))):
             self._try(self._start_writer)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
@@ -295,6 +298,13 @@ class MLflowTracker:
         """The parent's id in MLflow, if that is what was given."""
         return self.parent if isinstance(self.parent, str) else None
 
+    def _is_followed(self, parent: Buffer) -> bool:
+        """Whether the parent's process sends this run too."""
+        return parent.is_alive() and any(
+            self.buffer and child.run.resolve() == self.buffer.run.resolve()
+            for child in parent.new_children()
+        )
+
     def _start_writer(self) -> None:
         """Starts the process that sends, out of reach of the terminal's Ctrl-C."""
         if self.buffer is None:
@@ -303,7 +313,9 @@ class MLflowTracker:
         before = os.environ.get("PYTHONPATH")
         paths = os.pathsep.join([package, *([before] if before else [])])
         command = [sys.executable, "-P", "-m", "keras_resnet.tracking"]
-        with (self.buffer.folder / _LOG).open("a") as log:
+        log_file = self.buffer.folder / _LOG
+        log_file.touch(0o600)
+        with log_file.open("a") as log:
             self._writer = subprocess.Popen(
                 [*command, str(self.buffer.run)],
                 env=os.environ
@@ -318,7 +330,7 @@ class MLflowTracker:
         """Gives the writer a bounded time to send the rest."""
         if self._writer is None or self.buffer is None:
             return
-        family = self.buffer.family()
+        family, store = self.buffer.family(), hide_passwords(self.store)
         began = time.monotonic()
         while any(buffer.unsent(self.store) for buffer in family):
             error = next(filter(None, (b.sent(self.store).error for b in family)), None)
@@ -328,10 +340,10 @@ class MLflowTracker:
                 self._writer.terminate()
                 self._writer.wait()
                 reason = error or f"see {self.buffer.folder / _LOG}"
+                run = self.buffer.run
                 self._say(
-                    f"MLflow at {self.store} doesn't answer ({reason}); the run is "
-                    f"kept in {self.buffer.run}; send it later: "
-                    f"keras-resnet sync {self.buffer.run}"
+                    f"MLflow at {store} doesn't answer ({reason}); the run is kept in "
+                    f"{run}; send it later: keras-resnet sync {run}"
                 )
                 return
             time.sleep(0.05)
@@ -339,7 +351,7 @@ class MLflowTracker:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._writer.wait(LEAVING)
         for refused in self.buffer.sent(self.store).refused:
-            self._say(f"MLflow at {self.store} refused {refused}")
+            self._say(f"MLflow at {store} refused {refused}")
 
 
 def _source_tags() -> dict[str, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from keras_resnet.errors import one_line
-from keras_resnet.tracking.address import store_address
+from keras_resnet.errors import UserError, one_line
+from keras_resnet.tracking import origin
+from keras_resnet.tracking.address import hide_passwords, store_address
 from keras_resnet.tracking.buffer import Buffer
 from keras_resnet.tracking.store import Store
 from keras_resnet.tracking.system import SystemSampler
@@ -66,35 +68,91 @@ def send(buffer: Buffer, store: Store) -> str | None:
                     sent.error = None
                     buffer.record(store.address, sent)
         except Exception as error:  # any: the network's, the server's, the database's
-            sent.error = one_line(error)
+            sent.error = hide_passwords(one_line(error))
             buffer.record(store.address, sent)
             return sent.error
     return None
 
 
-def sync(
-    runs: Iterable[Path], address: str | None = None
-) -> Iterator[tuple[Path, str, bool, str | None]]:
+class Synced(NamedTuple):
+    """What came of sending a run.
+
+    Attributes:
+        run: its folder.
+        store: where it was sent, without a password; None if nowhere.
+        sent: whether there was anything to send.
+        error: why not all of it was sent.
+        refused: what the store will never take.
+    """
+
+    run: Path
+    store: str | None
+    sent: bool = False
+    error: str | None = None
+    refused: Sequence[str] = ()
+
+
+def sync(runs: Iterable[Path], address: str | None = None) -> Iterator[Synced]:
     """Sends each run what its store lacks; a store that fails is not tried again.
+
+    A run that can't be sent does not stop the others.
 
     Args:
         runs: run folders.
-        address: the store; by default each run's own.
-
-    Yields:
-        run folder, store, whether anything was sent, and why not all of it was.
+        address: the store; by default where each run of this machine was to go. For
+            a run from elsewhere it must be given: its folder's word is not enough.
     """
     stores: dict[str, Store] = {}
     failures: dict[str, str] = {}
     for run in runs:
-        buffer = Buffer(run)
-        place = address or buffer.store() or store_address()
-        with buffer.sending():
-            buffer.close_if_abandoned()
-        unsent = buffer.unsent(place) > 0
-        error = failures.get(place) if unsent else None
-        if unsent and error is None:
-            error = send(buffer, stores.setdefault(place, Store(place)))
-        if error:
+        try:
+            yield _sync_one(Buffer(run), address, stores, failures)
+        except (UserError, OSError) as error:
+            yield Synced(run, None, error=hide_passwords(one_line(error)))
+
+
+def _sync_one(
+    buffer: Buffer,
+    address: str | None,
+    stores: dict[str, Store],
+    failures: dict[str, str],
+) -> Synced:
+    place = address or _store_of(buffer)
+    shown = hide_passwords(place)
+    with buffer.sending():
+        buffer.close_if_abandoned()
+    if not buffer.unsent(place):
+        return Synced(buffer.run, shown)
+    if buffer.first() is None:
+        raise UserError("its events are damaged: the one that opens it is missing")
+    error = failures.get(place)
+    if error is None:
+        store = stores.setdefault(place, Store(place))
+        error = send(buffer, store)
+        if error and not store.answers():
             failures[place] = error
-        yield run, place, unsent, error
+    return Synced(buffer.run, shown, True, error, buffer.sent(place).refused)
+
+
+def _store_of(buffer: Buffer) -> str:
+    """Where a run is to go, as this machine knows it.
+
+    Raises:
+        UserError: it is from elsewhere, or the password isn't known.
+    """
+    here, first = store_address(), buffer.first()
+    own = first and origin.store_of(first.fields["run"])
+    place = own or buffer.store() or here
+    if place == hide_passwords(here):
+        return here
+    if own is None:
+        raise UserError(
+            f"it was not trained on this machine, and names the store {place}; if it "
+            f"is to go there: keras-resnet sync {buffer.run} --tracking-uri {place}"
+        )
+    if ":***@" in place:
+        raise UserError(
+            f"its store {place} needs a password, which is not kept: set "
+            "MLFLOW_TRACKING_URI"
+        )
+    return place
