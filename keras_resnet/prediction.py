@@ -50,6 +50,7 @@ def predict_files(
 def _serve(run: Run) -> serving.Served:
     """A run's best model, in the form of a served one."""
     model, data = run.load_model(), run.data
+    run.warn_unfinished()
 
     def predict(batch: np.ndarray) -> np.ndarray:
         return np.asarray(keras.ops.softmax(model.predict_on_batch(batch)))

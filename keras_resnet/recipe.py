@@ -6,12 +6,14 @@ The recipes themselves are in `recipes`. No TensorFlow at import.
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from keras_resnet import records
 from keras_resnet.data.augment import Augment
-from keras_resnet.errors import RecipeError
+from keras_resnet.errors import RecipeError, UserError
 from keras_resnet.plan import STAGE
 from keras_resnet.presets import get_spec
 from keras_resnet.spec import ResNetSpec
@@ -81,6 +83,8 @@ _CHECKS: dict[str, records.Check] = {
     "batch_norm": records.choice(BatchNormMode),
     "stage_decay": records.number(0, 1, above=True),
     "steps_per_execution": _POSITIVE,
+    "early_stopping": records.integer(0, allowed="a number of epochs, or 0"),
+    "needs_weights": records.FLAG,
     "augment": (lambda value: isinstance(value, Augment), "an Augment"),
     "source": (lambda value: isinstance(value, str), "a string"),
 }
@@ -137,6 +141,9 @@ class Recipe(records.Record):
             head has the whole rate. Of SGD.
         steps_per_execution: steps between two looks at the outside; saves time where
             steps are short.
+        early_stopping: epochs in a row without a lower validation loss after which the
+            training ends; 0: it doesn't.
+        needs_weights: whether it is for weights to start from, and refused without.
         augment: random changes of the training images.
         source: paper, section, and what differs from it here.
 
@@ -179,6 +186,8 @@ class Recipe(records.Record):
     batch_norm: BatchNormMode = "follow"
     stage_decay: float = 1.0
     steps_per_execution: int = 1
+    early_stopping: int = 0
+    needs_weights: bool = False
     augment: Augment = dataclasses.field(default_factory=Augment)
     source: str = ""
 
@@ -189,6 +198,53 @@ class Recipe(records.Record):
     def freezes(self) -> bool:
         """Whether anything of the network stays as it was."""
         return self.freeze is not None or self.batch_norm == "frozen"
+
+    def set(self, assignments: Sequence[str]) -> Recipe:
+        """A copy with some fields changed, each by a text such as "learning_rate=0.1".
+
+        Values are JSON, or words as they are; fields of the network and of the
+        augmentation are dotted: "model.zero_gamma=true", "augment.pad=4".
+
+        Raises:
+            UserError: no assignment, a field that there isn't or is set twice, or a
+                value that it can't have.
+        """
+        parts: dict[str, dict[str, Any]] = {"": {}, "model": {}, "augment": {}}
+        for text in assignments:
+            name, equals, value = text.partition("=")
+            part, _, field = name.rpartition(".")
+            if not equals or part not in parts:
+                raise RecipeError(
+                    f"set: {text!r} is not FIELD=VALUE, model.FIELD=VALUE or "
+                    "augment.FIELD=VALUE"
+                )
+            if field in parts[part]:
+                raise RecipeError(
+                    f"set: {name} is given twice; to try several values: keras-resnet "
+                    "tune"
+                )
+            parts[part][field] = _value(text, value)
+        changes = parts.pop("")
+        for part, fields in parts.items():
+            if part in changes:
+                changes[part] = self._from_json(part, changes[part])
+            if fields:
+                changes[part] = changes.get(part, getattr(self, part)).replace(**fields)
+        return self.replace(**changes)
+
+    def differences(self, given: Mapping[str, Any]) -> list[str]:
+        """Fields whose values in another recipe's `to_dict` are others.
+
+        Fields that it lacks, of a version without them, are as here.
+        """
+        found = []
+        for name, value in self.to_dict().items():
+            other = given.get(name, value)
+            if isinstance(value, dict) and isinstance(other, Mapping):
+                value = {key: value[key] for key in value if key in other}
+            if value != other:
+                found.append(name)
+        return found
 
     def over(self, epochs: int) -> Recipe:
         """The same over another number of epochs; the warm-up keeps its share."""
@@ -208,6 +264,7 @@ class Recipe(records.Record):
             "batch_size": batch,
             "learning_rate": self.learning_rate * batch / self.batch_size,
             "steps_per_execution": 1,
+            "needs_weights": False,
         }
         if self.image_size:
             changes["image_size"] = size
@@ -242,6 +299,43 @@ class Recipe(records.Record):
         return training.callbacks_for(self, folder, data, **options)
 
 
+def check_weights(recipe: Recipe, weights: object) -> None:
+    """Refuses a training that would begin at random where old weights are meant.
+
+    Raises:
+        UserError: the recipe is for weights or keeps layers as they were, and there are
+            none to start from.
+    """
+    if weights is not None:
+        return
+    if recipe.freezes:
+        what = recipe.freeze or "batch norms"
+        raise UserError(
+            f"freeze: {what} would stay as drawn at random; give the weights to start "
+            "from (--weights)"
+        )
+    if recipe.needs_weights:
+        raise UserError(
+            f"weights: {recipe.name} starts from old ones; name a run folder, a file "
+            "or a published name by --weights, or take a recipe for training from "
+            "scratch"
+        )
+
+
+def _value(text: str, value: str) -> Any:
+    """A value as JSON or, if it is none, a word."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        pass
+    if "," in value:
+        raise RecipeError(
+            f"set: {text!r} has several values; set one (a list is [1, 2]), or try "
+            "them by keras-resnet tune"
+        )
+    return {"True": True, "False": False, "None": None}.get(value, value)
+
+
 SMOKE_STEPS = 50  # of an epoch, where only a trial is wanted
 _SMOKE_BATCH = 32
 _SMOKE_SIZE = 64
@@ -251,6 +345,7 @@ def _small(spec: ResNetSpec) -> ResNetSpec:
     """The same family with one unit a stage and a stem of 16 channels or so."""
     factor = max(spec.stem_width // 16, 1)
     return spec.replace(
+        name=f"{spec.name}_smoke",
         depths=(1,) * len(spec.depths),
         stem_width=spec.stem_width // factor,
         widths=tuple(width // factor for width in spec.widths),

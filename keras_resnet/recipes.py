@@ -179,6 +179,7 @@ ROWS: tuple[Row, ...] = (
             warmup_epochs=1,
             l2=1e-4,
             augment=Augment(scale=(0.35, 1.0), flip=True),
+            needs_weights=True,
             **_TORCH_SGD,
             source="Ours: old weights on few images. SGD with Nesterov momentum and a "
             "cosine as Kornblith 2019 (1805.08974) fine-tunes, from memory; rate, "

@@ -11,13 +11,14 @@ import os
 import secrets
 import shutil
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet import data as data_module
-from keras_resnet.errors import RunFolderError, one_line
+from keras_resnet.errors import RunFolderError, UserError, one_line
 from keras_resnet.files import DAMAGES, TEMPORARY, read_json, read_lines, write_text
 from keras_resnet.recipe import Recipe
 
@@ -33,6 +34,7 @@ CHECKPOINT = "checkpoint"  # state to resume from
 BEST = "best.keras"  # the model of the best epoch
 CURVES = "curves.png"
 CONFUSION = "confusion.png"
+TRAINED_ON = "trained_on.npy"  # digests of its training images, and of older ones
 SAMPLES = "samples"  # some test images, to try predict on
 EXPORT = "export"  # SavedModels, a folder for each version
 RESULT = "result.json"  # final metrics; there once the run has ended
@@ -44,6 +46,10 @@ _DATA_KEYS = {"arguments", "image_shape", "class_names"}  # that every reader ne
 
 class BusyError(RunFolderError):
     """A folder in which another process trains."""
+
+
+class RunWarning(UserWarning):
+    """Something about a run that is worth a look, on one line."""
 
 
 def new_folder(name: str) -> Path:
@@ -76,6 +82,14 @@ class Run:
     def is_finished(self) -> bool:
         """Whether it has been trained to its end and tested."""
         return (self.folder / RESULT).exists()
+
+    @property
+    def unfinished(self) -> str | None:
+        """How far an unfinished run has come, such as "epoch 4 of 8"; else None."""
+        done, epochs = len(self.history), self.recipe.epochs
+        if self.is_finished or done == epochs:
+            return None
+        return f"epoch {done} of {epochs}"
 
     @property
     def recipe(self) -> Recipe:
@@ -131,6 +145,16 @@ class Run:
         if not (self.folder / BEST).is_file():
             raise RunFolderError(
                 f"run: {self.folder} has no {BEST} yet; train it first"
+            )
+
+    def warn_unfinished(self) -> None:
+        """Says that the best model is that of a training which hasn't ended."""
+        if self.exists and (progress := self.unfinished):
+            warnings.warn(
+                f"run: {self.folder} is unfinished, at {progress}: its best model so "
+                "far is taken",
+                RunWarning,
+                stacklevel=3,
             )
 
     def load_model(self, *, at_test_size: bool = False) -> Any:
@@ -189,6 +213,31 @@ class Run:
             )
         return splits
 
+    def trained_on(self) -> np.ndarray | None:
+        """Digests of all images that its model was trained on, 16 bytes each.
+
+        Those of the runs whose weights it started from are among them. None where that
+        isn't known: of streams, of data that is gone.
+        """
+        import numpy as np
+
+        path = self.folder / TRAINED_ON
+        if path.exists():
+            rows: np.ndarray = np.load(path)
+            return rows.view("V16").reshape(-1)
+        before = np.zeros(0, "V16")
+        try:  # of a run that didn't write it
+            own = self.load_splits().digests["train"]
+            file = (self.data.get("weights") or "").rpartition(" sha256:")[0]
+            if file and (older := Run(Path(file).parent)).exists:
+                found = older.trained_on()
+                if found is None:
+                    return None
+                before = found
+        except (UserError, OSError):
+            return None
+        return np.concatenate([own, before]) if len(own) else None
+
     def read_samples(self) -> np.ndarray | None:
         """The test images beside it, uint8 (n, height, width, channels)."""
         import numpy as np
@@ -211,6 +260,7 @@ class Run:
                 "data": data.get("source"),
                 "fingerprint": data.get("fingerprint"),
                 "environment": self.environment,
+                **({"unfinished": progress} if (progress := self.unfinished) else {}),
             },
             "metrics": self.result if self.is_finished else {},
         }
@@ -222,22 +272,12 @@ class Run:
             RunFolderError: it holds a finished run, another run, or something else.
         """
         folder = self.folder
-        if folder.exists() and not folder.is_dir():
-            raise RunFolderError(f"folder: {folder} is a file; name a new folder")
-        if folder.is_dir() and _contents(folder):
-            if not self.exists:
+        self.check_free()
+        if self.exists:
+            if other := recipe.differences(self._read(RECIPE)):
                 raise RunFolderError(
-                    f"folder: {folder} exists and is not a run; name a new or empty "
-                    "folder"
-                )
-            if self.is_finished:
-                raise RunFolderError(
-                    f"folder: {folder} holds a finished run; name a new folder"
-                )
-            if self.recipe != recipe:
-                raise RunFolderError(
-                    f"folder: {folder} holds an unfinished run of another recipe; name "
-                    "a new folder"
+                    f"folder: {folder} holds an unfinished run of another recipe "
+                    f"(another {', '.join(other)}); name a new folder"
                 )
             return True
         try:
@@ -248,6 +288,24 @@ class Run:
                 f"folder: can't write to {folder}: {error.strerror}"
             ) from None
         return False
+
+    def check_free(self) -> None:
+        """Refuses a folder in which no run can be begun or resumed.
+
+        Raises:
+            RunFolderError: it holds a finished run or something else.
+        """
+        folder = self.folder
+        if folder.exists() and not folder.is_dir():
+            raise RunFolderError(f"folder: {folder} is a file; name a new folder")
+        if self.exists and self.is_finished:
+            raise RunFolderError(
+                f"folder: {folder} holds a finished run; name a new folder"
+            )
+        if folder.is_dir() and not self.exists and _contents(folder):
+            raise RunFolderError(
+                f"folder: {folder} exists and is not a run; name a new or empty folder"
+            )
 
     def clear_leftovers(self) -> None:
         """Removes what a kill left half written. For who has the lock."""

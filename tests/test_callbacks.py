@@ -82,6 +82,19 @@ def test_averages_are_what_they_say(tiny_spec, together):
     assert history["val_accuracy"][-1] == pytest.approx(accuracy)
 
 
+def test_training_ends_early(tiny_spec, tmp_path):
+    """Some epochs after the best one, and no epoch later if it is resumed then."""
+    recipe = TINY.replace(epochs=12, early_stopping=2, learning_rate=2.0)
+    _, history = fit(tiny_spec, recipe, tmp_path / "run")
+    losses = history["val_loss"]
+    assert len(losses) < 12
+    assert len(losses) == int(np.argmin(losses)) + 3
+    _, again = fit(tiny_spec, recipe, tmp_path / "run")
+    assert "loss" not in again
+    with pytest.raises(RecipeError, match="early_stopping waits for the validation"):
+        fit(tiny_spec, recipe, validation_data=None)
+
+
 def test_averages_do_not_touch_the_training(tiny_spec):
     _, plain = fit(tiny_spec, TINY)
     _, averaged = fit(tiny_spec, TINY.replace(ema=0.9))
@@ -259,7 +272,7 @@ def test_a_plateau_is_found_again_after_a_kill(tiny_spec, tmp_path):
 
 def test_a_plateau_needs_validation(tiny_spec):
     recipe = TINY.replace(schedule="plateau")
-    with pytest.raises(RecipeError, match="'plateau' waits for the validation error"):
+    with pytest.raises(RecipeError, match="'plateau' waits for the validation"):
         fit(tiny_spec, recipe, validation_data=None)
 
 

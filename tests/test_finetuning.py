@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zipfile
 
@@ -14,17 +15,21 @@ from conftest import ROOT
 from keras_resnet import (
     build,
     cifar_resnet,
+    data,
     features,
     files,
     surgery,
     training,
 )
 from keras_resnet.cli import main
+from keras_resnet.data import DataWarning
 from keras_resnet.errors import RunFolderError, UserError
 from keras_resnet.optimizers import SGD
+from keras_resnet.run import Run
 from keras_resnet.training import checkpoints, finetuning, get_recipe
 from keras_resnet.training.devices import replicas
 from keras_resnet.training.finetuning import freeze, transplant
+from keras_resnet.training.leaks import LEAKED
 
 STAGES = ["conv1", "conv2", "conv3", "conv4"]
 TINY = get_recipe("digits").replace(
@@ -462,3 +467,47 @@ def test_the_page_has_the_measured_table():
     for record in json.loads(results.read_text())["records"]:
         texts = [value for key, value in record.items() if key.startswith("text_")]
         assert f"| {record['peer']} | {' | '.join(texts)} |" in page
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_images_that_the_weights_were_trained_on_are_no_test(tmp_path, listed):
+    """Through a chain of runs; one without a list is asked for its data."""
+    steps = {"data": "digits", "steps": 2, "export": False}
+    recipe = FINE.replace(model=TINY.model)
+    first = Run(training.train(TINY, folder=tmp_path / "first", **steps).folder)
+    if not listed:
+        (first.folder / "trained_on.npy").unlink()
+    kept = Run(
+        training.train(
+            recipe, weights=first.folder, folder=tmp_path / "kept", seed=1, **steps
+        ).folder
+    )
+    assert kept.data["arguments"]["split_seed"] == 0
+    assert kept.data["fingerprint"] == first.data["fingerprint"]
+    assert kept.data["duplicates"] == {}
+    with pytest.warns(DataWarning, match="of the 360 test images") as caught:
+        again = Run(
+            training.train(
+                recipe,
+                weights=kept.folder,
+                folder=tmp_path / "again",
+                split_seed=7,
+                **steps,
+            ).folder
+        )
+    [count] = re.findall(r"weights: (\d+) of", str(caught[0].message))
+    old, new = (data.load("digits", seed=seed).digests for seed in (0, 7))
+    common = {*old["train"].tolist()} & {*new["test"].tolist()}
+    assert int(count) == len(common) > 200
+    report = json.loads((again.folder / "report.json").read_text())
+    assert report["test_images_trained_on"] == int(count)
+    assert again.result["test_images_trained_on"] == int(count)
+    assert again.data["duplicates"] == {LEAKED: int(count)}
+
+
+def test_a_recipe_for_weights_is_refused_without(tmp_path):
+    recipe = get_recipe("finetune")
+    with pytest.raises(UserError, match="weights: finetune starts from old ones"):
+        training.train(recipe, data="digits", folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert not recipe.smoke().needs_weights

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import keras
 import numpy as np
@@ -440,3 +441,48 @@ def test_the_page_has_every_row():
         assert f"`{row.command}`" in page
         assert row.expected in page
         assert row.hardware in page
+
+
+def test_fields_are_set_by_texts():
+    recipe = DIGITS.set(
+        [
+            "learning_rate=0.2",
+            "schedule=steps",
+            "drops=[0.5, 0.75]",
+            "model.zero_gamma=true",
+            "augment.pad=2",
+        ]
+    )
+    assert (recipe.learning_rate, recipe.drops) == (0.2, (0.5, 0.75))
+    assert recipe.model == DIGITS.model.replace(zero_gamma=True)
+    assert recipe.augment == Augment(pad=2)
+    other = DIGITS.set(["model=resnet18", "model.survival=0.5"])
+    assert other.model == get_spec("resnet18").replace(survival=0.5)
+    assert DIGITS.set([]) == DIGITS
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["epochs"], "set: 'epochs' is not FIELD=VALUE"),
+        (["data.pad=1"], "set: 'data.pad=1' is not FIELD=VALUE"),
+        (["epochs=3", "epochs=4"], "set: epochs is given twice"),
+        (["learning_rate=0.1,0.2"], "has several values; set one"),
+        (["lr=1"], "lr: not a field; the fields are"),
+        (["epochs=many"], "epochs: 'many' is not a positive integer"),
+        (["model.depths=[1]"], "depths: 1 stages, but widths has 3"),
+        (["early_stopping=-1"], "early_stopping: -1 is not a number of epochs"),
+    ],
+)
+def test_wrong_settings_are_named(texts, message):
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        DIGITS.set(texts)
+    assert "\n" not in str(error.value)
+
+
+def test_differences_are_named():
+    other = DIGITS.replace(epochs=3, augment=Augment(pad=2)).to_dict()
+    assert DIGITS.differences(other) == ["epochs", "augment"]
+    assert DIGITS.differences(DIGITS.to_dict()) == []
+    del other["epochs"], other["augment"]["pad"]  # of a version that hasn't got them
+    assert DIGITS.differences(other) == []

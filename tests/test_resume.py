@@ -21,7 +21,7 @@ from keras_resnet.data import Augment
 from keras_resnet.errors import RunFolderError
 from keras_resnet.run import HISTORY, RESULT, Run
 from keras_resnet.training import checkpoints, get_recipe, stopping
-from keras_resnet.training.checkpoints import CheckpointWarning
+from keras_resnet.training.checkpoints import RunWarning
 from keras_resnet.training.resume import TrainingError
 
 TINY = get_recipe("digits").replace(
@@ -228,12 +228,12 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(stopped, tmp_path, dam
     last(folder).write_bytes(
         {"cut": content[:middle], "changed": content, "emptied": b""}[damage]
     )
-    with pytest.warns(CheckpointWarning, match="00000003.npz is damaged"):
+    with pytest.warns(RunWarning, match="00000003.npz is damaged"):
         found = checkpoints.read_last(folder)
     assert (found.epoch, found.step) == (1, 2)
     last(folder).write_bytes(b"x")
     with (
-        pytest.warns(CheckpointWarning, match="00000002.npz is damaged"),
+        pytest.warns(RunWarning, match="00000002.npz is damaged"),
         pytest.raises(RunFolderError, match=r"no checkpoint of .* can be read"),
     ):
         checkpoints.read_last(folder)

@@ -76,7 +76,7 @@ ROOMS = {
         " run runtime spec tracking units",
         "training": "cost data errors figures files heads layers losses network"
         " optimizers plan recipe recipes run runtime serving spec surgery tracking"
-        " version weights",
+        " units version weights",
         "experiments": "analysis cost data errors figures files network presets recipe"
         " recipes resnext run spec statistics surgery tracking training",
         "tuning": "cost data errors figures files network plan presets recipe run"

@@ -23,9 +23,9 @@ from keras_resnet import (
     serving,
     training,
 )
-from keras_resnet.errors import RunFolderError
+from keras_resnet.errors import ExportError, RunFolderError
 from keras_resnet.prediction import predict_files
-from keras_resnet.run import Run
+from keras_resnet.run import Run, RunWarning
 from keras_resnet.tracking import MLflowTracker, tracker
 from keras_resnet.training import get_recipe, loop
 
@@ -204,7 +204,7 @@ def test_an_unfinished_run_is_continued_on_its_own_data_only(workplace):
         patch.setattr(loop, "draw_curves", interrupt)
         with pytest.raises(KeyboardInterrupt):
             training.train(TINY, folder="mine")
-    with pytest.raises(RunFolderError, match="unfinished run of another recipe"):
+    with pytest.raises(RunFolderError, match=r"another recipe \(another epochs\)"):
         training.train(TINY.replace(epochs=3), folder="mine")
     with pytest.raises(RunFolderError, match="unfinished run with seed 0, not 1"):
         training.train(TINY, folder="mine", seed=1)
@@ -216,6 +216,34 @@ def test_an_unfinished_run_is_continued_on_its_own_data_only(workplace):
     result = training.train(TINY, folder="mine")
     assert [row["epoch"] for row in result.history] == [1, 2]
     assert {path.name for path in Path("mine/export").iterdir()} == {"1", "server"}
+
+
+class Interrupting:
+    """A tracker that ends a run as Ctrl-C does, after its first epoch."""
+
+    def log_metrics(self, metrics, step):
+        raise KeyboardInterrupt
+
+    def start(self, *arguments):
+        pass
+
+    set_tags = log_data = log_files = finish = start
+
+
+def test_an_unfinished_run_is_not_taken_for_a_finished_one(workplace):
+    with pytest.raises(KeyboardInterrupt):
+        training.train(TINY, folder="mine", steps=3, tracker=Interrupting())
+    message = "mine is unfinished, at epoch 1 of 2"
+    with pytest.warns(RunWarning, match=message):
+        training.evaluate("mine")
+    image = Path("digit.png")
+    Image.fromarray(np.zeros((8, 8), "uint8")).save(image)
+    with pytest.warns(RunWarning, match=message):
+        predict_files("mine", [image])
+    with pytest.raises(ExportError, match=message):
+        serving.export("mine")
+    path = serving.export("mine", unfinished=True)
+    assert serving.describe(path)["run"]["unfinished"] == "epoch 1 of 2"
 
 
 @pytest.mark.slow

@@ -29,7 +29,10 @@ def load_model(target: str | Path, image_size: int | None = None) -> keras.Model
     if str(target) in REFERENCES:
         return build_reference(str(target))
     if path.is_dir():
-        return Run(path).load_model()
+        run = Run(path)
+        model: keras.Model = run.load_model()
+        run.warn_unfinished()
+        return model
     if path.suffix == ".keras":
         try:
             return keras.models.load_model(path)

@@ -331,7 +331,8 @@ def explain(
     from keras_resnet.analysis import explaining
     from keras_resnet.analysis.models import load_model
 
-    model = load_model(run)
+    with warnings_as_lines():
+        model = load_model(run)
     out = out or (run if opened else run.parent) / "explained"
     paths = []
     try:

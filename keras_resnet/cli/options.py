@@ -34,6 +34,13 @@ spec = click.option("--spec", "spec_file", type=PATH, help="Its JSON.")
 recipe = click.option(
     "--recipe", default="digits", help="Name or JSON file.", show_default=True
 )
+assignments = click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="FIELD=VALUE",
+    help="A field of the recipe, or dotted of its model or augment; may be repeated.",
+)
 epochs = click.option("--epochs", type=POSITIVE, help="Instead of the recipe's.")
 image_size = click.option("--image-size", type=POSITIVE, help="Side in pixels.")
 
@@ -54,6 +61,12 @@ download = click.option(
     "--download", is_flag=True, help="Let TFDS fetch what isn't prepared."
 )
 strict = click.option("--strict", is_flag=True, help="An unreadable image is an error.")
+split_seed = click.option(
+    "--split-seed",
+    type=click.IntRange(0, 2**32 - 1),
+    help="Of the splits, by default --seed; with the weights of a run on the same "
+    "images, its own.",
+)
 train_images = click.option(
     "--train-images", type=POSITIVE, help="Learn from so many of the images."
 )
@@ -135,11 +148,13 @@ class Training:
     batch_size: int | None = None
     learning_rate: float | None = None
     image_size: int | None = None
+    assignments: tuple[str, ...] = ()
 
     @property
     def names_network(self) -> bool:
         """Whether the network is another than the recipe's."""
-        return bool(self.model or self.spec_file)
+        named = (text.startswith("model") for text in self.assignments)
+        return bool(self.model or self.spec_file) or any(named)
 
     def resolve(self) -> tuple[Recipe, str]:
         """The recipe with its changes, and its data.
@@ -156,9 +171,16 @@ class Training:
             "learning_rate": self.learning_rate,
             "image_size": self.image_size,
         }
-        base = base.over(self.epochs or base.epochs)
         given = {key: value for key, value in changes.items() if value is not None}
-        return base.replace(**given), data
+        epochs = {"epochs": self.epochs} if self.epochs else {}
+        for name in {text.partition("=")[0] for text in self.assignments}:
+            if name in given | epochs:
+                option = name.replace("_", "-")
+                raise UserError(
+                    f"set: {name} is given by --{option} too; leave one out"
+                )
+        base = base.over(self.epochs or base.epochs).replace(**given)
+        return base.set(self.assignments), data
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

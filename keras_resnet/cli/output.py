@@ -70,9 +70,9 @@ def warnings_as_lines() -> Iterator[None]:
     """Shows what is wrong with data and runs without a place in the code."""
     from keras_resnet.data import DataWarning
     from keras_resnet.figures import FontWarning
-    from keras_resnet.training.checkpoints import CheckpointWarning
+    from keras_resnet.run import RunWarning
 
-    ours = (DataWarning, CheckpointWarning, FontWarning)
+    ours = (DataWarning, RunWarning, FontWarning)
     show = warnings.showwarning
 
     def say(message: Any, category: type[Warning], *place: Any) -> None:

@@ -85,6 +85,7 @@ def recipes(pattern: str, as_json: bool) -> None:
         "--freeze",
         help="Last stage to keep as it is, such as conv4; all: train the head.",
     ),
+    options.assignments,
 )
 @click.option(
     "--weights",
@@ -101,6 +102,7 @@ def recipes(pattern: str, as_json: bool) -> None:
     options.download,
     options.strict,
     options.train_images,
+    options.split_seed,
 )
 @options.folder
 @click.option("--seed", default=0, type=click.IntRange(0, 2**32 - 1), show_default=True)
@@ -154,9 +156,17 @@ def train(
     Example: keras-resnet train --recipe finetune --weights runs/demo --freeze conv3
     --data folder:photos
     """
+    from keras_resnet.data import sources
+    from keras_resnet.recipe import check_weights
+    from keras_resnet.run import Run, new_folder
+
     recipe, data = training.resolve()
     network = recipe.model
     recipe = recipe.smoke() if smoke else recipe
+    check_weights(recipe, weights)
+    sources.find(data)
+    if folder:
+        Run(folder).check_free()
     if device.strategy == "multiworker":
         # TensorFlow would print a page on a lost worker, where we print a line.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -172,7 +182,6 @@ def train(
     from rich.console import Console
 
     from keras_resnet.recipe import SMOKE_STEPS
-    from keras_resnet.run import new_folder
     from keras_resnet.training import train as run_training
 
     console = Console(highlight=False, markup=False)
@@ -277,7 +286,8 @@ def predict(model: Path, images: tuple[Path, ...], top: int, as_json: bool) -> N
     runtime.prepare()
     from keras_resnet.prediction import predict_files
 
-    predictions = predict_files(model, images)
+    with warnings_as_lines():
+        predictions = predict_files(model, images)
     if as_json:
         click.echo(
             json.dumps(

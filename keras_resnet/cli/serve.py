@@ -24,10 +24,11 @@ from keras_resnet.cli.group import main
     default=True,
     help="Compare with the model in a process without Keras, before it is published.",
 )
+@click.option("--unfinished", is_flag=True, help="A run that hasn't ended, as it is.")
 @options.as_json
 def export(
     run: Path, to: Path | None, version: int | None, fold: bool, check: bool,
-    as_json: bool,
+    unfinished: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Write a run's best model as a SavedModel, with what TF Serving needs.
 
@@ -40,7 +41,9 @@ def export(
     from keras_resnet import serving
     from keras_resnet.serving.check import CHECK
 
-    path = serving.export(run, to, version=version, fold=fold, check=check)
+    path = serving.export(
+        run, to, version=version, fold=fold, check=check, unfinished=unfinished
+    )
     checked = json.loads((path / CHECK).read_text()) if check else None
     line = serving.docker_line(path.parent)
     if as_json:

@@ -61,6 +61,8 @@ class Splits(NamedTuple):
         left_out: what else isn't read of the source, and why.
         notes: what is read in a way that may not be expected.
         passes: which epoch the next pass over `train` is; see `start`.
+        digests: what tells the images of each split from others, 16 bytes each; none
+            of streams.
     """
 
     train: Any
@@ -80,6 +82,7 @@ class Splits(NamedTuple):
     left_out: tuple[str, ...]
     notes: tuple[str, ...]
     passes: Passes
+    digests: Mapping[str, np.ndarray]
 
     @property
     def test_shape(self) -> tuple[int, int, int]:
@@ -113,6 +116,7 @@ def load(
     batch_size: int = 128,
     augment: Augment | None = None,
     seed: int = 0,
+    split_seed: int | None = None,
     image_size: int | tuple[int, int] | None = None,
     test_size: int | tuple[int, int] | None = None,
     train_images: int | None = None,
@@ -132,6 +136,7 @@ def load(
         batch_size: images a batch.
         augment: random changes of the training images.
         seed: fixes splits, order and augmentation.
+        split_seed: fixes the splits instead.
         image_size: height and width of the batches, or both. None keeps the size of
             images that have one, up to 256 pixels, and is else 224.
         test_size: that of validation and test, if it differs (FixRes).
@@ -157,6 +162,7 @@ def load(
         batch_size=batch_size,
         augment=Augment() if augment is None else augment,
         seed=seed,
+        split_seed=split_seed,
         image_size=image_size,
         test_size=test_size,
         train_images=train_images,
@@ -171,7 +177,7 @@ def load(
     found = read(source, options)
     _check_names(found.class_names)
     shape, test_shape = _shapes(found, options)
-    parts = split(found, seed, train_images)
+    parts = split(found, seed if split_seed is None else split_seed, train_images)
     digested = digests(parts)
     # Of whatever is decoded at once: normalization must not depend on free memory.
     sampled = isinstance(parts["train"], Stream) or parts["train"].encoded
@@ -208,6 +214,7 @@ def load(
         left_out=found.left_out,
         notes=found.notes,
         passes=passes,
+        digests=digested,
     )
 
 
@@ -218,13 +225,15 @@ def _arguments(
     if not isinstance(source, str):
         return None
     arguments = {
-        "source": _absolute(source),
+        "source": absolute(source),
         "seed": options.seed,
         "image_size": list(shape[:2]),
         "test_size": list(test_shape[:2]),
         "train_images": options.train_images,
         "data_dir": options.data_dir and str(options.data_dir),
     }
+    if options.split_seed is not None:
+        arguments["split_seed"] = options.split_seed
     if options.subfolders is not None:
         arguments["subfolders"] = options.subfolders
     if found.version:  # of TFDS: a stream is cut in other places than what fits
@@ -281,7 +290,7 @@ def _size(field: str, asked: Any, found: Found) -> tuple[int, int]:
     return sides
 
 
-def _absolute(source: str) -> str:
+def absolute(source: str) -> str:
     """A source's name that is right in any working folder."""
     kind, _, path = source.partition(":")
     if kind == "folder":

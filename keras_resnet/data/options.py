@@ -20,6 +20,7 @@ class Options:
     batch_size: int = 128
     augment: Augment = dataclasses.field(default_factory=Augment)
     seed: int = 0
+    split_seed: int | None = None
     image_size: Any = None
     test_size: Any = None
     train_images: int | None = None
@@ -38,10 +39,14 @@ class Options:
                 continue
             if type(value) is not int or value < 1:
                 raise DataError(f"{name}: {value!r} is not a positive integer")
-        if type(self.seed) is not int or not 0 <= self.seed < 2**32:
-            raise DataError(
-                f"seed: {self.seed!r} is not an integer from 0 to 2**32 - 1"
-            )
+        seeds = {"seed": self.seed, "split_seed": self.split_seed}
+        for name, value in seeds.items():
+            if value is None and name == "split_seed":
+                continue
+            if type(value) is not int or not 0 <= value < 2**32:
+                raise DataError(
+                    f"{name}: {value!r} is not an integer from 0 to 2**32 - 1"
+                )
         if not isinstance(self.augment, Augment):
             raise DataError(
                 f"augment: {self.augment!r} is not an Augment(pad=, flip=, ...)"

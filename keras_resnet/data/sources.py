@@ -73,6 +73,16 @@ def read(source: Any, options: Options) -> Found:
     """
     if not isinstance(source, str):
         return read_given(source)
+    reader, argument = find(source)
+    return reader(argument, options)
+
+
+def find(source: str) -> tuple[Callable[[str, Options], Found], str]:
+    """A source's reader and what is to be read; nothing is read, but files are there.
+
+    Raises:
+        DataError: no such source, folder or file.
+    """
     kind, colon, argument = source.partition(":")
     if source.endswith(".npz"):
         kind, colon, argument = "npz", ":", source
@@ -82,6 +92,13 @@ def read(source: Any, options: Options) -> Found:
         or bool(argument) != (form != kind)
         or bool(colon and not argument)
     ):
+        if source and Path(source).expanduser().is_dir():
+            raise DataError(f"data: {source} is a folder; write folder:{source}")
         forms = ", ".join(repr(form) for _, form in SOURCES.values())
         raise DataError(f"data: {source!r} is not one of {forms}")
-    return reader(argument, options)
+    if kind in ("folder", "npz") and not Path(argument).expanduser().exists():
+        what = f"folder {argument} doesn't exist"
+        if kind == "npz":
+            what = f"can't read {argument}: No such file or directory"
+        raise DataError(f"data: {what}")
+    return reader, argument

@@ -156,13 +156,15 @@ def count_duplicates(found: Mapping[str, np.ndarray]) -> dict[str, int]:
     names = list(found)
     for i, later in enumerate(names):
         for earlier in names[:i]:
-            known, asked = (
-                found[name].view(np.uint64)[::2] for name in (earlier, later)
-            )
-            count = int(np.isin(asked, known).sum())
-            if count:
+            if count := count_common(found[later], found[earlier]):
                 counts[f"{later} in {earlier}"] = count
     return counts
+
+
+def count_common(some: np.ndarray, others: np.ndarray) -> int:
+    """How many of some images, by their digests, are among others."""
+    known, asked = (found.view(np.uint64)[::2] for found in (others, some))
+    return int(np.isin(asked, known).sum())
 
 
 def fingerprint(

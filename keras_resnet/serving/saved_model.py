@@ -38,6 +38,7 @@ def export(
     about: Mapping[str, Any] | None = None,
     samples: np.ndarray | None = None,
     check: bool = True,
+    unfinished: bool = False,
 ) -> Path:
     """Writes a SavedModel as `path/<version>/`, whole or not at all.
 
@@ -71,6 +72,7 @@ def export(
         samples: uint8 images to check the export by; of a run its samples.
         check: whether the export is loaded in a process without Keras and compared
             with the model before it is published.
+        unfinished: whether a run is exported that hasn't ended.
 
     Returns:
         The version's folder.
@@ -83,6 +85,12 @@ def export(
     """
     if not isinstance(model, keras.Model):
         run = Run(model)
+        run.check_trained()
+        if not unfinished and (progress := run.unfinished):
+            raise ExportError(
+                f"run: {run.folder} is unfinished, at {progress}; let it end, or "
+                "export its best model so far by unfinished=True (--unfinished)"
+            )
         model = run.load_model(at_test_size=True)
         class_names = run.data["class_names"] if class_names is None else class_names
         samples = run.read_samples() if samples is None else samples

@@ -9,7 +9,7 @@ from keras_resnet.data import Splits
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import Run
 from keras_resnet.training.averaging import Averages
-from keras_resnet.training.plateau import Plateau
+from keras_resnet.training.plateau import EarlyStop, Plateau
 from keras_resnet.training.resume import MINUTES, Order, RunState
 
 
@@ -40,10 +40,11 @@ def callbacks_for(
     averages = Averages(recipe.ema) if recipe.ema else None
     state = RunState(run, averages, data, checkpoint_minutes) if run else None
     # The averages are there before a checkpoint is read into them, the epoch's order
-    # before it is entered in the middle, the history before its plateaus are counted.
+    # before it is entered in the middle, the history before anything follows from it.
     return [
         *([averages] if averages else []),
         *([Order(data)] if data else []),
         *([state] if state else []),
         *([Plateau(recipe, state)] if recipe.schedule == "plateau" else []),
+        *([EarlyStop(recipe, state)] if recipe.early_stopping else []),
     ]

@@ -14,14 +14,10 @@ import numpy as np
 
 from keras_resnet import files
 from keras_resnet.errors import RunFolderError, one_line
-from keras_resnet.run import CHECKPOINT
+from keras_resnet.run import CHECKPOINT, RunWarning
 
 FORMAT = 2  # 1 was Keras' weights file, which lacks random states
 KEPT = 2  # the one before is there for when the last one is damaged
-
-
-class CheckpointWarning(UserWarning):
-    """A checkpoint that can't be read, on one line."""
 
 
 class Checkpoint(NamedTuple):
@@ -71,6 +67,15 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
         path.unlink(missing_ok=True)
 
 
+def position(folder: Path) -> tuple[int, int] | None:
+    """Epochs, and steps of the next one, that the last checkpoint has; by its name."""
+    names = sorted(path.stem for path in (folder / CHECKPOINT).glob("*.npz"))
+    if not names:
+        return None
+    epoch, step = names[-1].split("-")
+    return int(epoch), int(step)
+
+
 def read_last(folder: Path) -> Checkpoint | None:
     """The last checkpoint of the run in `folder` that is whole; None without any.
 
@@ -94,7 +99,7 @@ def read_last(folder: Path) -> Checkpoint | None:
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             reason = one_line(error)
             warnings.warn(
-                f"run: {path} is damaged ({reason})", CheckpointWarning, stacklevel=2
+                f"run: {path} is damaged ({reason})", RunWarning, stacklevel=2
             )
             damaged.append(path)
             continue

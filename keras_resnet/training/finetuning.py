@@ -19,6 +19,7 @@ from keras_resnet.errors import UserError, WeightsError, one_line
 from keras_resnet.network import PixelStats, build, pixel_stats_of
 from keras_resnet.plan import LAST, stage_of
 from keras_resnet.recipe import ALL_STAGES, BatchNormMode, Recipe
+from keras_resnet.run import Run
 from keras_resnet.spec import ResNetSpec
 from keras_resnet.weights import fitting, origins
 from keras_resnet.weights.channels import adapted_stats
@@ -82,20 +83,6 @@ def freeze(
         )
 
 
-def check(recipe: Recipe, source: Path | str | None) -> None:
-    """Refuses to keep layers as they were drawn.
-
-    Raises:
-        UserError: the recipe freezes, and there are no weights.
-    """
-    if recipe.freezes and source is None:
-        what = recipe.freeze or "batch norms"
-        raise UserError(
-            f"freeze: {what} would stay as drawn at random; give the weights to start "
-            "from (--weights)"
-        )
-
-
 def apply(recipe: Recipe, model: keras.Model) -> None:
     """Freezes what the recipe says; a recipe that freezes nothing leaves the model."""
     if recipe.freezes:
@@ -131,11 +118,13 @@ class Source(NamedTuple):
         model: the network, with its own head.
         file: where the weights were.
         sha256: of the file, in hexadecimal.
+        run: the run whose best model it is, if it is one's.
     """
 
     model: keras.Model
     file: Path
     sha256: str
+    run: Run | None = None
 
     @property
     def name(self) -> str:
@@ -187,7 +176,7 @@ def read_source(source: Path | str, spec: ResNetSpec) -> Source:
         weights.load(model, file, head=False)
     with file.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
-    return Source(model, file.absolute(), digest)
+    return Source(model, file.absolute(), digest, found.run)
 
 
 def transplant(old: keras.Model, new: keras.Model) -> None:

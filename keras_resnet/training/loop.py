@@ -16,7 +16,7 @@ from keras_resnet import files, serving
 from keras_resnet.data import Splits
 from keras_resnet.errors import RecipeError, RunFolderError
 from keras_resnet.network import build, under_policy
-from keras_resnet.recipe import Recipe
+from keras_resnet.recipe import Recipe, check_weights
 from keras_resnet.recipes import get_recipe
 from keras_resnet.run import (
     CURVES,
@@ -29,7 +29,15 @@ from keras_resnet.run import (
     new_folder,
 )
 from keras_resnet.tracking import Tracker
-from keras_resnet.training import finetuning, logging, progress, report, stopping
+from keras_resnet.training import (
+    finetuning,
+    leaks,
+    logging,
+    preamble,
+    progress,
+    report,
+    stopping,
+)
 from keras_resnet.training.callbacks import callbacks_for
 from keras_resnet.training.compile import compile_args, rates_by_epoch
 from keras_resnet.training.devices import replicas
@@ -179,7 +187,7 @@ def train(
         raise RecipeError(
             f"precision: {precision!r} is not one of {', '.join(map(repr, PRECISIONS))}"
         )
-    finetuning.check(recipe, weights)
+    check_weights(recipe, weights)
     source = finetuning.read_source(weights, recipe.model) if weights else None
     keras.utils.set_random_seed(seed)
     with cooperating(strategy):
@@ -212,6 +220,8 @@ def train(
             _opened(run, recipe, described, environment, resume),
             logging.tracked(tracker, run.folder, recipe, environment | described),
         ):
+            preamble.show(console, run, recipe, splits, environment | described)
+            leaks.write_trained_on(splits, run, source.run if source else None)
             _fit(
                 model,
                 recipe,
@@ -239,6 +249,7 @@ def evaluate(folder: Path | str, **moved: Any) -> dict[str, float]:
     """
     run = Run(folder)
     model, data = run.load_model(), run.load_splits(**moved)
+    run.warn_unfinished()
     return evaluate_model(model, data.test, data.class_names).metrics
 
 
@@ -249,11 +260,15 @@ def _load(
     seed: int,
     loading: dict[str, Any],
 ) -> Splits:
-    """The splits, normalized as they were for the weights to start from."""
+    """The splits: of a run that weights are of, by its split and as it normalizes."""
     splits: Splits
+    start = source.run if source else None
     if isinstance(data, Splits):
         splits = data
     else:
+        if start and loading.get("split_seed") is None:
+            kept = leaks.split_of(start, data, loading.get("data_dir"))
+            loading = loading | {"split_seed": None if kept == seed else kept}
         splits = data_module.load(
             data,
             batch_size=recipe.batch_size,
@@ -266,7 +281,7 @@ def _load(
     if source and (stats := source.pixel_stats(splits.image_shape[-1])):
         mean, std = stats
         splits = splits._replace(pixel_stats=(tuple(mean), tuple(std)))
-    return splits
+    return leaks.check_test(splits, start) if start else splits
 
 
 def _build(recipe: Recipe, data: Splits, recompute: bool) -> keras.Model:
@@ -358,7 +373,10 @@ def _finish(
     evaluation = evaluate_model(best, data.test, data.class_names)
     history = run.history
     draw_curves(history, folder / CURVES, rates_by_epoch(recipe, data.steps))
-    report.write_report(evaluation, pick(data.test, evaluation.worst), folder)
+    count = data.duplicates.get(leaks.LEAKED)
+    leaked = {"test_images_trained_on": count} if count else {}
+    worst = pick(data.test, evaluation.worst)
+    report.write_report(evaluation, worst, folder, leaked)
     samples = report.write_samples(data, folder / SAMPLES)
     if (folder / EXPORT).exists():
         shutil.rmtree(folder / EXPORT)  # of a run killed after it
@@ -372,7 +390,7 @@ def _finish(
             samples=samples,
         )
     result = {f"test_{name}": value for name, value in evaluation.metrics.items()}
-    result |= {"train_seconds": sum(row["seconds"] for row in history)}
+    result |= leaked | {"train_seconds": sum(row["seconds"] for row in history)}
     if tracker:
         logging.log_result(tracker, folder, recipe, result, best, samples)
     # Last: a folder with a result is a finished run.

@@ -1,4 +1,4 @@
-"""Learning rates that fall when the validation error no longer does."""
+"""What follows from the validation of the epochs so far: lower rates, an early end."""
 
 from __future__ import annotations
 
@@ -10,41 +10,89 @@ import keras
 
 from keras_resnet.errors import RecipeError
 from keras_resnet.recipe import Recipe
-from keras_resnet.training.resume import RunState
+from keras_resnet.training.resume import RunState, start_at
 
 
-class Plateau(keras.callbacks.Callback):
-    """Lowers the learning rate after each plateau of the validation error.
+class Watcher(keras.callbacks.Callback):
+    """Acts on a validation metric of all epochs so far.
 
-    `keras.callbacks.ReduceLROnPlateau` forgets its count when a run is resumed; here
-    the rate follows from the history.
+    Keras' own callbacks forget what they counted when a run is resumed; here all
+    follows from the history.
 
     Args:
-        recipe: has the first rate, the factor of a drop and the length of a plateau.
+        recipe: says what to do.
         state: has the history of a resumed run.
     """
+
+    metric = "val_loss"
+    field = ""  # of the recipe, that needs it
 
     def __init__(self, recipe: Recipe, state: RunState | None = None) -> None:
         super().__init__()
         self.recipe = recipe
         self.state = state
-        self.errors: list[float] = []
+        self.values: list[float] = []
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Takes up the history."""
         rows = self.state.history if self.state else []
-        self.errors = [_error(row) for row in rows]
+        self.values = [self._value(row) for row in rows]
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Adds the epoch."""
+        self.values.append(self._value(logs or {}))
+
+    def _value(self, row: dict[str, float]) -> float:
+        if self.metric not in row:
+            raise RecipeError(
+                f"recipe: {self.field} waits for the validation's metrics; give fit "
+                "validation_data, or leave it out"
+            )
+        return float(row[self.metric])
+
+
+class Plateau(Watcher):
+    """Lowers the learning rate after each plateau of the validation error."""
+
+    metric = "val_accuracy"
+    field = "schedule: 'plateau'"
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Sets the rate that the history leads to."""
+        super().on_train_begin(logs)
         self._set_rate()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Lowers the rate if the epoch ends a plateau."""
-        self.errors.append(_error(logs or {}))
+        super().on_epoch_end(epoch, logs)
         self._set_rate()
 
     def _set_rate(self) -> None:
-        drops = count_plateaus(self.errors, self.recipe.patience)
+        errors = [1 - accuracy for accuracy in self.values]
+        drops = count_plateaus(errors, self.recipe.patience)
         rate = self.recipe.learning_rate * self.recipe.drop**drops
         self.model.optimizer.learning_rate = rate
+
+
+class EarlyStop(Watcher):
+    """Ends the training some epochs after the best one."""
+
+    field = "early_stopping"
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begins no epoch if the history has come to its end."""
+        super().on_train_begin(logs)
+        if self._is_over():
+            start_at(self.model, self.recipe.epochs)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Ends the training if the epoch was one too many."""
+        super().on_epoch_end(epoch, logs)
+        if self._is_over():
+            self.model.stop_training = True
+
+    def _is_over(self) -> bool:
+        return count_plateaus(self.values, self.recipe.early_stopping) > 0
 
 
 def count_plateaus(errors: Sequence[float], patience: int) -> int:
@@ -56,12 +104,3 @@ def count_plateaus(errors: Sequence[float], patience: int) -> int:
         if waited == patience:
             waited, plateaus = 0, plateaus + 1
     return plateaus
-
-
-def _error(row: dict[str, float]) -> float:
-    if "val_accuracy" not in row:
-        raise RecipeError(
-            "recipe: schedule: 'plateau' waits for the validation error; give fit "
-            "validation_data, or take another schedule"
-        )
-    return 1 - float(row["val_accuracy"])

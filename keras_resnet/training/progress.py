@@ -14,6 +14,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_resnet.training.averaging import steps_done
 
+MEASURED = 5.0  # seconds of steps, by which the whole time is told
+
 
 @contextmanager
 def shown(
@@ -67,6 +69,7 @@ class ProgressBar(keras.callbacks.Callback):
         self.began: tuple[float, int] | None = None
         self.first: tuple[float, int] | None = None
         self.rate = ""
+        self.announced = False
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Shows the bar."""
@@ -95,6 +98,7 @@ class ProgressBar(keras.callbacks.Callback):
             since, before = self.first
             images = (done - before) * self.batch_size
             self.rate = f"{images / (now - since):.0f} images/s"
+            self._announce(done - before, now - since)
         steps = self.params["steps"]
         if steps:
             self.progress.update(
@@ -103,6 +107,15 @@ class ProgressBar(keras.callbacks.Callback):
                 completed=self.epoch * steps + done,
                 rate=self.rate,
             )
+
+    def _announce(self, steps: int, seconds: float) -> None:
+        """Says once how long the training takes, if its steps go on like the first."""
+        if self.announced or seconds < MEASURED or not self.params["steps"]:
+            return
+        self.announced = True
+        left = (self.epochs - self.epoch) * self.params["steps"] * seconds / steps
+        duration = timedelta(seconds=round(left))
+        self.console.print(f"time      about {duration}, by the first {steps} steps")
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Shows the epoch's metrics."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -27,7 +27,10 @@ SHOWN = 10  # test images written beside the run
 
 
 def write_report(
-    evaluation: Evaluation, images: Sequence[np.ndarray], folder: Path
+    evaluation: Evaluation,
+    images: Sequence[np.ndarray],
+    folder: Path,
+    notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes `FILES`: the numbers, and pictures of confusion, mistakes, calibration.
 
@@ -35,10 +38,12 @@ def write_report(
         evaluation: of the test images.
         images: those of `evaluation.worst`, uint8 (height, width, channels).
         folder: the run folder.
+        notes: what else `report.json` has to say of the metrics.
     """
     names = evaluation.class_names
     table = {
         **evaluation.metrics,
+        **(notes or {}),
         "per_class": evaluation.per_class,
         "calibration": [b._asdict() for b in evaluation.bins],
         "worst_mistakes": [

@@ -13,7 +13,7 @@ import keras
 from keras_resnet import files
 from keras_resnet.data import Splits
 from keras_resnet.errors import RunFolderError, UserError
-from keras_resnet.run import BEST, DATA, ENVIRONMENT, HISTORY, Run
+from keras_resnet.run import BEST, DATA, ENVIRONMENT, HISTORY, Run, RunWarning
 from keras_resnet.training import checkpoints, snapshot, stopping
 from keras_resnet.training.averaging import Averages, steps_done
 from keras_resnet.training.checkpoints import Checkpoint
@@ -281,7 +281,7 @@ def check_same(run: Run, name: str, facts: dict[str, Any]) -> None:
         warnings.warn(
             f"folder: {folder} is resumed with other {', '.join(other)} than it began "
             "with: the last digits may differ",
-            checkpoints.CheckpointWarning,
+            RunWarning,
             stacklevel=3,
         )
 

@@ -18,7 +18,7 @@ from keras_resnet.training.devices.strategy import (
     is_multiworker,
     replicas_of,
 )
-from keras_resnet.training.plateau import Plateau
+from keras_resnet.training.plateau import Watcher
 from keras_resnet.training.resume import first_epoch, start_at
 
 
@@ -214,9 +214,10 @@ class FollowChief(keras.callbacks.Callback):
             if isinstance(callback, Averages):
                 self._copy(callback.averages)
                 callback.resume(in_model=True)  # as at every epoch's end
-            elif isinstance(callback, Plateau):
-                errors = callback.errors or [0.0] * epoch
-                callback.errors = from_chief(errors, self.strategy).tolist()
+            elif isinstance(callback, Watcher):
+                count = int(from_chief(len(callback.values), self.strategy))
+                values = callback.values or [0.0] * count
+                callback.values = from_chief(values, self.strategy).tolist()
 
     def _copy(self, variables: Sequence[Any]) -> None:
         for variable in variables:

@@ -1,0 +1,81 @@
+"""What a run is about to do, before it does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+
+from keras_resnet.cost import estimate_cost
+from keras_resnet.data import Splits
+from keras_resnet.data.summary import summary
+from keras_resnet.plan import make_plan
+from keras_resnet.recipe import Recipe
+from keras_resnet.run import Run
+from keras_resnet.training import checkpoints
+from keras_resnet.units import in_units
+
+
+def show(
+    console: Console | None,
+    run: Run,
+    recipe: Recipe,
+    data: Splits,
+    facts: Mapping[str, Any],
+) -> None:
+    """Prints the images by class, then a line each of what is done with them.
+
+    Args:
+        console: nothing is printed if None.
+        run: the run, opened.
+        recipe: with the network for this data.
+        data: to train on.
+        facts: what `data.json` and `environment.json` hold.
+    """
+    if console is None:
+        return
+    console.print(summary(data))
+    for label, text in _lines(run, recipe, data, facts):
+        console.print(f"{label:<10}{text}", soft_wrap=True)
+
+
+def _lines(
+    run: Run, recipe: Recipe, data: Splits, facts: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    yield "data", str(facts["source"])
+    spec, cost = recipe.model, estimate_cost(recipe.model)
+    height, width, _ = data.image_shape
+    macs = f", {in_units(cost.macs, 'MAC')} an image" if cost.macs else ""
+    yield (
+        "network",
+        f"{spec.name}: {make_plan(spec).depth} layers deep, "
+        f"{in_units(cost.params, 'param')}{macs}; images of {height}x{width}",
+    )
+    yield "start", _start(run, recipe, facts)
+    stop = f", or {recipe.early_stopping} without a better one"
+    yield (
+        "training",
+        f"recipe {recipe.name}: {recipe.epochs} epochs"
+        + stop * bool(recipe.early_stopping)
+        + f", each {data.steps} steps of {recipe.batch_size} images",
+    )
+    replicas = f" x {facts['replicas']}" if facts["replicas"] > 1 else ""
+    devices = ", ".join(name.rpartition("device:")[2] for name in facts["devices"])
+    threads = f", {facts['threads']} threads" if "GPU" not in devices else ""
+    yield "device", f"{devices}{replicas}{threads}, {facts['precision']}"
+
+
+def _start(run: Run, recipe: Recipe, facts: Mapping[str, Any]) -> str:
+    """What the weights are at the first step of this process."""
+    at = checkpoints.position(run.folder)
+    if at:
+        within = f", after its step {at[1]}" if at[1] else ""
+        done = "its end" if at[0] >= recipe.epochs else f"epoch {at[0] + 1}"
+        return f"the run in {run.folder} goes on at {done} of {recipe.epochs}{within}"
+    if not facts["weights"]:
+        return f"random weights, seed {facts['seed']}"
+    file = facts["weights"].rpartition(" sha256:")[0]
+    arguments = facts["arguments"] or {}
+    split = "; its split is kept" if "split_seed" in arguments else ""
+    return f"weights of {file}, with a new head{split}"
