@@ -40,3 +40,7 @@ class RecipeError(UserError):
 
 class WeightsError(UserError):
     """Weights that can't be fetched or read, or don't fit."""
+
+
+class WeightsWarning(UserWarning):
+    """What was chosen in a file of weights that could be read in several ways."""

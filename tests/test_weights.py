@@ -447,7 +447,7 @@ def test_convert(cifar20, tmp_path):
         ((cifar20, tmp_path / "x.keras"), "doesn't name its network"),
         ((cifar20, tmp_path / "x.keras", "--model", "cifar_resnet32"), "it fits cifar"),
         ((tmp_path / "no.pth", tmp_path / "x.keras"), "no.pth doesn't exist"),
-        (("timm/resnet5", tmp_path / "x.keras"), "closest: timm/resnet"),
+        (("timm/resnet5", tmp_path / "x.keras"), "closest: resnet50"),
         (
             (cifar20, tmp_path / "a/b/x.keras", "--model", "cifar_resnet20"),
             "can't write",

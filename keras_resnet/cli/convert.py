@@ -33,6 +33,7 @@ from keras_resnet.errors import UserError
     help="Whose names a state dict is written with: torchvision (timm's too) or "
     '"torch\'s CIFAR".',
 )
+@click.option("--key", help="Where in a checkpoint its state dict is.")
 def convert(
     source: str,
     target: Path,
@@ -43,12 +44,14 @@ def convert(
     image_size: int | None,
     output_stride: str | None,
     dialect: str,
+    key: str | None,
 ) -> None:
     """Convert weights between Keras, torchvision and timm.
 
-    SOURCE is a published name, a run folder, or a file: .keras, .weights.h5, .h5,
-    .safetensors or .pth. TARGET ends in .keras (a whole model; of a published name with
-    its preprocessing inside), .weights.h5, .safetensors or .pth. It must not exist.
+    SOURCE is a published name, a repository of the Hugging Face Hub (hf:OWNER/NAME or
+    timm/NAME), a run folder, or a file: .keras, .weights.h5, .h5, .safetensors or .pth.
+    TARGET ends in .keras (a whole model; of a published name with its preprocessing
+    inside), .weights.h5, .safetensors or .pth. It must not exist.
 
     Example: keras-resnet convert torchvision/resnet50.IMAGENET1K_V2 resnet50.keras
     """
@@ -71,10 +74,10 @@ def convert(
     found = origins.find(source)
     stats = None
     if spec is None and found.run:
-        spec = found.spec()
+        spec = found.spec
         stats = adapted_stats(found.run.data["pixel_stats"], channels)
-    if found.published and spec is None:
-        side = image_size or found.published.size
+    if spec is None and found.described:
+        side = image_size or found.described.size
         network = weights.pretrained(
             source, classes=classes, input_shape=(side, side, channels or 3), **changes
         )
@@ -96,6 +99,7 @@ def convert(
             source,
             head=classes in (None, spec.classes),
             adapt_channels=channels is not None,
+            key=key,
         )
     if target.suffix in (".safetensors", ".pth"):
         weights.save(network, target, dialect=dialect)

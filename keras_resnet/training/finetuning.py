@@ -145,7 +145,7 @@ class Source(NamedTuple):
 
 def follow(recipe: Recipe, source: Path | str) -> Recipe:
     """The recipe for the network of the weights; as it is where that isn't known."""
-    spec = origins.find(source).spec()
+    spec = origins.find(source).spec
     return recipe.replace(model=spec) if spec else recipe
 
 
@@ -161,8 +161,8 @@ def read_source(source: Path | str, spec: ResNetSpec) -> Source:
         UserError: there is none, or it doesn't fit the spec.
     """
     found = origins.find(source)
-    file = found.file()
-    if found.published:
+    file = found.file
+    if found.described:
         model = weights.pretrained(found.name)
     elif file.suffix == ".keras":
         try:

@@ -39,6 +39,8 @@ class Dialect(NamedTuple):
         pooled: the number in its name of a projection that follows an average pool.
         first: 1 if it counts stages from 0.
         centered: whether option A pads channels on both sides, not after the data's.
+        projects: whether its first unit must project: an identity would take the
+            input before the activation, and ours after it.
     """
 
     title: str
@@ -50,6 +52,7 @@ class Dialect(NamedTuple):
     pooled: Mapping[str, str] = {}
     first: int = 0
     centered: bool = False
+    projects: bool = False
 
 
 _STEM = {"conv1_conv": "conv1", "conv1_bn": "bn1"}
@@ -103,6 +106,7 @@ DIALECTS: tuple[Dialect, ...] = (
             "project_norm": False,
             "stem_pool_pad": "minus_inf",
         },
+        projects=True,
     ),
     Dialect(
         title=f"{CIFAR} networks with option A",
@@ -159,6 +163,50 @@ def dialect_of(tensors: Mapping[str, Any], spec: ResNetSpec, source: object) -> 
     raise WeightsError(
         f"weights: {source} holds {some}, ...: none of {_titles()} names tensors so"
     )
+
+
+def first_tensors() -> set[str]:
+    """The first unit's kernel in each dialect, which no other tensor is named like."""
+    return {
+        d.unit.format(stage=1 - d.first, unit=0) + d.parts["1_conv"] + ".weight"
+        for d in DIALECTS
+    }
+
+
+def heads_among(
+    left: Sequence[str],
+    tensors: Mapping[str, np.ndarray],
+    spec: ResNetSpec,
+    dialect: Dialect,
+) -> list[str]:
+    """Of the tensors left over, those of the head, whatever it is called.
+
+    It stands outside the modules of the body, and has matrices, vectors and 1x1
+    convolutions.
+    """
+    names = names_of(make_plan(spec), dialect)
+    body = {
+        n.partition(".")[0] for layer in names if layer != HEAD for n in names[layer]
+    }
+    return [
+        name
+        for name in left
+        if name.partition(".")[0] not in body
+        and (tensors[name].ndim <= 2 or tensors[name].shape[2:] == (1, 1))
+    ]
+
+
+def linear(
+    heads: Sequence[str], tensors: Mapping[str, np.ndarray]
+) -> tuple[str, list[np.ndarray]] | None:
+    """The name of a head that is one linear layer, and its kernel and bias."""
+    name = heads[0].rpartition(".")[0] if heads else ""
+    if sorted(heads) != [f"{name}.bias", f"{name}.weight"]:
+        return None
+    kernel, bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
+    if bias.ndim != 1 or kernel.size % len(bias) or kernel.shape[0] != len(bias):
+        return None
+    return name, [kernel.reshape(len(bias), -1).T, bias]
 
 
 def by_title(title: str) -> Dialect:
@@ -286,6 +334,11 @@ def from_torch(
     """
     check_facts(spec, dialect, source)
     plan = make_plan(spec)
+    if dialect.projects and not plan.units[0].shortcut:
+        raise WeightsError(
+            f"weights: {source} is of {dialect.title}, whose first unit adds its input "
+            f"before the activation; {spec.name} adds it after: outputs would differ"
+        )
     names = names_of(plan, dialect)
     arrays: Arrays = {}
     for layer, wanted in names.items():

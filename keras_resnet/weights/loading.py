@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import keras
 
@@ -12,12 +12,18 @@ from keras_resnet import files
 from keras_resnet.errors import WeightsError
 from keras_resnet.network import build
 from keras_resnet.plan import stage_of
-from keras_resnet.presets import get_spec
 from keras_resnet.spec import ResNetSpec
-from keras_resnet.weights import channels, dialects, fitting, origins
-from keras_resnet.weights.dialects import Arrays
-from keras_resnet.weights.formats import TORCH, read_keras, read_torch, write_torch
-from keras_resnet.weights.zoo import published
+from keras_resnet.weights import (
+    channels,
+    dialects,
+    fitting,
+    keras_files,
+    origins,
+    state_dicts,
+    torch_files,
+)
+from keras_resnet.weights.dialects import HEAD, Arrays
+from keras_resnet.weights.zoo import closest
 
 
 def load(
@@ -27,6 +33,7 @@ def load(
     head: bool = True,
     adapt_channels: bool = False,
     dialect: str | None = None,
+    key: str | None = None,
     spec: ResNetSpec | None = None,
 ) -> None:
     """Loads weights into a model: every one by its layer's name, or none at all.
@@ -36,7 +43,8 @@ def load(
 
     Args:
         model: a Keras model; for a state dict of torch a network of ours.
-        source: another Keras model, a published name, a run folder (its best model), a
+        source: another Keras model, a published name, a repository of the Hugging Face
+            Hub ("hf:OWNER/NAME" or "timm/NAME"), a run folder (its best model), a
             `.keras`, `.weights.h5` or keras.applications' `.h5`, or a state dict of
             torchvision, timm or torch's CIFAR networks as `.safetensors` or `.pth`.
         head: whether the head is loaded too; else it stays as it is, in a model of
@@ -45,6 +53,8 @@ def load(
             channels is made from the file's; see `channels`.
         dialect: how the title of one of `dialects.DIALECTS` begins: whose names a state
             dict has, if that can't be seen in it.
+        key: where in a checkpoint the state dict is, such as "state_dict_ema"; the
+            usual keys are looked for if None.
         spec: the model's, if it was loaded and not built in this process; only state
             dicts need it.
 
@@ -55,7 +65,7 @@ def load(
             fit, and leaves the model as it was.
     """
     own = _weighted(model)
-    content = _read(source, model, dialect, spec)
+    content = _read(source, model, _Options(head, dialect, key), spec)
     arrays = content.arrays
     if not head:
         own, arrays = (
@@ -77,7 +87,7 @@ def _weighted(model: Any) -> dict[str, Any]:
 
 
 def _read(
-    source: Any, model: Any, dialect: str | None, spec: ResNetSpec | None
+    source: Any, model: Any, options: _Options, spec: ResNetSpec | None
 ) -> fitting.Content:
     """What a source holds, by the names of our layers."""
     if isinstance(source, keras.Model):
@@ -85,23 +95,44 @@ def _read(
         arrays = {name: layer.get_weights() for name, layer in layers}
         return fitting.Content(source.name, arrays)
     found = origins.find(source)
-    path = found.file()
-    if path.suffix not in TORCH:
-        held = read_keras(path)
-        arrays = _by_name(held, model)
-        if found.published and found.published.bgr:
-            kernel, *bias = arrays["conv1_conv"]
-            arrays["conv1_conv"] = [kernel[:, :, ::-1], *bias]
-        return fitting.Content(str(path), arrays, held.configs)
-    spec = _spec_of(model, spec)
-    tensors = read_torch(path)
-    names = (
-        dialects.by_title(dialect)
-        if dialect
-        else dialects.dialect_of(tensors, spec, path)
+    path = found.file
+    if origins.is_torch(path):
+        return _read_torch(path, _spec_of(model, spec), options)
+    held = keras_files.read(path)
+    arrays = _by_name(held, model)
+    if found.described and found.described.bgr and "conv1_conv" in arrays:
+        kernel, *bias = arrays["conv1_conv"]
+        arrays["conv1_conv"] = [kernel[:, :, ::-1], *bias]
+    return fitting.Content(str(path), arrays, held.configs)
+
+
+class _Options(NamedTuple):
+    """How a state dict is to be read."""
+
+    head: bool
+    dialect: str | None
+    key: str | None
+
+
+def _read_torch(path: Path, spec: ResNetSpec, options: _Options) -> fitting.Content:
+    state = state_dicts.find(
+        torch_files.read(path), dialects.first_tensors(), options.key, path
     )
-    arrays, left = dialects.from_torch(tensors, spec, names, path)
-    return fitting.Content(str(path), arrays, {}, left, (tensors, names))
+    names = (
+        dialects.by_title(options.dialect)
+        if options.dialect
+        else dialects.dialect_of(state.tensors, spec, path)
+    )
+    arrays, left = dialects.from_torch(state.tensors, spec, names, path)
+    heads = dialects.heads_among(left, state.tensors, spec, names)
+    if not options.head:
+        left = [name for name in left if name not in heads]
+    elif HEAD not in arrays and (found_head := dialects.linear(heads, state.tensors)):
+        title, arrays[HEAD] = found_head
+        left = [name for name in left if name not in heads]
+        state.chosen.append(f"took {title!r} for the classifier")
+    state_dicts.say(state.chosen, path)
+    return fitting.Content(str(path), arrays, {}, left, (state.tensors, names))
 
 
 def save(
@@ -125,13 +156,14 @@ def save(
         RunFolderError: the path can't be written.
     """
     path = Path(path)
-    if path.suffix not in TORCH:
-        raise WeightsError(f"weights: {path} doesn't end in {', '.join(TORCH)}")
+    if not origins.is_torch(path):
+        endings = ", ".join(origins.TORCH)
+        raise WeightsError(f"weights: {path} doesn't end in {endings}")
     spec = _spec_of(model, spec)
     arrays = {name: layer.get_weights() for name, layer in _weighted(model).items()}
     tensors = dialects.to_torch(arrays, spec, dialects.by_title(dialect))
     with files.replacing(path) as temporary:
-        write_torch(temporary, tensors)
+        torch_files.write(temporary, tensors)
 
 
 def _spec_of(model: Any, spec: ResNetSpec | None) -> ResNetSpec:
@@ -185,19 +217,28 @@ def pretrained(
         **changes: other fields of the spec that leave the weights' shapes, such as
             `output_stride`.
 
+    Returns:
+        The model; its `class_names` are the publisher's, or None.
+
     Raises:
         UserError: no such name, no connection, or a size or field that doesn't fit.
     """
-    row = published(name)
-    shape = (row.size, row.size, 3) if input_shape is None else tuple(input_shape)
-    spec = get_spec(row.preset).replace(input_shape=shape, **changes)
+    described = origins.find(name).described
+    if described is None:
+        raise WeightsError(f"weights: {name} doesn't tell its network{closest(name)}")
+    if input_shape is not None:
+        changes["input_shape"] = tuple(input_shape)
+    spec = described.spec.replace(**changes)
+    stats = described.mean, described.std
     model = build(
         spec,
         classes=classes,
         include_top=include_top,
         pooling=pooling,
-        pixel_stats=channels.adapted_stats((row.mean, row.std), spec.input_shape[-1]),
+        pixel_stats=channels.adapted_stats(stats, spec.input_shape[-1]),
     )
     head = include_top and model.output_shape[-1] == spec.classes
     load(model, name, head=head, adapt_channels=True)
+    if head:
+        model.class_names = described.class_names
     return model

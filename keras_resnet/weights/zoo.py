@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from keras_resnet.errors import WeightsError
-from keras_resnet.weights import download
-from keras_resnet.weights.formats import check_torch
+from keras_resnet.presets import get_spec
+from keras_resnet.weights import download, torch_files
+from keras_resnet.weights.hub import TENSORS, Described, Repository
 
 TORCHVISION = "https://download.pytorch.org/models/"
 TIMM = (
@@ -18,6 +19,7 @@ TIMM = (
 KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/resnet/"
 
 Pixels = tuple[float, ...]
+_V1, _V2 = "IMAGENET1K_V1", "IMAGENET1K_V2"
 
 # Of ImageNet's pixels, red, green and blue, from 0 to 255.
 _TORCH = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -38,6 +40,7 @@ class Published(NamedTuple):
         size: side of the crop that it was judged on.
         resize: length of the shorter side that the crop was taken from.
         interpolation: how it was resized.
+        hub: timm's repository of the same weights on the Hugging Face Hub.
     """
 
     preset: str
@@ -49,29 +52,56 @@ class Published(NamedTuple):
     size: int
     resize: int
     interpolation: Literal["bilinear", "bicubic"]
+    hub: str | None = None
 
     def fetch(self) -> Path:
         """The file, downloaded unless it is there.
 
+        The hub's, which is read without torch; with torch the publisher's own if it is
+        there already, or the hub can't be reached.
+
         Raises:
-            WeightsError: it can't be had, or not be read then.
+            WeightsError: it can't be had.
         """
-        if self.url.endswith(".pth"):
-            check_torch(f"{self.url} is")
         path = download.cache_folder() / self.url.rsplit("/", 1)[1]
+        if self.hub is None:
+            return download.fetch(self.url, self.digest, path)
+        if path.is_file() and torch_files.has_torch():
+            return download.fetch(self.url, self.digest, path)
+        try:
+            return Repository(self.hub).fetch(TENSORS)
+        except WeightsError:
+            if not torch_files.has_torch():
+                raise
         return download.fetch(self.url, self.digest, path)
 
+    def describe(self) -> Described:
+        """The network and its images, as a repository of the hub is described."""
+        shape = (self.size, self.size, 3)
+        return Described(
+            get_spec(self.preset).replace(input_shape=shape),
+            self.mean,
+            self.std,
+            self.resize,
+            self.interpolation,
+            None,
+            self.bgr,
+        )
 
-def _torchvision(preset: str, file: str, resize: int) -> Published:
+
+def _torchvision(preset: str, file: str, version: str, resize: int) -> Published:
     digest = file.rsplit("-", 1)[1].removesuffix(".pth")
     url = TORCHVISION + file
-    return Published(preset, url, digest, *_TORCH, False, 224, resize, "bilinear")
+    network = file.partition("-")[0]
+    hub = f"timm/{network}.{'tv2' if version == _V2 else 'tv'}_in1k"
+    return Published(preset, url, digest, *_TORCH, False, 224, resize, "bilinear", hub)
 
 
 def _timm(preset: str, network: str, recipe: str, digest: str) -> Published:
     url = f"{TIMM}{network}_{recipe}_0-{digest}.pth"
     size, resize = (224, 236) if recipe == "a3" else (288, 288)
-    return Published(preset, url, digest, *_TORCH, False, size, resize, "bicubic")
+    hub = f"timm/{network}.{recipe}_in1k"
+    return Published(preset, url, digest, *_TORCH, False, size, resize, "bicubic", hub)
 
 
 def _keras(preset: str, name: str, digest: str) -> Published:
@@ -80,11 +110,9 @@ def _keras(preset: str, name: str, digest: str) -> Published:
     return Published(preset, url, digest, *stats, stats is _CAFFE, 224, 224, "bilinear")
 
 
-_V1, _V2 = "IMAGENET1K_V1", "IMAGENET1K_V2"
-
 PUBLISHED: dict[str, Published] = {
     **{
-        f"torchvision/{network}.{version}": _torchvision(preset, file, resize)
+        f"torchvision/{network}.{version}": _torchvision(preset, file, version, resize)
         for network, version, preset, file, resize in (
             ("resnet18", _V1, "resnet18", "resnet18-f37072fd.pth", 256),
             ("resnet34", _V1, "resnet34", "resnet34-b627a593.pth", 256),
