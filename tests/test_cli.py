@@ -41,6 +41,17 @@ def test_list_filters_and_writes_json():
     ]
 
 
+def test_a_recipe_by_its_name_is_the_file_that_trains(workplace):
+    from keras_resnet.cli.options import recipe_and_data
+    from keras_resnet.recipes import get_recipe
+
+    Path("mine.json").write_text(invoke("recipes", "he2015_cifar", "--json").output)
+    expected = get_recipe("he2015_cifar"), "tfds:cifar10"
+    assert recipe_and_data("mine.json", None) == expected
+    rows = json.loads(invoke("recipes", "he2015*", "--json").output)
+    assert rows[0]["recipe"]["name"] == "he2015_cifar"
+
+
 @pytest.mark.parametrize("name", ["resnext50_32x4d", "cifar_highway20", "resnet18"])
 def test_show_adds_up(name):
     shown = json.loads(invoke("show", name, "--json").output)

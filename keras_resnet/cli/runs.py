@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 def recipes(pattern: str, as_json: bool) -> None:
     """Show the recipes that networks can be trained by.
 
-    PATTERN is a shell pattern.
+    PATTERN is a shell pattern. With --json, a recipe's own name gives the file that
+    --recipe takes; any other pattern a list, with what is known of each.
 
     Example: keras-resnet recipes '*cifar*'
     """
@@ -36,6 +37,9 @@ def recipes(pattern: str, as_json: bool) -> None:
     rows = [row for row in ROWS if fnmatchcase(row.recipe.name, pattern)]
     if not rows:
         raise RecipeError(f"pattern: no recipe matches {pattern!r}")
+    if as_json and rows[0].recipe.name == pattern:
+        click.echo(rows[0].recipe.to_json(), nl=False)
+        return
     if as_json:
         fields = [
             {
