@@ -189,6 +189,13 @@ def write_figure(path: Path, figure: Any, **options: Any) -> None:
         figure.savefig(temporary, dpi=DPI, **options)
 
 
+def write_note(path: Path, text: str) -> None:
+    """Writes a figure that says why there is nothing to draw."""
+    figure = bare_figure(5, 1.2)
+    figure.text(0.5, 0.5, text, ha="center", va="center", wrap=True)
+    write_figure(path, figure)
+
+
 def save(chart: Chart, stem: Path) -> list[Path]:
     """A chart's files: stem.png, stem.svg and stem.csv."""
     import matplotlib

@@ -191,6 +191,28 @@ def test_charts_and_their_numbers(tmp_path):
     assert not list(tmp_path.glob(".part*"))
 
 
+def test_own_runs_stand_apart_from_imagenet():
+    """They were tested on something else; colors are explained, and what is drawn."""
+    comparison = Comparison([*lecture(), OWN], [])
+    for make in (charts.accuracy, charts.density, charts.accuracy_by_operations):
+        figure = make(comparison).figure
+        imagenet, own = figure.axes
+        titles = [axes.get_title(loc="left") for axes in figure.axes]
+        assert titles == ["ImageNet validation", "own runs, digits test"]
+        names = [
+            [text.get_text() for text in (*axes.get_yticklabels(), *axes.texts)]
+            for axes in (imagenet, own)
+        ]
+        assert "mine" not in names[0]
+        assert "mine" in names[1]
+        legend = {text.get_text() for text in figure.legends[0].get_texts()}
+        assert legend == {"AlexNet", "NiN", "VGG", "ResNet", "Inception"}
+    alone = charts.accuracy(Comparison([OWN], [])).figure
+    assert alone._supxlabel is None  # it isn't of ImageNet
+    (axes,) = charts.accuracy_by_operations(Comparison([OWN], [])).figure.axes
+    assert 98 < axes.get_ylim()[1] <= 100.5
+
+
 def test_runs_of_equal_names_have_a_bar_each():
     entries = [OWN, OWN._replace(top1_error=3.0)]
     (axes,) = charts.accuracy(Comparison(entries, [])).figure.axes

@@ -46,6 +46,19 @@ def test_every_preset_is_drawn_with_all_its_layers():
         assert ("identity" in found) == (preset.spec.merge != "none")
 
 
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("resnet18", {"identity", "changes the shape"}),
+        ("dense_resnet8", {"identity"}),
+        ("plain18", set()),
+    ],
+)
+def test_the_legend_has_the_arcs_that_there_are(name, kinds):
+    legend = {text for text in texts(name) if text.startswith("shortcut: ")}
+    assert legend == {f"shortcut: {kind}" for kind in kinds}
+
+
 def test_command(workplace):
     done = CliRunner().invoke(main, ["show", "resnet18", "--diagram", "net.svg"])
     assert done.exit_code == 0, done.output

@@ -554,6 +554,29 @@ def compared(test, default, *others, **objective):
     return compare(Objective(**objective), seeds, finalists, reference)
 
 
+def test_pictures_of_few_trials_say_so(tmp_path, monkeypatch):
+    """No empty frame, and no panel of one value."""
+    drawn, notes = [], []
+    monkeypatch.setattr(search_plots, "write_figure", lambda _, f: drawn.append(f))
+    monkeypatch.setattr(search_plots, "write_note", lambda _, text: notes.append(text))
+    search_plots.draw_importance({"depth": 0.4}, 3, tmp_path)
+    search_plots.draw_importance({"depth": 0.0, "k": 0.0}, 20, tmp_path)
+    search_plots.draw_importance({"depth": 0.4, "k": 0.0}, 20, tmp_path)
+    assert notes == [
+        "too few trials for importance: 3, not 8",
+        "no hyperparameter matters more than chance would have it",
+    ]
+    assert len(drawn) == 1
+    depths = {"0": 20, "1": 26}
+    shapes = {key: {"depth": n, "k": 1.0, "C": 1} for key, n in depths.items()}
+    monkeypatch.setattr(search_plots, "shape_of", lambda trial, _: shapes[trial.id])
+    two = [trial_of(0, 0.8, 3e6), trial_of(1, 0.9, 5e6)]
+    search_plots.draw_shapes(two, cifar_resnet(20), tmp_path)
+    assert [axes.get_xlabel() for axes in drawn[-1].axes] == ["depth (layers)"]
+    search_plots.draw_shapes(two[:1], cifar_resnet(20), tmp_path)
+    assert notes[-1] == "all trials have one depth, width and cardinality"
+
+
 def test_winner_and_default_are_paired_by_seed():
     shown = compared([0.91, 0.93, 0.92, 0.94], [0.90, 0.91, 0.91, 0.92])
     assert shown.p_value < 0.05 < shown.difference * 10

@@ -16,6 +16,7 @@ from keras_resnet.figures import (
     caption,
     new_figure,
     write_figure,
+    write_note,
 )
 from keras_resnet.plan import make_plan
 from keras_resnet.spec import EXPANSION, ResNetSpec
@@ -39,6 +40,7 @@ UNITS = {
     "latency": ("ms", 1e-3),
 }
 
+FEW = 8  # trials that tell nothing of importance are fewer
 WIDE = 8  # times the least cost, from which on the axis is logarithmic
 OFF = -0.12  # height of a hyperparameter that a trial doesn't have
 MANY, GROUPS = 10, 5  # of more than MANY values, means are of GROUPS groups
@@ -140,8 +142,17 @@ def draw_parallel(trials: Sequence[Trial], path: Path) -> None:
     write_figure(path, figure)
 
 
-def draw_importance(shares: Mapping[str, Importance], path: Path) -> None:
-    """A bar a hyperparameter, and up to where chance would bring it."""
+def draw_importance(shares: Mapping[str, Importance], trials: int, path: Path) -> None:
+    """A bar a hyperparameter, and up to where chance would bring it.
+
+    Where so many trials don't tell, a note.
+    """
+    if trials < FEW:
+        write_note(path, f"too few trials for importance: {trials}, not {FEW}")
+        return
+    if not any(each.share > each.chance for each in shares.values()):
+        write_note(path, "no hyperparameter matters more than chance would have it")
+        return
     figure, axes = new_figure(5, 0.35 * len(shares) + 1.4, grid="x")
     names = [*shares][::-1]
     axes.barh(names, [100 * shares[name].share for name in names], color=COLORS[0])
@@ -155,10 +166,7 @@ def draw_importance(shares: Mapping[str, Importance], path: Path) -> None:
 def draw_effects(found: Mapping[str, Sequence[Effect]], path: Path) -> None:
     """The accuracy that each value gives, with its interval: partial dependence."""
     if not found:
-        figure, axes = new_figure(5, 1.2, grid="")
-        axes.text(0.5, 0.5, "too few trials for their values", ha="center", va="center")
-        axes.set_axis_off()
-        write_figure(path, figure)
+        write_note(path, "too few trials for their values")
         return
     columns = min(len(found), 4)
     rows = math.ceil(len(found) / columns)
@@ -188,8 +196,12 @@ def draw_effects(found: Mapping[str, Sequence[Effect]], path: Path) -> None:
 
 
 def draw_shapes(trials: Sequence[Trial], base: ResNetSpec, path: Path) -> None:
-    """Accuracy by depth, width and cardinality, with the mean of each value."""
+    """Accuracy by depth, width and cardinality, where these differ; means of values."""
     shapes = [shape_of(trial, base) for trial in trials]
+    varied = [name for name in shapes[0] if len({shape[name] for shape in shapes}) > 1]
+    if not varied:
+        write_note(path, "all trials have one depth, width and cardinality")
+        return
     accuracy = np.array([100 * trial.accuracy for trial in trials])
     costs = [trial.metrics["macs"] for trial in trials]
     low, high = (in_units(cost, "MAC") for cost in (min(costs), max(costs)))
@@ -198,9 +210,11 @@ def draw_shapes(trials: Sequence[Trial], base: ResNetSpec, path: Path) -> None:
         "k": "width over the base's",
         "C": "cardinality",
     }
-    figure, panels = new_figure(11, 3.6, columns=3, sharey=True)
+    figure, [panels] = new_figure(
+        2 + 3 * len(varied), 3.6, columns=len(varied), sharey=True, squeeze=False
+    )
     figure.suptitle(f"networks of {low} to {high}", fontsize=10)
-    for axes, (name, label) in zip(panels, labels.items(), strict=True):
+    for axes, name in zip(panels, varied, strict=True):
         values = np.array([shape[name] for shape in shapes])
         axes.scatter(values, accuracy, color=GRAY, alpha=0.6)
         groups = _groups(values)
@@ -211,7 +225,7 @@ def draw_shapes(trials: Sequence[Trial], base: ResNetSpec, path: Path) -> None:
             marker="_",
             label="mean",
         )
-        axes.set(xlabel=label)
+        axes.set(xlabel=labels[name])
         axes.set_xscale("log", base=2)
         _tick(axes, sorted(set(values)))
     panels[0].set(ylabel="validation accuracy (%)")

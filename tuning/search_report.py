@@ -55,7 +55,9 @@ def write_report(folder: Path) -> Path:
     if done:
         search_plots.draw_pareto(trials, objective.cost, noise, report / "pareto.png")
         search_plots.draw_parallel(done, report / "parallel.png")
-        search_plots.draw_importance(importance(done), report / "importance.png")
+        search_plots.draw_importance(
+            importance(done), len(done), report / "importance.png"
+        )
         search_plots.draw_effects(effects(done), report / "effects.png")
         search_plots.draw_shapes(done, base, report / "shapes.png")
     parts = [_summary(trials, noise), _listing(trials, objective)]

@@ -12,7 +12,7 @@ from typing import Any
 
 from keras_resnet.analysis import timing_charts
 from keras_resnet.analysis.comparing import Comparison
-from keras_resnet.analysis.families import OWN, Family, family_of
+from keras_resnet.analysis.families import Family, family_of
 from keras_resnet.analysis.published import (
     LECTURE_NOTE,
     WINNERS,
@@ -33,15 +33,23 @@ from keras_resnet.figures import (
 )
 
 
-def _family(result: NetworkResult) -> Family:
-    return OWN if result.own else family_of(result.network)
+def _panels(results: Sequence[NetworkResult]) -> dict[str, list[NetworkResult]]:
+    """Results that can be compared, under a title: the published, own by test set."""
+    panels: dict[str, list[NetworkResult]] = {}
+    for result in sorted(results, key=lambda result: result.own):
+        title = f"own runs, {result.test_set}" if result.own else result.test_set
+        panels.setdefault(title, []).append(result)
+    return panels
 
 
-def _note(results: Sequence[NetworkResult]) -> str:
-    """Under which protocol the accuracies were measured; of own runs, on what."""
-    own = sorted({result.test_set for result in results if result.own})
-    stars = f"\nStars: own runs, on another test set: {', '.join(own)}." if own else ""
-    return LECTURE_NOTE + stars
+def _note(figure: Any, results: Sequence[NetworkResult]) -> None:
+    """Says under which protocol the published accuracies were measured."""
+    if not all(result.own for result in results):
+        caption(figure, LECTURE_NOTE)
+
+
+def _families(results: Sequence[NetworkResult]) -> list[Family]:
+    return list(dict.fromkeys(family_of(result.network) for result in results))
 
 
 def _bars(
@@ -51,23 +59,39 @@ def _bars(
     label: str,
 ) -> Any:
     """Horizontal bars, the largest on top."""
-    results = sorted(results, key=value)
-    figure, axes = new_figure(7.5, 0.27 * len(results) + 1.6, grid="x")
-    places = range(len(results))  # not the titles: runs may have equal ones
-    bars = axes.barh(
-        places,
-        [value(result) for result in results],
-        color=[_family(result).color for result in results],
-        **OUTLINE,
-    )
-    axes.set_yticks(places, [result.title for result in results])
-    axes.bar_label(
-        bars, [form.format(value(e)) for e in results], padding=3, fontsize=SMALL
-    )
-    axes.margins(x=0.1, y=0.02)
+    from matplotlib.patches import Patch
+
+    panels = _panels(results)
+    figure, grid = new_figure(
+        7.5, 0.27 * len(results) + 0.6 * len(panels) + 1.4, rows=len(panels), grid="x",
+        squeeze=False, height_ratios=[len(panel) + 0.5 for panel in panels.values()],
+    )  # fmt: skip
+    for axes, (title, panel) in zip(grid[:, 0], panels.items(), strict=True):
+        panel = sorted(panel, key=value)
+        places = range(len(panel))  # not the titles: runs may have equal ones
+        bars = axes.barh(
+            places,
+            [value(result) for result in panel],
+            color=[family_of(result.network).color for result in panel],
+            **OUTLINE,
+        )
+        axes.set_yticks(places, [result.title for result in panel])
+        axes.bar_label(
+            bars, [form.format(value(e)) for e in panel], padding=3, fontsize=SMALL
+        )
+        axes.margins(x=0.1)
+        axes.set_ylim(-0.6, len(panel) - 0.4)
+        axes.set_title(title, fontsize=SMALL, loc="left")
+        axes.set_axisbelow(True)
     axes.set_xlabel(label)
-    axes.set_axisbelow(True)
-    caption(figure, _note(results))
+    figure.legend(
+        handles=[
+            Patch(facecolor=family.color, label=family.label, **OUTLINE)
+            for family in _families(results)
+        ],
+        loc="outside upper center", ncols=7, fontsize=SMALL,
+    )  # fmt: skip
+    _note(figure, results)
     return figure
 
 
@@ -117,37 +141,53 @@ def density(comparison: Comparison) -> Chart:
 def accuracy_by_operations(comparison: Comparison) -> Chart:
     """Top-1 accuracy against multiply-adds; a bubble's area: parameters (Figure 2)."""
     results = comparison.results
-    figure, axes = new_figure(8.0, 5.8)
+    panels = _panels(results)
+    own = sum(title.startswith("own") for title in panels)
+    figure, grid = new_figure(
+        8.0 + 2.6 * own, 5.8, columns=len(panels), squeeze=False,
+        width_ratios=[1 if title.startswith("own") else 2.6 for title in panels],
+    )  # fmt: skip
     scale = 1600 / max(result.params for result in results)  # points^2 a parameter
-    points = []
-    for result in sorted(results, key=lambda e: -e.params):
-        family = _family(result)
-        area = max(result.params * scale, 16)
-        x = result.macs / 1e9
-        axes.scatter(
-            x, result.accuracy, s=area, color=family.color, alpha=0.55, lw=0, zorder=2
-        )
-        axes.scatter(
-            x, result.accuracy, s=40 if result.own else 18, color=family.color,
-            marker=family.marker, zorder=3, **OUTLINE,
-        )  # fmt: skip
-        points.append(Label(x, result.accuracy, result.title, sqrt(area) / 2))
-    few = min(result.macs for result in results) * 100 < max(e.macs for e in results)
-    if few:
-        axes.set_xscale("log")  # small networks beside those of ImageNet
-        axes.margins(x=0.12, y=0.12)
-    else:
-        axes.margins(y=0.12)
-        axes.set_xlim(-0.9, 1.12 * max(result.macs for result in results) / 1e9)
-    axes.set(
-        xlabel="multiply-adds of an image (G-MACs; Canziani's G-Ops are twice)",
-        ylabel="top-1 accuracy (%)",
-    )
-    axes.set_axisbelow(True)
-    _legends(axes, results, scale)
-    caption(figure, _note(results))
-    place_labels(axes, points)
+    labels = [
+        _bubbles(axes, panel, scale)
+        for axes, panel in zip(grid[0], panels.values(), strict=True)
+    ]
+    for axes, title in zip(grid[0], panels, strict=True):
+        axes.set_title(title, fontsize=SMALL, loc="left")
+    grid[0][0].set_ylabel("top-1 accuracy (%)")
+    _legends(grid[0][0], results, scale)
+    _note(figure, results)
+    for axes, points in zip(grid[0], labels, strict=True):
+        place_labels(axes, points)
     return Chart(figure, _SIZES, _size_rows(results))
+
+
+def _bubbles(axes: Any, results: Sequence[NetworkResult], scale: float) -> list[Label]:
+    """Draws networks that can be compared; returns their labels."""
+    labels = []
+    most = max(result.macs for result in results)
+    unit, name = (1e9, "G") if most >= 1e9 else (1e6, "M")
+    for result in sorted(results, key=lambda result: -result.params):
+        family = family_of(result.network)
+        area = max(result.params * scale, 16)
+        place = result.macs / unit, result.accuracy
+        axes.scatter(*place, s=area, color=family.color, alpha=0.55, lw=0, zorder=2)
+        axes.scatter(
+            *place, s=18, color=family.color, marker=family.marker, zorder=3, **OUTLINE
+        )
+        labels.append(Label(*place, result.title, sqrt(area) / 2))
+    accuracies = [result.accuracy for result in results]
+    room = max(0.12 * (max(accuracies) - min(accuracies)), 1)
+    axes.set_ylim(min(accuracies) - room, min(max(accuracies) + room, 100.5))
+    if min(result.macs for result in results) * 100 < most:
+        axes.set_xscale("log")
+        axes.margins(x=0.12)
+    else:
+        axes.set_xlim(-0.05 * most / unit, 1.12 * most / unit)
+    note = "; Canziani's G-Ops are twice" if name == "G" else ""
+    axes.set_xlabel(f"multiply-adds ({name}-MACs{note})")
+    axes.set_axisbelow(True)
+    return labels
 
 
 def _legends(axes: Any, results: Sequence[NetworkResult], scale: float) -> None:
@@ -157,7 +197,7 @@ def _legends(axes: Any, results: Sequence[NetworkResult], scale: float) -> None:
             [], [], s=30, color=family.color, marker=family.marker,
             label=family.label, **OUTLINE,
         )
-        for family in dict.fromkeys(_family(result) for result in results)
+        for family in _families(results)
     ]  # fmt: skip
     most = max(result.params for result in results)
     sizes = [

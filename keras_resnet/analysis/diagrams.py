@@ -214,6 +214,18 @@ def _draw_unit(sheet: _Sheet, unit: Unit, spec: ResNetSpec, y: float) -> float:
     return y + GAP + 14
 
 
+def _draw_legend(sheet: _Sheet, x: float, plan: Plan) -> None:
+    """What the arcs mean that there are."""
+    kinds = {unit.shortcut_kind == "identity" for unit in plan.units if unit.merge}
+    y = 46.0
+    for identity, text in ((True, "identity"), (False, "changes the shape")):
+        if identity in kinds:
+            left = x + WIDTH / 2 + 60
+            sheet.path(f"M {left:g} {y - 4:g} h 26", arrow=True, dashed=not identity)
+            sheet.text(left + 34, y, f"shortcut: {text}", "start")
+            y += 18
+
+
 def _draw_network(sheet: _Sheet, plan: Plan, x: float) -> None:
     """Weighted layers and pools in a column, with the shortcuts' arcs beside it."""
     height, gap = 18, 9
@@ -226,6 +238,7 @@ def _draw_network(sheet: _Sheet, plan: Plan, x: float) -> None:
                 y += gap + height
         return y
 
+    _draw_legend(sheet, x, plan)
     sheet.text(x, 46, f"image: {_shape(plan.spec.input_shape)}")
     y = column(plan.stem, 52, KINDS["stem"])
     for stage in range(1, len(plan.spec.depths) + 1):

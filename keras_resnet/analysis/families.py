@@ -24,7 +24,6 @@ FAMILIES = (
     Family(r"wrn.*|wide.*", "Wide ResNet", "#009E73", "h"),
     Family(r".*", "ResNet", "#0072B2", "o"),
 )
-OWN = Family("", "own runs", "#000000", "*")
 
 
 def family_of(network: str) -> Family:
