@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from keras_resnet import SpecError, applications, weights
+from keras_resnet.errors import UserError
 from keras_resnet.weights import WeightsError
 
 NAMES = (
@@ -47,6 +48,48 @@ def test_one_import_changes():
         for name in ours.__all__:
             assert hasattr(theirs, name)
         assert ours.preprocess_input is theirs.preprocess_input
+
+
+def test_images_of_every_family_are_prepared():
+    from keras_resnet.applications import torchvision
+
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)).astype("float32")
+    expected = (pixels / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    found = torchvision.preprocess_input(pixels.copy())
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    for mode, theirs in (
+        ("caffe", keras.applications.resnet),
+        ("tf", keras.applications.resnet_v2),
+    ):
+        np.testing.assert_allclose(
+            applications.preprocess_input(pixels.copy(), mode=mode),
+            theirs.preprocess_input(pixels.copy()),
+        )
+    with pytest.raises(UserError, match="mode: 'bgr' is not one of"):
+        applications.preprocess_input(pixels, mode="bgr")
+
+
+def test_predictions_are_decoded_or_a_line_says_how(tmp_path, monkeypatch):
+    from keras.src.applications import imagenet_utils
+
+    monkeypatch.setattr(imagenet_utils, "CLASS_INDEX", None)
+    monkeypatch.setattr(imagenet_utils, "CLASS_INDEX_PATH", "http://127.0.0.1:9/x.json")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    scores = np.eye(1000, dtype="float32")[[3, 7]]
+    with pytest.raises(
+        WeightsError, match=r"put https://.*\.json at .*models"
+    ) as error:
+        applications.decode_predictions(scores)
+    assert "\n" not in str(error.value)
+    index = {str(i): [f"n{i:08}", f"class {i}"] for i in range(1000)}
+    monkeypatch.setattr(imagenet_utils, "CLASS_INDEX", index)
+    [first, second] = applications.decode_predictions(scores, top=1)
+    assert (first, second) == (
+        [("n00000003", "class 3", 1)],
+        [("n00000007", "class 7", 1)],
+    )
+    with pytest.raises(UserError, match=r"\(2, 10\) is not \(images, 1000\)"):
+        applications.decode_predictions(scores[:, :10])
 
 
 def test_modules_are_attributes():

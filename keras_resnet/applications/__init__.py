@@ -14,9 +14,32 @@ from typing import Any, Literal
 import keras
 
 from keras_resnet import weights as weight_files
+from keras_resnet.applications.imagenet import decode_predictions, preprocess_input
 from keras_resnet.network import PixelStats, build
 from keras_resnet.presets import get_spec
 from keras_resnet.weights import WeightsError
+
+__all__ = [
+    "ResNeXt50_32x4d",
+    "ResNeXt101_32x4d",
+    "ResNeXt101_32x8d",
+    "ResNeXt101_64x4d",
+    "ResNet18",
+    "ResNet34",
+    "ResNet50",
+    "ResNet50V2",
+    "ResNet101",
+    "ResNet101V2",
+    "ResNet152",
+    "ResNet152V2",
+    "ResNet200V2",
+    "WideResNet28_10",
+    "WideResNet40_4",
+    "WideResNet50_2",
+    "WideResNet101_2",
+    "decode_predictions",
+    "preprocess_input",
+]
 
 
 def _application(
@@ -154,7 +177,7 @@ ResNeXt101_64x4d = _application(
 
 
 def __getattr__(name: str) -> Any:
-    # Attributes of keras.applications; they import from here.
-    if name in ("resnet", "resnet50", "resnet_v2"):
+    # Modules named as keras.applications'; they import from here.
+    if name in ("resnet", "resnet50", "resnet_v2", "torchvision"):
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

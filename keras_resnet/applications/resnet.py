@@ -1,8 +1,9 @@
 """The names of `keras.applications.resnet`."""
 
-from keras.applications.resnet import decode_predictions, preprocess_input
+from keras.applications.resnet import preprocess_input
 
 from keras_resnet.applications import ResNet50, ResNet101, ResNet152
+from keras_resnet.applications.imagenet import decode_predictions
 
 __all__ = [
     "ResNet50",
