@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_resnet import layers
-from keras_resnet.graphs import is_graph, rebuild, walkable
+from keras_resnet.graphs import copy_of, is_graph, rebuild, walkable
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
@@ -36,12 +36,11 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
         kind = next((kind for kind in _INFERENCE if isinstance(layer, kind)), None)
         if kind:
             return _INFERENCE[kind](layer)
-        config = layer.get_config()
-        if layer in norms:
-            config["use_bias"] = True
-        # Keras' own grouped convolution would be compiled by XLA.
-        conv = type(layer) is keras.layers.Conv2D
-        return (layers.Conv2D if conv else type(layer)).from_config(config)
+        changes = {"use_bias": True} if layer in norms else {}
+        if type(layer) is keras.layers.Conv2D:
+            # Keras' own grouped convolution would be compiled by XLA.
+            return layers.Conv2D.from_config(layer.get_config() | changes)
+        return copy_of(layer, **changes)
 
     def call(old: Any, new: Any, *inputs: Any, **options: Any) -> Any:
         # A batch norm's were noted with its call: whether it trains, its mask.

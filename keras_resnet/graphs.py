@@ -37,9 +37,12 @@ def walkable(model: keras.Model) -> Any:
     return functional
 
 
-def copy_of(layer: Any) -> Any:
-    """A layer or operation of the same configuration, without weights."""
-    return type(layer).from_config(layer.get_config())
+def copy_of(layer: Any, **changes: Any) -> Any:
+    """A layer or operation of the same configuration or a changed one, no weights."""
+    config = layer.get_config() | changes
+    # The function of a Lambda is in memory already: nothing is read from a file.
+    trusted = {"safe_mode": False} if isinstance(layer, keras.layers.Lambda) else {}
+    return type(layer).from_config(config, **trusted)
 
 
 def rebuild(

@@ -1,4 +1,4 @@
-"""Classes of image files, by a run or a SavedModel."""
+"""Classes of image files, by a run or an export."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import numpy as np
 
 from keras_resnet import serving
 from keras_resnet.data.image_files import CENTRAL, read_image
+from keras_resnet.errors import UserError
 from keras_resnet.run import Run
+from keras_resnet.serving.runtimes import format_of
 
 Ranking = list[tuple[str, float]]
 BATCH = 64
@@ -22,7 +24,7 @@ def predict_files(
     """Classes of image files with their probabilities, the likeliest first.
 
     Args:
-        model: a run folder, or a SavedModel's version folder.
+        model: a run folder, an export's version folder, or its file.
         images: image files; as in evaluation, the middle of one that isn't of the
             model's size, resized.
 
@@ -30,7 +32,9 @@ def predict_files(
         UserError: not a model, or not an image.
     """
     path = Path(model)
-    served = serving.load(path) if serving.is_saved_model(path) else _serve(Run(path))
+    served = serving.load(path) if format_of(path) else _serve(Run(path))
+    if served.task not in ("classes", "binary", "labels"):
+        raise UserError(f"model: {path} gives values, not classes")
     paths = [Path(path) for path in images]
     # Images of a model without a size keep their own, and so can't share a batch.
     size = 1 if None in served.image_shape else BATCH

@@ -108,7 +108,7 @@ def test_an_export_that_differs_is_not_published(tiny_spec, tmp_path, monkeypatc
         folded.layers[-1].bias.assign(range(10))
         return folded
 
-    monkeypatch.setattr(serving.saved_model, "fold_batch_norm", broken)
+    monkeypatch.setattr(serving.exporting, "fold_batch_norm", broken)
     with pytest.raises(UserError, match=r"check: .* differ by .* not published"):
         serving.export(build(tiny_spec), tmp_path / "net")
     assert list((tmp_path / "net").iterdir()) == []

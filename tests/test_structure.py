@@ -70,8 +70,8 @@ ROOMS = {
         "weights": "errors files network plan presets run spec",
         "applications": "network presets weights",
         "tracking": "errors files",
-        "serving": "data errors files folding heads network run version",
-        "prediction": "data run serving",
+        "serving": "data errors files folding heads network run statistics version",
+        "prediction": "data errors run serving",
         "analysis": "cost errors figures files heads graphs layers network plan presets"
         " run runtime spec tracking units",
         "training": "cost data errors figures files heads layers losses network"
@@ -80,7 +80,7 @@ ROOMS = {
         "experiments": "analysis cost data errors figures files network presets recipe"
         " recipes resnext run spec statistics surgery tracking training",
         "tuning": "cost data errors figures files network plan presets recipe run"
-        " records runtime spec statistics surgery tracking training units",
+        " records runtime serving spec statistics surgery tracking training units",
         "cli": "analysis convolution cost data errors experiments figures files network"
         " plan prediction presets recipe recipes run runtime serving spec tracking"
         " training tuning units version weights",
@@ -226,12 +226,18 @@ def test_requirements_equal_the_packages_dependencies():
     assert requirements == PROJECT["dependencies"]
 
 
+_RUNTIMES = ("torch", "litert", "onnx", "openvino")  # extras that are imported
+
+
 def test_what_is_imported_is_declared():
     """Not only brought along by another package."""
     extras = PROJECT["optional-dependencies"]
     declared = {
         re.split(r"[^\w.-]", line)[0].lower()
-        for line in (*PROJECT["dependencies"], *extras["torch"])
+        for line in (
+            *PROJECT["dependencies"],
+            *(line for extra in _RUNTIMES for line in extras[extra]),
+        )
     }
     distributions = importlib.metadata.packages_distributions()
     for path in imports.files(*imports.PACKAGES):

@@ -64,7 +64,7 @@ def main(cases, out):
     import keras
 
     from keras_resnet import build, serving, surgery
-    from keras_resnet.serving.check import CHECK
+    from keras_resnet.serving.runtimes import CHECK
 
     records = []
     for case in cases:

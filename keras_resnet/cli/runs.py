@@ -277,15 +277,17 @@ def evaluate(run: Path, data: str | None, as_json: bool) -> None:
 def predict(model: Path, images: tuple[Path, ...], top: int, as_json: bool) -> None:
     """Name the classes of image files with their probabilities.
 
-    MODEL is a run folder or a SavedModel's version folder. Images are read as the
+    MODEL is a run folder, an export's version folder, or a file .tflite, .onnx or
+    .xml, which is run by its own runtime. Images are read as the
     model's channels and resized to its size.
 
     Example: keras-resnet predict runs/demo runs/demo/samples/*.png
     """
-    from keras_resnet import serving
     from keras_resnet.run import Run
+    from keras_resnet.serving import runtimes
 
-    if not serving.is_saved_model(model):
+    if runtimes.format_of(model) is None:
+        runtimes.refuse_versions(model)
         Run(model).check_trained()
     runtime.prepare()
     from keras_resnet.prediction import predict_files

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,48 +18,128 @@ from keras_resnet.cli.group import main
 @click.option(
     "--to", type=options.PATH, help="The model's folder; by default the run's export/."
 )
+@click.option(
+    "--format",
+    "formats",
+    default="saved_model",
+    show_default=True,
+    help="saved_model, litert, onnx, openvino; several with commas between.",
+)
+@click.option(
+    "--quantize",
+    type=click.Choice(["int8", "float16"]),
+    help="int8: by the run's training images, several times faster; float16: half as "
+    "large. Not of saved_model.",
+)
+@click.option(
+    "--limit",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Points of accuracy that int8 may lose.",
+)
+@click.option("--force", is_flag=True, help="Keep it if it loses more.")
 @click.option("--version", type=click.IntRange(1), help="By default the next free one.")
 @click.option("--fold/--no-fold", default=True, help="Batch norms into convolutions.")
+@click.option("--licence", help="Of the model, to be noted in its files.")
 @click.option(
     "--check/--no-check",
     default=True,
-    help="Compare with the model in a process without Keras, before it is published.",
+    help="Compare with the model in the format's own runtime, before it is published.",
 )
 @click.option("--unfinished", is_flag=True, help="A run that hasn't ended, as it is.")
 @options.as_json
 def export(
-    run: Path, to: Path | None, version: int | None, fold: bool, check: bool,
-    unfinished: bool, as_json: bool,
-) -> None:  # fmt: skip
-    """Write a run's best model as a SavedModel, with what TF Serving needs.
+    run: Path,
+    to: Path | None,
+    formats: str,
+    quantize: str | None,
+    limit: float,
+    force: bool,
+    version: int | None,
+    fold: bool,
+    licence: str | None,
+    check: bool,
+    unfinished: bool,
+    as_json: bool,
+) -> None:
+    """Write a run's best model for TF Serving, phones, ONNX or OpenVINO.
 
-    Example: keras-resnet export runs/mine --to models/mine
+    By default a SavedModel, TO/VERSION, with what TF Serving needs; other formats are
+    TO/FORMAT/VERSION. All take raw pixels and give probabilities.
+
+    Example: keras-resnet export runs/mine --to models/mine --format openvino
+    --quantize int8
     """
     from keras_resnet.run import Run
+    from keras_resnet.serving import runtimes
 
+    names = list(dict.fromkeys(name.strip() for name in formats.split(",")))
+    runtimes.check_formats(names, quantize)
     Run(run).check_trained()
     runtime.prepare()
-    from keras_resnet import serving
-    from keras_resnet.serving.check import CHECK
+    from keras_resnet.serving import exporting
 
-    path = serving.export(
-        run, to, version=version, fold=fold, check=check, unfinished=unfinished
-    )
-    checked = json.loads((path / CHECK).read_text()) if check else None
-    line = serving.docker_line(path.parent)
+    source = exporting.find(run, about={"licence": licence}, unfinished=unfinished)
+    how = exporting.Options(quantize, version, fold, None, limit, force, check)
+    paths = exporting.write(source, to, names, how)
+    written = dict(zip(names, paths, strict=True))
+    checks = {name: runtimes.read_check(path) for name, path in written.items()}
+    _print_exports(written, checks, as_json)
+
+
+def _print_exports(
+    written: dict[str, Path], checks: dict[str, Any], as_json: bool
+) -> None:
+    """Where exports are, how far they are from the model, and what serves them."""
+    from keras_resnet import serving
+    from keras_resnet.serving.runtimes import FORMATS
+
+    saved = written.get("saved_model")
+    line = serving.docker_line(saved.parent) if saved else None
     if as_json:
-        click.echo(json.dumps({"path": str(path), "check": checked, "serve": line}))
+        first = next(iter(written))
+        each = {
+            name: {"path": str(path), "check": checks[name]}
+            for name, path in written.items()
+        }
+        click.echo(json.dumps({**each[first], "serve": line, "formats": each}))
         return
-    click.echo(f"SavedModel  {path}")
-    for row in checked["signatures"] if checked else ():
+    for name, path in written.items():
+        click.echo(f"{'SavedModel' if name == 'saved_model' else name:<12}{path}")
+        _print_check(checks[name])
+        if name != "saved_model":
+            click.echo(f"{'':<12}served by {FORMATS[name].server}")
+    if saved:
+        click.echo(f"\nserve it:\n  {line}\n")
+        click.echo("ask it:")
+        url = f"http://localhost:8501/{serving.name_of(saved.parent)}"
+        click.echo(f"  keras-resnet client IMAGE... --url {url}")
+
+
+def _print_check(checked: dict[str, Any] | None) -> None:
+    if checked is None:
+        return
+    for row in checked.get("signatures", ()):
         click.echo(
             f"checked     {row['signature']} from {row['input']}: differs by "
             f"{row['difference']:.1e}, {row['milliseconds']:.2f} ms an image"
         )
-    click.echo(f"\nserve it:\n  {line}\n")
-    click.echo("ask it:")
-    url = f"http://localhost:8501/{serving.name_of(path.parent)}"
-    click.echo(f"  keras-resnet client IMAGE... --url {url}")
+    if "agreement" in checked:
+        click.echo(
+            f"checked     differs by {checked['difference']:.1e}, same class of "
+            f"{checked['agreement']:.0%} of {checked['images']} images, "
+            f"{checked['milliseconds']['1']:.2f} ms an image, "
+            f"{checked['bytes'] / 1e6:.2f} MB"
+        )
+    for name in ("validation", "test", "calibration"):
+        if found := checked.get(name):
+            low, high = found["interval_points"]
+            click.echo(
+                f"int8        {name}: {found['int8']:.2%} of {found['images']} images, "
+                f"float32 {found['float32']:.2%}; {found['difference_points']:+.2f} "
+                f"points (95 %: {low:+.2f} to {high:+.2f})"
+            )
 
 
 @main.command()

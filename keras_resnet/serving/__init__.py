@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 _HOMES = {
     "Answers": "client",
     "Client": "client",
-    "ExportError": "saved_model",
+    "ExportError": "exporting",
     "NativeModel": "native",
-    "Served": "saved_model",
+    "Served": "runtimes",
     "ServingError": "client",
-    "describe": "saved_model",
+    "describe": "runtimes",
     "describe_run": "runs",
     "docker_line": "server",
-    "export": "saved_model",
+    "export": "exporting",
     "is_saved_model": "server",
-    "load": "saved_model",
+    "load": "runtimes",
     "load_judged": "runs",
     "name_of": "server",
 }
@@ -43,9 +43,10 @@ __all__ = [
 if TYPE_CHECKING:
     from keras_resnet.errors import ExportError
     from keras_resnet.serving.client import Answers, Client, ServingError
+    from keras_resnet.serving.exporting import export
     from keras_resnet.serving.native import NativeModel
     from keras_resnet.serving.runs import describe_run, load_judged
-    from keras_resnet.serving.saved_model import Served, describe, export, load
+    from keras_resnet.serving.runtimes import Served, describe, load
     from keras_resnet.serving.server import docker_line, is_saved_model, name_of
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,11 @@ from keras_resnet.errors import ExportError
 from keras_resnet.heads import Head
 from keras_resnet.serving import native
 from keras_resnet.serving.graph import with_features
+from keras_resnet.serving.runtimes import Served
 
-CHECK = Path("assets.extra") / "check.json"
 SAMPLES = 8
 LIMIT = 600  # seconds that the other process may take
+RUNS, SECONDS = 30, 1.0  # that a latency is the median of, at most
 
 # How far the same pixels may lead apart, of probabilities or of the largest feature.
 EXACT = 1e-4
@@ -62,8 +65,7 @@ def check_export(
     if samples is None:
         samples = _made_up(model.input_shape[1:])
     samples = samples[:SAMPLES]
-    reduced = any(layer.compute_dtype != "float32" for layer in model.layers)
-    exact = REDUCED if reduced else EXACT
+    exact = _exact(model)
     requests = {
         f"{name}/images/pixels": samples.astype("f4" if "float" in name else "u1")
         for name in signatures
@@ -112,6 +114,70 @@ def check_export(
                 )
         rows.append(row)
     return {"loader": "TensorFlow's C API", "allowed": limits, "signatures": rows}
+
+
+def check_file(
+    served: Served,
+    model: keras.Model,
+    head: Head,
+    samples: np.ndarray | None,
+    quantize: str | None,
+) -> dict[str, Any]:
+    """Runs an export by its own runtime and compares.
+
+    Args:
+        served: the export.
+        model: what it was made from.
+        head: how that ends.
+        samples: uint8 images (n, height, width, channels); made up if None.
+        quantize: "float16" may differ more, "int8" by anything: its accuracy counts.
+
+    Returns:
+        The greatest difference, the share of images whose likeliest class is the
+        same, and milliseconds of 1 and of 8 images.
+
+    Raises:
+        ExportError: it differs.
+    """
+    samples = _made_up(model.input_shape[1:]) if samples is None else samples
+    expected = next(iter(_answers(model, head, samples).values()))
+    found = served.predict(samples)
+    apart = np.where(np.isnan(expected) & np.isnan(found), 0, np.abs(expected - found))
+    difference = float(apart.max()) / max(1.0, float(np.nanmax(np.abs(expected))))
+    allowed = max(_exact(model), REDUCED if quantize else 0)
+    if quantize != "int8" and not difference <= allowed:
+        raise ExportError(
+            f"check: the export differs by {difference:.2g} from the model, more than "
+            f"{allowed:g}; it is not published"
+        )
+    agree = expected.argmax(-1) == found.argmax(-1)
+    return {
+        "images": len(samples),
+        "difference": difference,
+        "agreement": float(agree.mean()),
+        "milliseconds": _latencies(served, samples),
+    }
+
+
+def _latencies(served: Served, images: np.ndarray) -> dict[str, float]:
+    """Median milliseconds of a call, by its number of images."""
+    found = {}
+    for batch in (1, SAMPLES):
+        pixels = np.resize(images, (batch, *images.shape[1:]))
+        served.predict(pixels)
+        seconds: list[float] = []
+        while len(seconds) < RUNS and sum(seconds) < SECONDS:
+            started = time.perf_counter()
+            served.predict(pixels)
+            seconds.append(time.perf_counter() - started)
+        found[str(batch)] = round(1e3 * statistics.median(seconds), 3)
+    return found
+
+
+def _exact(model: keras.Model) -> float:
+    """How far the same pixels may lead apart."""
+    reduced = any(layer.compute_dtype != "float32" for layer in model.layers)
+    return REDUCED if reduced else EXACT
 
 
 def _answers(

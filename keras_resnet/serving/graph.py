@@ -137,6 +137,32 @@ def _network(
     ).get_concrete_function()
 
 
+def portable(model: keras.Model, head: Head) -> tf.Module:
+    """A module whose `serve` takes uint8 pixels alone: what other runtimes are given.
+
+    Its weights are constants.
+    """
+    from tensorflow.python.framework.convert_to_constants import (
+        convert_variables_to_constants_v2,
+    )
+
+    images = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, "images")
+
+    def network(images: Any) -> Any:
+        return head.answers(model(tf.cast(images, tf.float32), training=False))
+
+    traced = tf.function(network, input_signature=[images], autograph=False)
+    frozen = convert_variables_to_constants_v2(traced.get_concrete_function())
+    answer = "values" if head.task == "regression" else "probabilities"
+    module = tf.Module()
+    module.serve = tf.function(
+        lambda images: {answer: frozen(images)[0]},
+        input_signature=[images],
+        autograph=False,
+    )
+    return module
+
+
 def _checked(inputs: Any, limit: int) -> Any:
     """Inputs of the right shape: a server passes on whatever it is sent."""
     inputs = tf.ensure_shape(inputs, inputs.shape)

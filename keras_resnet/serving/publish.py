@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_resnet.errors import ExportError, one_line
 from keras_resnet.serving import server
-from keras_resnet.serving.saved_model import export
+from keras_resnet.serving.exporting import export
 
 
 def publish(
