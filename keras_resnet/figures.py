@@ -81,7 +81,7 @@ def new_figure(
 def percent_ticks(axis: Any) -> None:
     """Ticks of an axis from 0 to 100 on which small numbers are told apart too."""
     axis.axes.set_yscale("symlog", linthresh=1, linscale=0.4)
-    ticks = (0, 1, 2, 5, 10, 20, 50, 100)
+    ticks = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100)
     axis.set_ticks(ticks, [str(tick) for tick in ticks], minor=False)
     axis.set_ticks((), minor=True)
 

@@ -224,7 +224,7 @@ def test_curves_show_the_first_epoch_and_the_warm_up(drawn, tmp_path):
         assert low <= axes.dataLim.ymin
         assert axes.dataLim.ymax < high
     assert error.dataLim.ymax == pytest.approx(90)
-    assert [text.get_text() for text in error.get_yticklabels()][:4] == list("0125")
+    assert [text.get_text() for text in error.get_yticklabels()][:4] == list("0123")
     x, y = rate.lines[0].get_data()
     np.testing.assert_allclose(y[x <= 2], 0.05 * x[x <= 2], atol=1e-6)
 

@@ -17,6 +17,7 @@ from keras_resnet.figures import (
     Label,
     integer_ticks,
     new_figure,
+    percent_ticks,
     place_labels,
     points,
     series,
@@ -30,7 +31,6 @@ def curves(outcomes: Sequence[Outcome]) -> Chart | None:
     """Training and validation error by epoch, means over the seeds (He 2015, Fig 6)."""
     figure, panels = new_figure(10, 4.4, columns=2, sharey=True)
     rows: list[tuple[object, ...]] = []
-    later = [0.0]
     for i, runs in enumerate(by_arm(outcomes)):
         histories = [run.history for run in runs if run.history]
         if not histories:
@@ -42,7 +42,6 @@ def curves(outcomes: Sequence[Outcome]) -> Chart | None:
                 for epoch in epochs
             ]
             axes.plot(epochs, means, **series(i, runs[0].arm.label))
-            later += means[len(means) // 5 :]
             name = "training" if key == "accuracy" else "validation"
             rows += [
                 (runs[0].arm.name, name, epoch, value)
@@ -51,8 +50,12 @@ def curves(outcomes: Sequence[Outcome]) -> Chart | None:
     for axes, what in zip(panels, ("training", "validation"), strict=True):
         axes.set(xlabel="epoch", title=f"{what} error (%)")
         integer_ticks(axes.xaxis)
-    # The first epochs would flatten the rest.
-    panels[0].set_ylim(0, 1.1 * max(later) or 1)
+        # So that neither the first epochs nor the last ones are flattened.
+        percent_ticks(axes.yaxis)
+    drawn = [
+        error for axes in panels for line in axes.lines for error in line.get_ydata()
+    ]
+    panels[0].set_ylim(0.8 * min(drawn, default=0), 1.1 * max(drawn, default=1) or 1)
     handles = panels[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=4, fontsize=SMALL)
     return Chart(figure, ("arm", "images", "epoch", "error_percent"), rows)
