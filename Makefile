@@ -28,7 +28,7 @@ bench: $(VENV)/installed-bench  ## the short form of the comparisons
 	$(BIN)/python -m benchmarks.memory --case cifar_resnet110
 	$(BIN)/python -m benchmarks.convolution
 	$(BIN)/python -m benchmarks.stochastic_depth
-	$(BIN)/python -m benchmarks.pipeline --steps 20 --repeats 2
+	$(BIN)/python -m benchmarks.augmentation --steps 20 --repeats 2
 
 test-parity: $(VENV)/installed-parity  ## the networks of torchvision, timm and Keras beside ours
 	$(BIN)/python -m benchmarks.checks.parity

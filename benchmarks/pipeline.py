@@ -1,148 +1,240 @@
-"""What the input pipeline costs of a training step, by augmentation.
+"""Photos to batches: images a second, ours beside other pipelines; and first starts.
 
-    python -m benchmarks.pipeline [--case NAME] [--repeats N] [--steps N]
+    python -m benchmarks.pipeline [--torch PYTHON] [--threads N] [--repeats N]
 
-Epochs of `fit` over batches of ResNet-20's size, in turns; the least mean of an epoch's
-steps after the first, beside that of one constant batch.
+JPEGs of 500x375 pixels and about 55 kB become batches of 64 at 224. All take an epoch
+in turns, in one run; the least seconds count. `--torch` is a Python that has torch,
+torchvision and timm. `--files N` measures how long it takes to load a folder of N tiny
+JPEGs for the first time and again, and how much memory.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import tempfile
 import time
-import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from PIL import Image
 
 from benchmarks import options, report
 from benchmarks.report import Bars
-from keras_resnet import runtime
 from keras_resnet.data import Augment
 
-runtime.prepare()
-import keras
-import tensorflow as tf
-
-from keras_resnet import build, data
-
-CLASSES, SIDE = 10, 32
-CONSTANT = "constant batch"
-CASES = {
-    CONSTANT: None,
-    "shuffled": Augment(),
-    "pad-crop-flip": Augment(pad=4, flip=True),
-    "reflect-crop-flip": Augment(pad=4, pad_mode="reflect", flip=True),
-    "scale and aspect": Augment(scale=(0.08, 1), flip=True),
-    "color and lighting": Augment(color=0.4, lighting=0.1),
-    "erase": Augment(erase=0.5),
-    "mixup": Augment(mixup=0.2),
-    "cutmix": Augment(cutmix=1),
-    "TrivialAugment": Augment(policy="trivial"),
-    "RandAugment": Augment(policy="rand"),
-}
+SIDE, BATCH = 224, 64
+DISTINCT, COUNT = 128, 1024  # photos, and links to them
+LOADERS = Path(__file__).with_name("photo_loaders.py")
+CROP = Augment(scale=(0.08, 1), flip=True)
+OURS = {
+    "crop, flip": CROP,
+    "A3": Augment(
+        scale=(0.08, 1), flip=True, policy="rand", policy_magnitude=0.6,
+        mixup=0.1, cutmix=1.0,
+    ),
+    "256-480, lighting": Augment(resize=(256, 480), flip=True, lighting=0.1),
+}  # fmt: skip
 COLUMNS = {
-    "augmentation": ("peer", ""),
-    "ms a step": ("milliseconds", ".1f"),
-    "pipeline's share": ("share", ".1%"),
-    "ms a batch alone": ("alone", ".1f"),
+    "pipeline": ("peer", ""),
+    "images a second": ("rate", ",.0f"),
+    "of ours": ("share", ".2f"),
 }
+Epoch = Callable[[], tuple[float, int]]  # seconds and images
 
 
-class Clock(keras.callbacks.Callback):
-    """Seconds of a step, without the first: it starts the pipeline."""
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        now = time.perf_counter()
-        if batch == 0:
-            self.started = now
-        else:
-            self.seconds = (now - self.started) / batch
-
-
-def batches(augment: Augment | None, batch: int, steps: int) -> Any:
-    """An epoch of `steps` batches."""
+def write_photos(folder: Path) -> None:
+    """Noise of several scales, which compresses as photos do."""
     random = np.random.default_rng(0)
-    count = batch * steps
-    images = random.integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
-    labels = np.arange(count) % CLASSES
-    if augment is None:
-        constant = tf.data.Dataset.from_tensors((images[:batch], labels[:batch]))
-        return constant.repeat(steps)
-    few = (images[:CLASSES], labels[:CLASSES])
-    parts = {"train": (images, labels), "val": few, "test": few}
-    with warnings.catch_warnings(action="ignore"):  # duplicates, which don't matter
-        return data.load(parts, batch_size=batch, augment=augment).train
+    for i in range(DISTINCT):
+        photo = np.full((375, 500, 3), 128.0)
+        for octave in range(1, 8):
+            size = (500 // 2 ** (8 - octave) + 2, 375 // 2 ** (8 - octave) + 2)
+            noise = random.normal(128, 45, (*size[::-1], 3)).clip(0, 255)
+            small = Image.fromarray(noise.astype(np.uint8))
+            grown = small.resize((500, 375), Image.Resampling.BICUBIC)
+            photo += (np.asarray(grown, float) - 128) / 1.25**octave
+        place = folder / "ab"[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        first = place / f"{i:04}.jpg"
+        Image.fromarray(photo.clip(0, 255).astype(np.uint8)).save(first, quality=86)
+        for copy in range(1, COUNT // DISTINCT):
+            os.link(first, place / f"{i:04}-{copy}.jpg")
 
 
-def trainer(mixes: bool) -> keras.Model:
-    model = build("cifar_resnet20", pixel_stats=((127.0,) * 3, (64.0,) * 3))
-    losses = keras.losses
-    kind = (
-        losses.CategoricalCrossentropy
-        if mixes
-        else losses.SparseCategoricalCrossentropy
+def ours(folder: Path, augment: Augment, **loading: Any) -> Epoch:
+    """`data.load`, every image decoded when it is needed."""
+    from keras_resnet import data
+
+    splits = data.load(
+        f"folder:{folder}", augment=augment, image_size=SIDE, batch_size=BATCH,
+        **({"memory": 0} | loading),
+    )  # fmt: skip
+
+    def epoch() -> tuple[float, int]:
+        started = time.perf_counter()
+        count = sum(len(labels) for _, labels in splits.train)
+        return time.perf_counter() - started, count
+
+    return epoch
+
+
+def native(folder: Path, threads: int, antialias: bool) -> Epoch:
+    """What TensorFlow's own operations can do, the crop's box drawn as we do."""
+    import tensorflow as tf
+
+    files = sorted(map(str, folder.glob("*/*.jpg")))
+
+    def one(path: Any) -> Any:
+        content = tf.io.read_file(path)
+        shape = tf.io.extract_jpeg_shape(content)
+        begin, size, _ = tf.image.sample_distorted_bounding_box(
+            shape,
+            tf.zeros([0, 0, 4]),
+            aspect_ratio_range=(3 / 4, 4 / 3),
+            area_range=(0.08, 1),
+            max_attempts=10,
+            use_image_if_no_bounding_boxes=True,
+        )
+        box = tf.concat([begin[:2], size[:2]], axis=0)
+        image = tf.image.decode_and_crop_jpeg(content, box, channels=3)
+        image = tf.image.resize(image, (SIDE, SIDE), antialias=antialias)
+        return tf.image.random_flip_left_right(tf.cast(image, tf.uint8))
+
+    dataset = tf.data.Dataset.from_tensor_slices(files).shuffle(len(files))
+    dataset = dataset.map(one, num_parallel_calls=threads).batch(BATCH).prefetch(2)
+
+    def epoch() -> tuple[float, int]:
+        started = time.perf_counter()
+        count = sum(len(images) for images in dataset)
+        return time.perf_counter() - started, count
+
+    return epoch
+
+
+def loader(python: Path, name: str, folder: Path, workers: int, stack: Any) -> Epoch:
+    """A pipeline of `photo_loaders`, in the Python that has it."""
+    process = stack.enter_context(
+        subprocess.Popen(
+            [python, LOADERS, name, folder, str(workers)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
     )
-    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), kind(from_logits=True))
-    return model
+    click.echo(f"{name}: {process.stdout.readline().strip()}", err=True)
+
+    def epoch() -> tuple[float, int]:
+        process.stdin.write("\n")
+        process.stdin.flush()
+        seconds, count = json.loads(process.stdout.readline())
+        return seconds, count
+
+    stack.callback(process.stdin.close)
+    return epoch
+
+
+def photo_rates(
+    folder: Path, python: Path | None, threads: int, repeats: int
+) -> Iterator[dict[str, Any]]:
+    """A record a pipeline, all measured in turns."""
+    with ExitStack() as stack:
+        epochs: dict[tuple[str, str], Epoch] = {}
+        for name, augment in OURS.items():
+            epochs[name, "ours"] = ours(folder, augment)
+        for antialias in (False, True):
+            peer = "tf.data" + ", antialiased" * antialias
+            epochs["crop, flip", peer] = native(folder, threads, antialias)
+        for case, name in (("crop, flip", "torchvision"), ("A3", "timm")):
+            if python:
+                epochs[case, name] = loader(python, name, folder, threads, stack)
+        rates: dict[tuple[str, str], float] = dict.fromkeys(epochs, 0.0)
+        for turn in range(repeats + 1):  # the first one starts threads and processes
+            for key, epoch in epochs.items():
+                seconds, count = epoch()
+                if turn:
+                    rates[key] = max(rates[key], count / seconds)
+    for (case, peer), rate in sorted(rates.items()):
+        share = None if peer == "ours" else rate / rates[case, "ours"]
+        yield {"case": case, "peer": peer, "rate": rate, "share": share}
+
+
+STARTS = """
+import json, resource, sys, time
+import tensorflow
+from keras_resnet import data
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+started = time.perf_counter()
+splits = data.load("folder:" + sys.argv[1], memory=0)
+seconds = time.perf_counter() - started
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(json.dumps([seconds, peak * 1024, sum(splits.counts.values())]))
+"""
+
+
+def starts(count: int) -> Iterator[dict[str, Any]]:
+    """The first and the second load of so many tiny JPEGs, each in a new process."""
+    with tempfile.TemporaryDirectory() as folder:
+        random = np.random.default_rng(0)
+        distinct = Path(folder, "distinct")
+        distinct.mkdir()
+        for i in range(300):
+            pixels = random.integers(0, 256, (32, 32, 3), np.uint8)
+            Image.fromarray(pixels).save(distinct / f"{i}.jpg")
+        sources = sorted(distinct.iterdir())
+        for i in range(count):
+            place = Path(folder, "photos", f"{i % 100:02}")
+            if i < 100:
+                place.mkdir(parents=True)
+            os.link(sources[i % 300], place / f"{i:07}.jpg")
+        environment = os.environ | {"XDG_CACHE_HOME": f"{folder}/cache"}
+        for when in ("first", "second"):
+            done = subprocess.run(
+                [sys.executable, "-c", STARTS, f"{folder}/photos"],
+                env=environment, capture_output=True, text=True, check=True,
+            )  # fmt: skip
+            seconds, peak, found = json.loads(done.stdout.splitlines()[-1])
+            yield {
+                "case": f"{found:,} JPEGs of 32 pixels",
+                "peer": f"{when} start",
+                "seconds": seconds,
+                "megabytes": peak / 2**20,
+            }
 
 
 @click.command()
-@options.cases(CASES)
-@options.count("--batch", 128)
-@options.repeats(5)
-@click.option("--steps", type=click.IntRange(2), default=30, show_default=True)
+@click.option("--torch", "python", type=click.Path(path_type=Path), help="See above.")
+@options.count("--threads", 2, "Of the peers; ours takes the machine's.")
+@options.repeats(default=3)
+@click.option("--files", multiple=True, type=click.IntRange(300), help="See above.")
 @options.out()
 def main(
-    cases: tuple[str, ...], batch: int, repeats: int, steps: int, out: Path
+    python: Path | None, threads: int, repeats: int, files: tuple[int, ...], out: Path
 ) -> None:
-    """Compare a training step by the augmentation of its images."""
-    names = list(dict.fromkeys([CONSTANT, *(cases or CASES)]))
-    feeds = {name: batches(CASES[name], batch, steps) for name in names}
-    models = {mixes: trainer(mixes) for mixes in {_mixes(name) for name in names}}
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    alone: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(repeats + 1):  # the first one traces
-        for name, feed in feeds.items():
-            clock = Clock()
-            model = models[_mixes(name)]
-            model.fit(feed, verbose=0, shuffle=False, callbacks=[clock])
-            if turn:
-                seconds[name].append(clock.seconds)
-                alone[name].append(_alone(feed))
-                milliseconds = clock.seconds * 1e3
-                click.echo(f"{name}, {turn}: {milliseconds:.1f} ms a step", err=True)
-    title = f"cifar_resnet20, batch {batch}"
-    least = min(seconds[CONSTANT])
-    records = [
-        {
-            "case": title,
-            "peer": name,
-            "milliseconds": min(seconds[name]) * 1e3,
-            "share": 1 - least / min(seconds[name]) if name != CONSTANT else None,
-            "alone": min(alone[name]) * 1e3 if name != CONSTANT else None,
+    """Compare pipelines of photos, or measure how a large folder is loaded."""
+    if files:
+        columns = {
+            "folder": ("case", ""),
+            "start": ("peer", ""),
+            "seconds": ("seconds", ".1f"),
+            "MB above TensorFlow's": ("megabytes", ",.0f"),
         }
-        for name in names
-    ]
-    note = f"Least mean of {repeats} epochs of {steps} steps, in turns."
-    bars = Bars("milliseconds", "milliseconds", "{milliseconds:.0f} ms")
-    title = "A training step by the augmentation of its images"
-    report.publish(out, title, COLUMNS, records, note, bars=bars)
-
-
-def _mixes(name: str) -> bool:
-    augment = CASES[name]
-    return augment is not None and augment.mixes
-
-
-def _alone(feed: Any) -> float:
-    """Seconds of a batch when nothing else runs, without the first."""
-    iterator = iter(feed)
-    next(iterator)
-    started = time.perf_counter()
-    count = sum(1 for _ in iterator)
-    return (time.perf_counter() - started) / count
+        records = [record for count in files for record in starts(count)]
+        report.show("Loading a folder", columns, records)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        write_photos(Path(folder))
+        records = list(photo_rates(Path(folder), python, threads, repeats))
+    note = f"Best of {repeats} epochs of {COUNT} photos, in turns; {threads} threads."
+    bars = Bars("images a second", "rate", "{rate:.0f}")
+    report.publish(out, "Photos to batches", COLUMNS, records, note, bars=bars)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ _MODES = {1: "L", 3: "RGB"}
 _GRAY = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N")
 _LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "HEIF", "JPEG2000")
 _JPEG = b"\xff\xd8\xff"
+_SCAN = b"\xff\xda"  # where a JPEG's notes end and its pixels begin
 _ORIENTATION = 0x0112  # the tag of Exif and TIFF
 
 
@@ -124,7 +125,7 @@ def open_image(source: Path | str | bytes, channels: int) -> Opened:
             f"image: {name} can't be read as {channels} channels, only as 1 or 3"
         )
     with _in_one_line(name):
-        content = source if isinstance(source, bytes) else Path(source).read_bytes()
+        content = source if isinstance(source, bytes) else _content(source)
         opened = _open_jpeg(content, channels, name)
         opened = opened or _open_any(content, channels, name)
 
@@ -191,6 +192,11 @@ def _sigma(scale: float) -> float:
     return math.sqrt(0.5 / math.log((1 - 2 * tap) / tap)) if tap > 1e-3 else 1e-2
 
 
+def _content(path: Path | str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def central_box(size: tuple[int, int], to: tuple[int, int], share: float) -> Box:
     """The part of an image that, resized, is the middle of it with the same aspect."""
     (height, width), (to_height, to_width) = size, to
@@ -251,7 +257,8 @@ TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 def _turn(content: bytes) -> int:
     """The orientation that a JPEG's camera noted: 1 to 8."""
-    if b"Exif" not in content and b"tiff:Orientation" not in content:
+    head = content[: content.find(_SCAN)]
+    if b"Exif" not in head and b"tiff:Orientation" not in head:
         return 1
     with Image.open(io.BytesIO(content)) as image:
         try:
