@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import keras
@@ -19,7 +19,9 @@ BATCH = 64
 
 
 def predict_files(
-    model: Path | str, images: Iterable[Path | str]
+    model: Path | str,
+    images: Iterable[Path | str],
+    failed: Callable[[Path, UserError], None] | None = None,
 ) -> list[tuple[Path, Ranking]]:
     """Classes of image files with their probabilities, the likeliest first.
 
@@ -27,9 +29,10 @@ def predict_files(
         model: a run folder, an export's version folder, or its file.
         images: image files; as in evaluation, the middle of one that isn't of the
             model's size, resized.
+        failed: is told of one that can't be read; the answers are the others'.
 
     Raises:
-        UserError: not a model, or not an image.
+        UserError: not a model, or not an image and `failed` is None.
     """
     path = Path(model)
     served = serving.load(path) if format_of(path) else _serve(Run(path))
@@ -40,11 +43,18 @@ def predict_files(
     size = 1 if None in served.image_shape else BATCH
     rankings: list[tuple[Path, Ranking]] = []
     for start in range(0, len(paths), size):
-        batch = paths[start : start + size]
-        pixels = np.stack(
-            [read_image(path, served.image_shape, CENTRAL) for path in batch]
-        )
-        for path, row in zip(batch, served.predict(pixels), strict=True):
+        read = []
+        for path in paths[start : start + size]:
+            try:
+                read.append((path, read_image(path, served.image_shape, CENTRAL)))
+            except UserError as error:
+                if failed is None:
+                    raise
+                failed(path, error)
+        if not read:
+            continue
+        rows = served.predict(np.stack([pixels for _, pixels in read]))
+        for (path, _), row in zip(read, rows, strict=True):
             order = np.argsort(-row, kind="stable")
             ranking = [(served.class_names[i], float(row[i])) for i in order]
             rankings.append((path, ranking))

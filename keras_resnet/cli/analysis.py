@@ -13,6 +13,7 @@ from keras_resnet.cli import options
 from keras_resnet.cli.group import main
 from keras_resnet.cli.output import (
     macs_text,
+    print_classes,
     print_table,
     save_text,
     shape_text,
@@ -297,7 +298,11 @@ def _print_best(
 @click.argument("run", type=options.PATH)
 @click.option("--out", type=options.PATH, help="Folder; RUN/explained.")
 @options.same_data
-@click.option("--image", type=options.PATH, help="Draw where it looks in this one.")
+@click.option(
+    "--image",
+    type=options.PATH,
+    help="Draw where it looks in this one, or in those of a folder or pattern.",
+)
 @click.option(
     "--batches", default=8, type=click.IntRange(1), show_default=True,
     help="Of test images.",
@@ -315,10 +320,13 @@ def explain(
 
     Example: keras-resnet explain runs/demo --image runs/demo/samples/0-is-3.png
     """
+    from keras_resnet.data.inputs import list_images
     from keras_resnet.run import Run
 
-    if image and not image.is_file():
-        raise UserError(f"image: {image} is not a file")
+    images = list_images([image]) if image else []
+    missing = [each for each in images if not each.is_file()]
+    if missing:
+        raise UserError(f"image: {missing[0]} is not a file")
     opened = None if run.suffix == ".keras" and not run.is_dir() else Run(run)
     if opened:
         opened.check_trained()
@@ -335,17 +343,26 @@ def explain(
         model = load_model(run)
     out = out or (run if opened else run.parent) / "explained"
     paths = []
+    failed: list[tuple[Path, UserError]] = []
     try:
         if opened:
             test = _test_images(opened, data, batches, needed=not image)
             paths += explaining.explain(model, test, out) if test else []
-        if image:
-            names = opened.data["class_names"] if opened else ()
-            paths.append(_draw_of_image(model, image, out, names))
+        names = opened.data["class_names"] if opened else ()
+        for each in images:
+            suffix = f"-{each.stem}" if len(images) > 1 else ""
+            path = out / f"activation{suffix}.png"
+            try:
+                paths.append(_draw_of_image(model, each, path, names))
+            except UserError as error:
+                if len(images) == 1:
+                    raise
+                failed.append((each, error))
     except OSError as error:
         raise UserError(f"out: can't write to {out}: {error.strerror}") from None
     for path in paths:
         click.echo(path)
+    print_classes([], failed, as_json=False)
 
 
 def _test_images(run: Run, source: str | None, batches: int, needed: bool) -> Any:
@@ -365,7 +382,7 @@ def _test_images(run: Run, source: str | None, batches: int, needed: bool) -> An
     return list(splits.test.take(batches).as_numpy_iterator())
 
 
-def _draw_of_image(model: Any, image: Path, out: Path, class_names: Any) -> Path:
+def _draw_of_image(model: Any, image: Path, path: Path, class_names: Any) -> Path:
     """Draws where a model looks in an image."""
     from keras_resnet.analysis.activation import draw_activation
     from keras_resnet.data.image_files import CENTRAL, read_image
@@ -374,8 +391,7 @@ def _draw_of_image(model: Any, image: Path, out: Path, class_names: Any) -> Path
     if len(shape) != 3:
         raise UserError(f"run: {model.name} takes no images, but {list(shape)}")
     pixels = read_image(image, shape, CENTRAL)
-    path = out / "activation.png"
-    out.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with warnings_as_lines():
         draw_activation(model, pixels, path, class_names)
     return path

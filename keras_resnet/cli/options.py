@@ -61,6 +61,12 @@ download = click.option(
     "--download", is_flag=True, help="Let TFDS fetch what isn't prepared."
 )
 strict = click.option("--strict", is_flag=True, help="An unreadable image is an error.")
+subfolders = click.option(
+    "--subfolders/--no-subfolders",
+    default=None,
+    help="Whether folders below a class' are of the class; by default those that hold "
+    "images of the same kind.",
+)
 split_seed = click.option(
     "--split-seed",
     type=click.IntRange(0, 2**32 - 1),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,32 @@ def print_table(table: Any) -> None:
     ):
         console = wide
     console.print(table)
+
+
+def print_classes(
+    answers: Sequence[tuple[Path, Mapping[str, float]]],
+    failed: Sequence[tuple[Path, UserError]],
+    as_json: bool,
+) -> None:
+    """Prints the classes of images, and what is wrong with others; exits with 1 then.
+
+    Args:
+        answers: images, and their classes with probabilities, the likeliest first.
+        failed: images that have none, and why.
+        as_json: whether as JSON.
+    """
+    if as_json:
+        found = [{"image": str(path), "classes": dict(c)} for path, c in answers]
+        lost = [{"image": str(path), "error": str(error)} for path, error in failed]
+        click.echo(json.dumps([*found, *lost], indent=2))
+    else:
+        for path, classes in answers:
+            guesses = "  ".join(f"{name} {p:.1%}" for name, p in classes.items())
+            click.echo(f"{path}: {guesses}")
+    for _, error in failed:
+        click.echo(f"error: {error}", err=True)
+    if failed:
+        raise SystemExit(1)
 
 
 def macs_text(macs: int | None) -> str:

@@ -13,7 +13,13 @@ import click
 from keras_resnet import runtime
 from keras_resnet.cli import options
 from keras_resnet.cli.group import main, stoppable
-from keras_resnet.cli.output import print_table, table_of, warnings_as_lines
+from keras_resnet.cli.output import (
+    print_classes,
+    print_table,
+    table_of,
+    warnings_as_lines,
+)
+from keras_resnet.errors import UserError
 
 if TYPE_CHECKING:
     from keras_resnet.tracking import MLflowTracker
@@ -105,6 +111,7 @@ def recipes(pattern: str, as_json: bool) -> None:
     options.data_dir,
     options.download,
     options.strict,
+    options.subfolders,
     options.train_images,
     options.split_seed,
 )
@@ -275,11 +282,12 @@ def evaluate(run: Path, data: str | None, as_json: bool) -> None:
 @click.option("--top", default=3, type=click.IntRange(1), show_default=True)
 @options.as_json
 def predict(model: Path, images: tuple[Path, ...], top: int, as_json: bool) -> None:
-    """Name the classes of image files with their probabilities.
+    """Name the classes of image files, folders or patterns with their probabilities.
 
     MODEL is a run folder, an export's version folder, or a file .tflite, .onnx or
-    .xml, which is run by its own runtime. Images are read as the
-    model's channels and resized to its size.
+    .xml, which is run by its own runtime. Images are read as the model's channels and
+    resized to its size. Those that can't be read are named, with exit code 1; the
+    others have answers.
 
     Example: keras-resnet predict runs/demo runs/demo/samples/*.png
     """
@@ -290,21 +298,13 @@ def predict(model: Path, images: tuple[Path, ...], top: int, as_json: bool) -> N
         runtimes.refuse_versions(model)
         Run(model).check_trained()
     runtime.prepare()
+    from keras_resnet.data.inputs import list_images
     from keras_resnet.prediction import predict_files
 
+    failed: list[tuple[Path, UserError]] = []
     with warnings_as_lines():
-        predictions = predict_files(model, images)
-    if as_json:
-        click.echo(
-            json.dumps(
-                [
-                    {"image": str(path), "classes": dict(ranked[:top])}
-                    for path, ranked in predictions
-                ],
-                indent=2,
-            )
+        predictions = predict_files(
+            model, list_images(images), lambda *lost: failed.append(lost)
         )
-        return
-    for path, ranked in predictions:
-        guesses = "  ".join(f"{name} {share:.1%}" for name, share in ranked[:top])
-        click.echo(f"{path}: {guesses}")
+    answers = [(path, dict(ranked[:top])) for path, ranked in predictions]
+    print_classes(answers, failed, as_json)

@@ -11,6 +11,8 @@ import click
 from keras_resnet import runtime
 from keras_resnet.cli import options
 from keras_resnet.cli.group import main
+from keras_resnet.cli.output import print_classes
+from keras_resnet.errors import UserError
 
 
 @main.command()
@@ -192,29 +194,34 @@ def client(
     images: tuple[Path, ...], url: str, version: int | None, label: str | None,
     timeout: float, retries: int, as_json: bool,
 ) -> None:  # fmt: skip
-    """Ask a server for the classes of image files.
+    """Ask a server for the classes of image files, folders or patterns.
+
+    Images that can't be read are named, with exit code 1; the others have answers.
 
     Example: keras-resnet client photo.jpg --url http://localhost:8501/mine
     """
     if url.startswith("grpc:"):
         runtime.prepare()  # its messages need TensorFlow
+    from keras_resnet.data.inputs import list_images
     from keras_resnet.serving import Client
 
+    paths = list_images(images)
+    failed: list[tuple[Path, UserError]] = []
     with Client(
         url, version=version, label=label, timeout=timeout, retries=retries
     ) as server:
-        answers = server.predict_files(images)
+        answers = server.predict_files(paths, lambda *lost: failed.append(lost))
+    lost = {path for path, _ in failed}
     best = (-answers.probabilities).argsort(axis=-1, kind="stable")
     rows = []
     for path, names, row, order in zip(
-        images, answers.labels, answers.probabilities, best, strict=True
+        [path for path in paths if path not in lost],
+        answers.labels,
+        answers.probabilities,
+        best,
+        strict=True,
     ):
-        shares = [float(row[i]) for i in order[: len(names)]]
-        rows.append((path, dict(zip(names, shares, strict=True))))
-    if as_json:
-        found = [{"image": str(path), "classes": classes} for path, classes in rows]
-        click.echo(json.dumps(found, indent=2))
-        return
-    for path, classes in rows:
-        guesses = "  ".join(f"{name} {p:.1%}" for name, p in list(classes.items())[:3])
-        click.echo(f"{path}: {guesses}")
+        named = names if as_json else names[:3]
+        shares = [float(row[i]) for i in order[: len(named)]]
+        rows.append((path, dict(zip(named, shares, strict=True))))
+    print_classes(rows, failed, as_json)

@@ -113,13 +113,21 @@ def read_image(
     return np.asarray(resized).reshape(*to, channels)
 
 
-def open_image(source: Path | str | bytes, channels: int) -> Opened:
+def open_image(
+    source: Path | str | bytes, channels: int, name: str | None = None
+) -> Opened:
     """An image file, to be decoded in one size or another.
+
+    Args:
+        source: a file that Pillow reads, or its bytes.
+        channels: 1 or 3.
+        name: for messages, instead of the file's.
 
     Raises:
         DataError: as `read_image`; `load` too.
     """
-    name = f"of {len(source)} bytes" if isinstance(source, bytes) else str(source)
+    if name is None:
+        name = f"of {len(source)} bytes" if isinstance(source, bytes) else str(source)
     if channels not in _MODES:
         raise DataError(
             f"image: {name} can't be read as {channels} channels, only as 1 or 3"

@@ -12,18 +12,20 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from keras_resnet.data.image_files import MAX_GIF, MAX_PIXELS
+from keras_resnet.data import DataError
+from keras_resnet.data.image_files import MAX_GIF, open_image
 from keras_resnet.errors import UserError
 
+# What a server decodes; anything else that Pillow reads is sent as PNG.
 FORMS = ("JPEG", "PNG", "GIF", "BMP")
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16")
 BATCH = 32
 _MESSAGE = 2**28  # bytes of a gRPC message
 _PAUSE = 0.1  # seconds before the first retry; each later one waits twice as long
@@ -139,24 +141,31 @@ class Client:
             raise ServingError("images: none are given")
         return self._bytes(checked)
 
-    def predict_files(self, paths: Iterable[Path | str]) -> Answers:
+    def predict_files(
+        self,
+        paths: Iterable[Path | str],
+        failed: Callable[[Path, UserError], None] | None = None,
+    ) -> Answers:
         """Classes of image files, as `predict_bytes`.
 
+        Args:
+            paths: of the files.
+            failed: is told of one that can't be read; the answers are the others'.
+
         Raises:
-            ServingError: one can't be read or is no image, or the server can't be
-                reached.
+            ServingError: one can't be read or is no image, and `failed` is None; or the
+                server can't be reached.
         """
         checked = []
-        for path in paths:
+        for path in map(Path, paths):
             try:
-                content = Path(path).read_bytes()
-            except OSError as error:
-                raise ServingError(
-                    f"image: can't read {path}: {error.strerror}"
-                ) from None
-            checked.append(_checked(content, str(path)))
+                checked.append(_checked(_content(path), str(path)))
+            except ServingError as error:
+                if failed is None:
+                    raise
+                failed(path, error)
         if not checked:
-            raise ServingError("images: none are given")
+            raise ServingError("images: none are given that can be read")
         return self._bytes(checked)
 
     def features(self, images: np.ndarray) -> np.ndarray:
@@ -361,6 +370,13 @@ def _pixels(images: np.ndarray) -> np.ndarray:
     return images
 
 
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ServingError(f"image: can't read {path}: {error.strerror}") from None
+
+
 def _checked(content: bytes, name: str) -> bytes:
     """An encoded image that a server can decode.
 
@@ -372,33 +388,30 @@ def _checked(content: bytes, name: str) -> bytes:
             f"image: {name} is {type(content).__name__}, not the bytes of an image"
         )
     try:
-        with warnings.catch_warnings():
-            # Of large images, whose limit here is lower.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(io.BytesIO(content), formats=FORMS)
-        with opened as image:
-            size, gif = image.width * image.height, image.format == "GIF"
-            if size > MAX_PIXELS:
-                raise ServingError(
-                    f"image: {name} has {size} pixels; at most {MAX_PIXELS}"
-                )
+        pixels = open_image(content, 3, name).load(1)
+    except DataError as error:
+        raise ServingError(str(error)) from None
+    if _served(content):
+        return content
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def _served(content: bytes) -> bool:
+    """Whether a server reads an image as we do: no camera's note, no long animation."""
+    with Image.open(io.BytesIO(content)) as image:
+        try:
             turned = image.getexif().get(0x0112, 1) != 1
-            image.load()
-            if not turned and not (gif and len(content) > MAX_GIF):
-                return content
-            # A server reads neither a camera's note nor a long animation.
-            upright = ImageOps.exif_transpose(image)
-            file = io.BytesIO()
-            seen_through = gif or upright.has_transparency_data
-            upright.convert("RGBA" if seen_through else "RGB").save(file, "PNG")
-            return file.getvalue()
-    except ServingError:
-        raise
-    except Exception as error:  # Pillow's plugins raise what they like
-        raise ServingError(
-            f"image: {name} is no {', '.join(FORMS[:-1])} or {FORMS[-1]} that can be "
-            f"read: {_line(str(error) or type(error).__name__)}"
-        ) from None
+        except Exception:  # a note that can't be read turns nothing
+            turned = False
+        return (
+            image.format in FORMS
+            and image.mode in MODES
+            and not turned
+            and not (image.format == "GIF" and len(content) > MAX_GIF)
+            and not (image.format == "BMP" and image.mode == "P")
+        )
 
 
 def _answers(found: Mapping[str, np.ndarray], count: int) -> Answers:

@@ -14,6 +14,7 @@ from rich.console import Console
 from keras_resnet import data as data_module
 from keras_resnet import files, serving
 from keras_resnet.data import Splits
+from keras_resnet.data.pipeline import errors_in_one_line
 from keras_resnet.errors import RecipeError, RunFolderError
 from keras_resnet.network import build, under_policy
 from keras_resnet.recipe import Recipe, check_weights
@@ -191,6 +192,7 @@ def train(
     source = finetuning.read_source(weights, recipe.model) if weights else None
     keras.utils.set_random_seed(seed)
     with cooperating(strategy):
+        loading = {"console": console} | loading
         splits = _load(data, recipe, source, seed, loading)
         splits = splits.take(steps) if steps else splits
         recipe = recipe.replace(
@@ -352,6 +354,7 @@ def _fit(
     with (
         progress.shown(console, recipe.name, recipe.epochs, recipe.batch_size) as bar,
         stopping.deferred() if alone else contextlib.nullcontext(),
+        errors_in_one_line(),
     ):
         return model.fit(
             replicas.for_replicas(data.train, strategy, training=True),

@@ -1,0 +1,42 @@
+"""The image files that a user names: files, folders and patterns."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from keras_resnet.data.images import DataError
+from keras_resnet.data.tree import read_tree
+
+
+def list_images(named: Iterable[Path | str]) -> list[Path]:
+    """Files, those in folders and below, and those that patterns fit, in this order.
+
+    Of folders all files count but those that are no images by their names.
+
+    Raises:
+        DataError: there is no such file, or none in a folder or of a pattern.
+    """
+    found: list[Path] = []
+    for name in map(str, named):
+        name = os.path.expanduser(name)
+        if os.path.isdir(name):
+            tree = read_tree(name)
+            inside = [
+                Path(folder.path, os.fsdecode(file))
+                for folder in (tree, *tree.below())
+                for file in folder.names
+            ]
+            if not inside:
+                raise DataError(f"image: {name} is a folder without images")
+            found += inside
+        elif os.path.exists(name) or not glob.has_magic(name):
+            found.append(Path(name))
+        else:
+            fitting = sorted(glob.glob(name, recursive=True))
+            if not fitting:
+                raise DataError(f"image: no file fits {name}")
+            found += list_images(fitting)
+    return found
