@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_resnet.errors import UserError
+from keras_resnet.errors import UserError, one_line
 
 
 class GraphError(UserError):
@@ -35,6 +35,24 @@ def walkable(model: keras.Model) -> Any:
             "sequential model that has been built; its layers can't be walked"
         )
     return functional
+
+
+def check_loadable(model: keras.Model) -> None:
+    """Refuses a model that a file would not bring back.
+
+    Raises:
+        GraphError: Keras can't make it from its configuration.
+    """
+    try:
+        keras.saving.deserialize_keras_object(
+            keras.saving.serialize_keras_object(model)
+        )
+    except Exception as error:  # whatever code of others raises
+        reason = one_line(error).partition(". ")[0]  # what follows is all of it
+        raise GraphError(
+            f"model: {model.name} could be saved but not loaded; register its classes "
+            f"by keras.saving.register_keras_serializable: {reason}"
+        ) from None
 
 
 def copy_of(layer: Any, **changes: Any) -> Any:

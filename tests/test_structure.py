@@ -74,7 +74,7 @@ ROOMS = {
         "prediction": "data errors run serving",
         "analysis": "cost errors figures files heads graphs layers network plan presets"
         " run runtime spec tracking units",
-        "training": "cost data errors figures files heads layers losses network"
+        "training": "cost data errors figures files graphs heads layers losses network"
         " optimizers plan recipe recipes run runtime serving spec surgery tracking"
         " units version weights",
         "experiments": "analysis cost data errors figures files network presets recipe"

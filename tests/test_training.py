@@ -23,7 +23,7 @@ from keras_resnet import (
     serving,
     training,
 )
-from keras_resnet.errors import ExportError, RunFolderError
+from keras_resnet.errors import ExportError, RunFolderError, UserError
 from keras_resnet.prediction import predict_files
 from keras_resnet.run import Run, RunWarning
 from keras_resnet.tracking import MLflowTracker, tracker
@@ -415,3 +415,47 @@ def test_files_are_whole_or_absent(tmp_path):
     assert list(tmp_path.iterdir()) == []
     files.write_text(path, "whole")
     assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
+class Doubled(keras.layers.Layer):
+    """A user's layer, which no file of a model brings back by itself."""
+
+    def __init__(self, factor, **options):  # without a `get_config` that has it
+        super().__init__(**options)
+        self.factor = factor
+
+    def call(self, inputs):
+        return self.factor * inputs
+
+
+class Own(keras.Model):
+    def call(self, inputs):
+        return keras.ops.mean(inputs, axis=(1, 2))
+
+
+def test_a_model_that_could_not_be_kept_is_refused_before_training(workplace):
+    image = keras.Input((8, 8, 1))
+    made = keras.Model(
+        image,
+        Doubled(2.0)(build(TINY.model, input_shape=(8, 8, 1))(image)),
+        name="mine",
+    )
+    for model, message in (
+        (made, "mine could be saved but not loaded; register its classes"),
+        (Own(name="own"), "'own' is not a functional or sequential model"),
+    ):
+        with pytest.raises(UserError, match=message):
+            training.train(TINY, model=model, folder="run")
+    assert not list(workplace.iterdir())
+
+
+@pytest.mark.slow
+def test_a_nested_model_is_trained_logged_and_exported(workplace):
+    image = keras.Input((8, 8, 1))
+    model = keras.Model(
+        image, build(TINY.model, input_shape=(8, 8, 1))(image), name="outer"
+    )
+    mine = MLflowTracker("nested")
+    result = training.train(TINY, model=model, folder="run", tracker=mine, steps=2)
+    assert result.export is not None
+    assert result.run_id

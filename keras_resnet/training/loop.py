@@ -16,6 +16,7 @@ from keras_resnet import files, serving
 from keras_resnet.data import Splits
 from keras_resnet.data.pipeline import errors_in_one_line
 from keras_resnet.errors import RecipeError, RunFolderError
+from keras_resnet.graphs import check_loadable, walkable
 from keras_resnet.network import build, under_policy
 from keras_resnet.recipe import Recipe, check_weights
 from keras_resnet.recipes import get_recipe
@@ -176,7 +177,7 @@ def train(
         **loading: other arguments of `data.load`, such as `data_dir`.
 
     Raises:
-        UserError: recipe, data or folder don't fit; nothing is written then.
+        UserError: recipe, data, model or folder don't fit; nothing is written then.
         DistributionError: Keras can't train so under this strategy, or another worker
             failed or was lost.
         TrainingError: it diverged; the folder keeps what was written before.
@@ -189,6 +190,8 @@ def train(
             f"precision: {precision!r} is not one of {', '.join(map(repr, PRECISIONS))}"
         )
     check_weights(recipe, weights)
+    if model is not None:
+        _check_end(model, export or tracker is not None)
     source = finetuning.read_source(weights, recipe.model) if weights else None
     keras.utils.set_random_seed(seed)
     with cooperating(strategy):
@@ -237,6 +240,13 @@ def train(
             )
             result = _finish(run, recipe, splits, tracker, export)
         return result._replace(run_id=tracker.run_id if tracker else None)
+
+
+def _check_end(model: keras.Model, passed_on: bool) -> None:
+    """Refuses before training a model that couldn't be tested or passed on after it."""
+    if passed_on:
+        walkable(model)
+    check_loadable(model)
 
 
 def evaluate(folder: Path | str, **moved: Any) -> dict[str, float]:
