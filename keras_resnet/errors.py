@@ -1,5 +1,7 @@
 """What a user can put right."""
 
+import re
+
 
 class UserError(ValueError):
     """A mistake in what the user gave; the message is one line.
@@ -10,8 +12,16 @@ class UserError(ValueError):
 
 
 def one_line(error: BaseException) -> str:
-    """Why something failed: the first line of an error, or its kind if it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Why something failed: the first line of an error, or its kind if it has none.
+
+    Of a connection that an HTTP library describes at length, the system's own words;
+    without the addresses of objects and characters that can't be shown.
+    """
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if refused := re.search(r"Max retries exceeded.*(\[Errno -?\d+\] [\w ]+)", text):
+        text = refused[1]
+    text = re.sub(r" object at 0x[0-9a-f]+", "", text)
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 class RunFolderError(UserError):
@@ -20,6 +30,10 @@ class RunFolderError(UserError):
 
 class ExportError(UserError):
     """A model or folder that can't be exported, read or served."""
+
+
+class ExportWarning(UserWarning):
+    """Something of an export that is no longer as it was."""
 
 
 class BudgetError(UserError):

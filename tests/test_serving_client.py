@@ -101,6 +101,16 @@ def test_answers_are_the_models(exported, urls, tmp_path, kind):
         pytest.raises(ServingError, match=r"NOT_FOUND|404"),
     ):
         client.predict(images)
+    for url in urls:
+        swapped = {"grpc": "http", "http": "grpc"}
+        scheme, _, place = url.partition(":")
+        wrong = f"{swapped[scheme]}:{place}"
+        with (
+            Client(wrong, timeout=20, retries=1) as client,
+            pytest.raises(ServingError, match="servers have REST") as raised,
+        ):
+            client.predict(images)
+        assert str(raised.value).isprintable()
     # A label, by which a server's answer can be rolled back.
     publish(path, "champion", version=1)
     if not BINARY:

@@ -20,6 +20,7 @@ from images import noise
 
 from keras_resnet import build, serving
 from keras_resnet.cli import main
+from keras_resnet.errors import ExportWarning
 from keras_resnet.serving import server
 from keras_resnet.surgery import to_stock
 from keras_resnet.tracking import address
@@ -62,7 +63,7 @@ def test_an_alias_becomes_a_label_and_goes_back(workplace, tiny_spec):
         assert served.class_names == tuple(names)
         assert serving.describe(folder / str(version))["metrics"] == {"accuracy": 0.9}
     shutil.rmtree(folder / "1")
-    with pytest.warns(UserWarning, match="the version of champion is gone"):
+    with pytest.warns(ExportWarning, match="the version of champion is gone"):
         server.configure(folder)
     assert server.labels_of(folder) == {}
     assert run("publish", folder, "--alias", "champion", "--version", 2)[0] == 0
@@ -77,6 +78,46 @@ def test_an_alias_becomes_a_label_and_goes_back(workplace, tiny_spec):
         assert code == 2
         assert message in said
         assert len(said.splitlines()) == 1
+
+
+def test_an_alias_is_never_of_another_model(workplace, tiny_spec):
+    """A folder's version 1 and the registry's version 1 are two models."""
+    import mlflow
+
+    names = [f"class {i}" for i in range(10)]
+    mine, other = (build(tiny_spec) for _ in range(2))
+    folder = workplace / "net"
+    serving.export(other, folder, check=False)
+    registry = mlflow.MlflowClient(*[address.store_address()] * 2)
+    registry.create_registered_model("net")
+    sample = noise(2, (8, 8, 1)).astype("f4")
+    for i, model in enumerate((mine, other), 1):
+        logged = workplace / f"logged{i}"
+        logged_models.save(to_stock(model), logged, sample, {"class_names": names})
+        registry.create_model_version("net", str(logged))
+        registry.set_registered_model_alias("net", f"model{i}", str(i))
+    assert run("publish", folder, "--alias", "model1") == (
+        0,
+        f"model1  {folder / '2'}",
+    )
+    logits = np.asarray(mine(sample, training=False))
+    served = serving.load(folder / "2")
+    assert (served.predict(sample.astype("u1")).argmax(-1) == logits.argmax(-1)).all()
+    # Version 2 of the registry is what was exported as 1.
+    assert run("publish", folder, "--alias", "model2")[1] == f"model2  {folder / '1'}"
+    assert run("publish", folder, "--alias", "model1")[1] == f"model1  {folder / '2'}"
+    assert server.versions(folder) == [1, 2]
+    # A label can be set while another's version is gone, which is one line.
+    shutil.rmtree(folder / "1")
+    code, said = run("publish", folder, "--alias", "model1")
+    assert (code, said.splitlines()) == (
+        0,
+        [
+            f"warning: {folder}: the version of model2 is gone; it has none now",
+            f"model1  {folder / '2'}",
+        ],
+    )
+    assert server.labels_of(folder) == {"model1": 2}
 
 
 @pytest.mark.slow

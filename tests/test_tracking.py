@@ -22,6 +22,7 @@ from conftest import ROOT
 
 from keras_resnet.cli import main
 from keras_resnet.tracking import MLflowTracker, TrackingError, tracker
+from keras_resnet.tracking.address import store_address
 from keras_resnet.tracking.buffer import Buffer
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -121,6 +122,7 @@ def test_a_run_is_alive_while_a_process_holds_it(tmp_path):
         ({"register": "a@b@c"}, "register: 'a@b@c' is not NAME or NAME@alias"),
         ({"register": "a@latest"}, "register: 'a@latest': MLflow keeps the aliases"),
         ({"register": "a@v2"}, "register: 'a@v2': MLflow keeps the aliases"),
+        ({"register": "a@Latest"}, "register: 'a@Latest': MLflow keeps the aliases"),
         ({"tags": {"a=b": "c"}}, "tags: 'a=b' is not of letters"),
         ({"experiment": ""}, "experiment: it has no name"),
     ],
@@ -425,3 +427,20 @@ def test_a_server_that_never_answers(workplace, monkeypatch, capsys, impatient):
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     kinds = [event.kind for event in Buffer("runs/mute").events()]
     assert kinds == ["start", "params", "tags", *5 * ["metrics"], "end"]
+
+
+def test_a_deleted_experiment_says_how_it_is_restored(workplace, monkeypatch, capsys):
+    import mlflow
+
+    monkeypatch.setattr(tracker, "FAILING", 0.1)
+    client = mlflow.MlflowClient(store_address())
+    client.delete_experiment(client.create_experiment("gone"))
+    logged = MLflowTracker("gone")
+    logged.start("run", {}, workplace / "run")
+    logged.finish("FINISHED")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "can't take the run (experiment 'gone' is deleted there; restore it" in said
+    assert "keras-resnet sync" in said
+    result = CliRunner().invoke(main, ["sync", "run"])
+    assert result.exit_code == 1
+    assert "restore it by mlflow experiments restore --experiment-id" in result.output

@@ -96,11 +96,11 @@ def shape_text(shape: list[int | None]) -> str:
 def warnings_as_lines() -> Iterator[None]:
     """Shows what is wrong with data and runs without a place in the code."""
     from keras_resnet.data import DataWarning
-    from keras_resnet.errors import WeightsWarning
+    from keras_resnet.errors import ExportWarning, WeightsWarning
     from keras_resnet.figures import FontWarning
     from keras_resnet.run import RunWarning
 
-    ours = (DataWarning, RunWarning, FontWarning, WeightsWarning)
+    ours = (DataWarning, ExportWarning, RunWarning, FontWarning, WeightsWarning)
     show = warnings.showwarning
 
     def say(message: Any, category: type[Warning], *place: Any) -> None:

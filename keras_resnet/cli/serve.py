@@ -11,7 +11,7 @@ import click
 from keras_resnet import runtime
 from keras_resnet.cli import options
 from keras_resnet.cli.group import main
-from keras_resnet.cli.output import print_classes
+from keras_resnet.cli.output import print_classes, warnings_as_lines
 from keras_resnet.errors import UserError
 
 
@@ -84,7 +84,8 @@ def export(
 
     source = exporting.find(run, about={"licence": licence}, unfinished=unfinished)
     how = exporting.Options(quantize, version, fold, None, limit, force, check)
-    paths = exporting.write(source, to, names, how)
+    with warnings_as_lines():
+        paths = exporting.write(source, to, names, how)
     written = dict(zip(names, paths, strict=True))
     checks = {name: runtimes.read_check(path) for name, path in written.items()}
     _print_exports(written, checks, as_json)
@@ -174,9 +175,10 @@ def publish(
 
     address.set_environment()
     uri = tracking_uri or address.store_address()
-    path = run_publishing(
-        folder, alias, registered=registered, version=version, tracking_uri=uri
-    )
+    with warnings_as_lines():
+        path = run_publishing(
+            folder, alias, registered=registered, version=version, tracking_uri=uri
+        )
     click.echo(f"{alias}  {path}")
 
 

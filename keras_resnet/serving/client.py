@@ -8,6 +8,7 @@ import http.client
 import io
 import json
 import random
+import re
 import time
 import urllib.error
 import urllib.parse
@@ -21,7 +22,7 @@ from PIL import Image
 
 from keras_resnet.data import DataError
 from keras_resnet.data.image_files import MAX_GIF, open_image
-from keras_resnet.errors import UserError
+from keras_resnet.errors import UserError, one_line
 
 # What a server decodes; anything else that Pillow reads is sent as PNG.
 FORMS = ("JPEG", "PNG", "GIF", "BMP")
@@ -29,6 +30,10 @@ MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16")
 BATCH = 32
 _MESSAGE = 2**28  # bytes of a gRPC message
 _PAUSE = 0.1  # seconds before the first retry; each later one waits twice as long
+_WRONG_PORT = (
+    "server: this port doesn't speak {}; servers have REST (http://) at one, 8501, and "
+    "gRPC (grpc://) at another, 8500"
+)
 # What may pass: not there yet, or too busy.
 _AGAIN_HTTP = (429, 502, 503, 504)
 _AGAIN_GRPC = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
@@ -260,9 +265,13 @@ class _Rest:
             if error.code in _AGAIN_HTTP:
                 raise _Busy(reason) from None
             raise ServingError(f"server: {reason}") from None
+        except http.client.BadStatusLine as error:
+            if isinstance(error, http.client.RemoteDisconnected):
+                raise _Busy("the connection was closed") from None
+            raise ServingError(_WRONG_PORT.format("HTTP")) from None
         except (OSError, http.client.HTTPException) as error:
             why = getattr(error, "reason", None) or error
-            raise _Busy(str(why) or type(error).__name__) from None
+            raise _Busy(_line(str(why) or type(error).__name__)) from None
         return _outputs(text, self.place)
 
 
@@ -300,7 +309,7 @@ def _reason(error: urllib.error.HTTPError) -> str:
 
 
 def _line(text: str) -> str:
-    return (text.strip().splitlines() or ["no reason is given"])[0][:500]
+    return one_line(Exception(text.strip() or "no reason is given"))[:500]
 
 
 class _Grpc:
@@ -321,7 +330,9 @@ class _Grpc:
             parts.netloc, [(size, _MESSAGE) for size in sizes]
         )
         self.stub = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
-        self.spec = model_pb2.ModelSpec(name=name, version_label=label)
+        self.spec = model_pb2.ModelSpec(
+            name=urllib.parse.unquote(name), version_label=label
+        )
         if version is not None:
             self.spec.version.value = version
 
@@ -346,6 +357,8 @@ class _Grpc:
         try:
             answer = self.stub.Predict(request, timeout=seconds)
         except grpc.RpcError as error:
+            if re.search("http1|parsing HTTP", error.details() or ""):
+                raise ServingError(_WRONG_PORT.format("gRPC")) from None
             reason = f"{error.code().name}, {_line(error.details() or '')}"
             if error.code().name in _AGAIN_GRPC:
                 raise _Busy(reason) from None

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet.errors import ExportError, one_line
-from keras_resnet.serving import server
-from keras_resnet.serving.exporting import export
+from keras_resnet.serving import runtimes, server
+from keras_resnet.serving.exporting import export, weights_digest
 
 
 def publish(
@@ -31,7 +31,8 @@ def publish(
         tracking_uri: of MLflow; what MLflow takes by itself if None.
 
     Returns:
-        The version's folder, numbered as in the registry.
+        The version's folder. It is numbered as in the registry, unless the folder has
+        another model of that number.
 
     Raises:
         ExportError: no such alias, model or version, a registry that can't be read, or
@@ -44,7 +45,7 @@ def publish(
         version = _from_registry(
             path, alias, registered or server.name_of(path), tracking_uri
         )
-    server.configure(path, server.labels_of(path) | {alias: version})
+    server.configure(path, {alias: version})
     return path / str(version)
 
 
@@ -64,9 +65,15 @@ def _from_registry(
             f"alias: can't find {registered}@{alias} in MLflow at "
             f"{tracking_uri or mlflow.get_tracking_uri()}: {reason}"
         ) from None
-    version = int(found.version)
-    if version in server.versions(path):
-        return version
+    of_registry = {
+        "mlflow_run": found.run_id,
+        "registered": registered,
+        "registered_version": int(found.version),
+    }
+    known = {number: _described(path, number) for number in server.versions(path)}
+    for number, described in known.items():
+        if described.get("run") == of_registry:
+            return number
     try:
         source = client.get_model_version_download_uri(registered, found.version)
         folder = mlflow.artifacts.download_artifacts(source, tracking_uri=tracking_uri)
@@ -76,12 +83,28 @@ def _from_registry(
     except (MlflowException, OSError, ValueError) as error:
         reason = one_line(error)
         raise ExportError(
-            f"alias: can't load {registered}@{alias}, version {version}: {reason}"
+            f"alias: can't load {registered}@{alias}, version {found.version}: {reason}"
         ) from None
-    about = {
-        "run": {"mlflow_run": found.run_id, "registered": registered},
-        "metrics": dict(run.metrics) if run else {},
-    }
+    digest = weights_digest(model)
+    for number, described in known.items():
+        if described.get("weights") == digest:  # exported from its run
+            return number
+    about = {"run": of_registry, "metrics": dict(run.metrics) if run else {}}
     names = metadata.get("class_names")
-    export(model, path, version=version, class_names=names, about=about)
-    return version
+    number = int(found.version)
+    exported = export(
+        model,
+        path,
+        version=None if number in known else number,
+        class_names=names,
+        about=about,
+    )
+    return int(exported.name)
+
+
+def _described(path: Path, version: int) -> dict[str, Any]:
+    """What is known of a version; nothing of what another program has put there."""
+    try:
+        return runtimes.describe(path / str(version))
+    except ExportError:
+        return {}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from keras_resnet import files
-from keras_resnet.errors import ExportError, one_line
+from keras_resnet.errors import ExportError, ExportWarning, one_line
 from keras_resnet.run import EXPORT
 
 FOLDER = "server"
@@ -58,30 +58,35 @@ def labels_of(path: Path) -> dict[str, int]:
     return dict(model.version_labels)
 
 
-def configure(path: Path, labels: Mapping[str, int] | None = None) -> None:
+def configure(path: Path, changes: Mapping[str, int] | None = None) -> None:
     """Writes `server/` anew: models, batching and monitoring, and a compose file.
 
     The newest version is served and, beside it, those that have a label.
 
     Args:
         path: the model's folder.
-        labels: versions by their labels; as they were if None, without those whose
-            version has been removed, which a warning names.
+        changes: labels to set, with their versions. The others stay, but for those
+            whose version has been removed, which a warning names.
 
     Raises:
         ExportError: a label's version is not there.
     """
     there = versions(path)
-    if labels is None:
-        labels = labels_of(path)
-        gone = sorted(name for name, version in labels.items() if version not in there)
-        if gone:
-            warnings.warn(
-                f"{path}: the version of {', '.join(gone)} is gone; it has none now",
-                stacklevel=2,
-            )
-            labels = {k: v for k, v in labels.items() if k not in gone}
-    for label, version in labels.items():
+    changes = dict(changes or {})
+    labels = labels_of(path) | changes
+    gone = sorted(
+        label
+        for label, version in labels.items()
+        if version not in there and label not in changes
+    )
+    if gone:
+        warnings.warn(
+            f"{path}: the version of {', '.join(gone)} is gone; it has none now",
+            ExportWarning,
+            stacklevel=2,
+        )
+        labels = {k: v for k, v in labels.items() if k not in gone}
+    for label, version in changes.items():
         if version not in there:
             raise ExportError(
                 f"version: {path} has no {version} for {label!r}, only "

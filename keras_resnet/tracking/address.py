@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +40,7 @@ def ui_command(address: str) -> str:
         return f"MLflow at {address}"
     default = f"sqlite:///{Path('mlflow.db').absolute()}"
     return "mlflow ui" + (
-        "" if address == default else f" --backend-store-uri {address}"
+        "" if address == default else f" --backend-store-uri {shlex.quote(address)}"
     )
 
 

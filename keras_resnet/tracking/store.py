@@ -26,6 +26,10 @@ class Refused(Exception):
     error_code = "INVALID_PARAMETER_VALUE"
 
 
+class DeletedError(Exception):
+    """An experiment that no run can be sent to until it is restored."""
+
+
 class Store:
     """An MLflow store, at a server's address or in a database."""
 
@@ -121,6 +125,11 @@ class Store:
                 found = self.client.get_experiment_by_name(name)
                 if found is None:
                     raise
+        if found.lifecycle_stage == "deleted":
+            raise DeletedError(
+                f"experiment {name!r} is deleted there; restore it by mlflow "
+                f"experiments restore --experiment-id {found.experiment_id}"
+            )
         return str(found.experiment_id)
 
 

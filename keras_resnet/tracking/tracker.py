@@ -123,7 +123,7 @@ class MLflowTracker:
             raise TrackingError(
                 f"register: {register!r} is not NAME or NAME@alias, without / and :"
             )
-        if register and re.fullmatch(r".*@(latest|[vV]\d+)", register):
+        if register and re.fullmatch(r".*@(?i:latest|v\d+)", register):
             raise TrackingError(
                 f"register: {register!r}: MLflow keeps the aliases latest and v1, v2, "
                 "... for itself; name another"
@@ -342,8 +342,8 @@ class MLflowTracker:
                 reason = error or f"see {self.buffer.folder / _LOG}"
                 run = self.buffer.run
                 self._say(
-                    f"MLflow at {store} doesn't answer ({reason}); the run is kept in "
-                    f"{run}; send it later: keras-resnet sync {run}"
+                    f"MLflow at {store} {_failed(error)} ({reason}); the run is kept "
+                    f"in {run}; send it later: keras-resnet sync {run}"
                 )
                 return
             time.sleep(0.05)
@@ -352,6 +352,12 @@ class MLflowTracker:
                 self._writer.wait(LEAVING)
         for refused in self.buffer.sent(self.store).refused:
             self._say(f"MLflow at {store} refused {refused}")
+
+
+def _failed(error: str | None) -> str:
+    """Whether a store isn't there, or is and takes nothing."""
+    refused = error is not None and error.startswith("experiment ")
+    return "can't take the run" if refused else "doesn't answer"
 
 
 def _source_tags() -> dict[str, str]:
