@@ -33,6 +33,8 @@ HISTORY = "history.jsonl"  # a line of metrics for each epoch
 CHECKPOINT = "checkpoint"  # state to resume from
 BEST = "best.keras"  # the model of the best epoch
 CURVES = "curves.png"
+AUGMENTED = "augmented.png"  # some training images, as they are changed
+PAGE = "report.html"  # all of it, for the reader
 CONFUSION = "confusion.png"
 TRAINED_ON = "trained_on.npy"  # digests of its training images, and of older ones
 SAMPLES = "samples"  # some test images, to try predict on
@@ -131,17 +133,25 @@ class Run:
             raise RunFolderError(f"run: {self.folder / name} is not a JSON object")
         return value
 
-    def check_trained(self) -> None:
-        """Refuses a folder without a trained model.
+    def check_exists(self) -> None:
+        """Refuses a folder that is no run's.
 
         Raises:
-            RunFolderError: not a run, or none with a model yet.
+            RunFolderError: it isn't.
         """
         if not self.exists:
             raise RunFolderError(
                 f"run: {self.folder} is not a run folder"
                 + ("" if self.folder.exists() else "; it doesn't exist")
             )
+
+    def check_trained(self) -> None:
+        """Refuses a folder without a trained model.
+
+        Raises:
+            RunFolderError: not a run, or none with a model yet.
+        """
+        self.check_exists()
         if not (self.folder / BEST).is_file():
             raise RunFolderError(
                 f"run: {self.folder} has no {BEST} yet; train it first"

@@ -65,6 +65,17 @@ def t_test(
     return Difference(difference, low, high, float(tested.pvalue))
 
 
+def wilson(right: float, of: int) -> tuple[float, float]:
+    """The 95 % confidence interval of a share, of so many that are right (Wilson)."""
+    if not of:
+        return 0.0, 1.0
+    z, share = 1.959964, right / of
+    middle = share + z * z / (2 * of)
+    apart = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    whole = 1 + z * z / of
+    return (middle - apart) / whole, (middle + apart) / whole
+
+
 def pareto_front(
     items: Iterable[_Item],
     cost: Callable[[_Item], float],

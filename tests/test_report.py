@@ -239,3 +239,14 @@ def test_rates_by_epoch_show_drops_where_they_are():
     assert rates[before] == pytest.approx(0.1)
     assert rates[after] == pytest.approx(0.01)
     assert rates_by_epoch(recipe.replace(schedule="plateau", drops=()), 2) == []
+
+
+def test_labels_that_are_likely_wrong_are_named():
+    """Two of three classes are told apart well, and two labels were exchanged."""
+    labels = np.repeat(np.arange(3), 20)
+    logits = np.random.default_rng(0).normal(0, 0.3, (60, 3))
+    logits[np.arange(60), labels] += 4
+    labels[[3, 45]] = 2, 0
+    found = evaluate_logits(logits, labels, names(3))
+    assert sorted(found.suspects.tolist()) == [3, 45]
+    assert not evaluate_logits(4 * np.eye(3), np.arange(3), names(3)).suspects.size

@@ -68,22 +68,23 @@ ROOMS = {
         "surgery": "blocks errors folding graphs layers network plan recompute spec",
         "resnext": "blocks errors layers network plan spec surgery",
         "weights": "errors files network plan presets run spec",
-        "applications": "network presets weights",
+        "applications": "errors network presets weights",
         "tracking": "errors files",
         "serving": "data errors files folding heads network run statistics version",
         "prediction": "data errors run serving",
+        "leaderboard": "cost errors run statistics",
         "analysis": "cost errors figures files heads graphs layers network plan presets"
         " run runtime spec tracking units",
         "training": "cost data errors figures files graphs heads layers losses network"
-        " optimizers plan recipe recipes run runtime serving spec surgery tracking"
-        " units version weights",
+        " optimizers plan recipe recipes run runtime serving spec statistics surgery"
+        " tracking units version weights",
         "experiments": "analysis cost data errors figures files network presets recipe"
         " recipes resnext run spec statistics surgery tracking training",
         "tuning": "cost data errors figures files network plan presets recipe run"
         " records runtime serving spec statistics surgery tracking training units",
-        "cli": "analysis convolution cost data errors experiments figures files network"
-        " plan prediction presets recipe recipes run runtime serving spec tracking"
-        " training tuning units version weights",
+        "cli": "analysis convolution cost data errors experiments figures files"
+        " leaderboard network plan prediction presets recipe recipes run runtime"
+        " serving spec tracking training tuning units version weights",
         "keras_resnet": "analysis applications cost data errors experiments layers"
         " network optimizers plan presets resnext runtime serving spec surgery tracking"
         " training version weights",

@@ -65,6 +65,9 @@ def test_what_a_run_leaves(run):
         "mistakes.png",
         "calibration.png",
         "report.json",
+        "report.html",
+        "augmented.png",
+        "trained_on.npy",
         "samples",
         "export",
         "tracking",
@@ -149,7 +152,7 @@ def test_mlflow_has_it_all(run):
     assert {
         "recipe.json", "spec.json", "data.json", "environment.json", "history.jsonl",
         "curves.png", "report.json", "confusion.png", "mistakes.png",
-        "calibration.png", "best.keras", "export",
+        "calibration.png", "best.keras", "export", "report.html", "augmented.png",
     } == files  # fmt: skip
     assert logged.data.tags["network"] == "tiny"
     assert "**logits** of 10 classes" in logged.data.tags["mlflow.note.content"]

@@ -24,7 +24,14 @@ from keras_resnet.data.pipeline import (
     training_batches,
 )
 from keras_resnet.data.sources import read
-from keras_resnet.data.splits import count_duplicates, digests, fingerprint, split
+from keras_resnet.data.splits import (
+    count_duplicates,
+    digests,
+    files_of,
+    find_conflicts,
+    fingerprint,
+    split,
+)
 
 SIDE = 224  # of images of different sizes, if nothing is asked for
 LARGEST = 256  # side that images of one size keep
@@ -61,6 +68,9 @@ class Splits(NamedTuple):
         left_out: what else isn't read of the source, and why.
         notes: what is read in a way that may not be expected.
         passes: which epoch the next pass over `train` is; see `start`.
+        files: paths of the images of each split, in the order of validation and test;
+            none of what is no file.
+        conflicts: pairs of files that are the same image, in two classes.
         digests: what tells the images of each split from others, 16 bytes each; none
             of streams.
     """
@@ -83,6 +93,8 @@ class Splits(NamedTuple):
     notes: tuple[str, ...]
     passes: Passes
     digests: Mapping[str, np.ndarray]
+    files: Mapping[str, Sequence[str]]
+    conflicts: tuple[tuple[str, str], ...]
 
     @property
     def test_shape(self) -> tuple[int, int, int]:
@@ -179,6 +191,8 @@ def load(
     shape, test_shape = _shapes(found, options)
     parts = split(found, seed if split_seed is None else split_seed, train_images)
     digested = digests(parts)
+    paths = files_of(parts)
+    conflicts = find_conflicts(parts, digested, paths)
     # Of whatever is decoded at once: normalization must not depend on free memory.
     sampled = isinstance(parts["train"], Stream) or parts["train"].encoded
     parts = keep(parts, shape, test_shape, options)
@@ -212,9 +226,11 @@ def load(
         duplicates=duplicates,
         unreadable=found.unreadable,
         left_out=found.left_out,
-        notes=found.notes,
+        notes=(*found.notes, *_conflict_notes(conflicts)),
         passes=passes,
         digests=digested,
+        files=paths,
+        conflicts=conflicts,
     )
 
 
@@ -298,6 +314,13 @@ def absolute(source: str) -> str:
     if source.endswith(".npz"):
         return str(Path(source).expanduser().absolute())
     return source
+
+
+def _conflict_notes(conflicts: Sequence[tuple[str, str]]) -> list[str]:
+    return [
+        f"{len(conflicts)} images are in two classes, such as {one} and {other}"
+        for one, other in conflicts[:1]
+    ]
 
 
 def _warn(duplicates: Mapping[str, int], found: Found) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from keras_resnet.data.images import DataError, Found, Images, Stream
-from keras_resnet.data.index import DIGEST, digest
+from keras_resnet.data.index import DIGEST, Files, digest
 
 TEST_SHARE = 0.2  # 360 of the digits
 VAL_SHARE = 0.1  # of the rest: 144 of the digits; CIFAR's 5,000 of the papers
@@ -159,6 +159,36 @@ def count_duplicates(found: Mapping[str, np.ndarray]) -> dict[str, int]:
             if count := count_common(found[later], found[earlier]):
                 counts[f"{later} in {earlier}"] = count
     return counts
+
+
+def files_of(parts: Mapping[str, Images | Stream]) -> dict[str, Sequence[str]]:
+    """Paths of the images of each split, where they are files."""
+    return {
+        name: images.pixels
+        for name, images in parts.items()
+        if isinstance(images, Images) and isinstance(images.pixels, Files)
+    }
+
+
+def find_conflicts(
+    parts: Mapping[str, Images | Stream],
+    found: Mapping[str, np.ndarray],
+    paths: Mapping[str, Sequence[str]],
+) -> tuple[tuple[str, str], ...]:
+    """Pairs of files that are the same image and have two labels."""
+    images = [part for part in parts.values() if isinstance(part, Images)]
+    if len(paths) < len(parts):
+        return ()
+    values = np.concatenate([found[name].view(np.uint64)[::2] for name in parts])
+    labels = np.concatenate([part.labels for part in images])
+    order = np.lexsort((labels, values))
+    same = values[order[1:]] == values[order[:-1]]
+    other = labels[order[1:]] != labels[order[:-1]]
+    places = np.flatnonzero(same & other)
+    if not len(places):
+        return ()
+    every = [path for name in parts for path in paths[name]]
+    return tuple((every[order[i]], every[order[i + 1]]) for i in places)
 
 
 def count_common(some: np.ndarray, others: np.ndarray) -> int:

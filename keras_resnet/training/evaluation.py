@@ -40,6 +40,10 @@ class Evaluation(NamedTuple):
         worst: indices of the mistakes of highest confidence, at most `WORST`, the
             most confident first.
         class_names: a name for each class.
+        suspects: indices of the images whose labels are likely wrong, the surest
+            first, at most `WORST`: another class is at least as probable as it is, on
+            average, in images of that class (confident learning: Northcutt 2021,
+            1911.00068, section 3.1).
     """
 
     metrics: dict[str, float]
@@ -50,6 +54,7 @@ class Evaluation(NamedTuple):
     confidences: np.ndarray
     worst: np.ndarray
     class_names: tuple[str, ...]
+    suspects: np.ndarray
 
 
 def evaluate_logits(
@@ -110,7 +115,22 @@ def evaluate_logits(
         confidences=confidences,
         worst=worst,
         class_names=tuple(class_names),
+        suspects=_suspects(np.exp(log_probabilities), np.asarray(labels)),
     )
+
+
+def _suspects(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Images whose labels are likely wrong; see `Evaluation`."""
+    classes = probabilities.shape[-1]
+    counts = np.bincount(labels, minlength=classes)
+    own = probabilities[np.arange(len(labels)), labels]
+    usual = np.bincount(labels, own, classes) / np.maximum(counts, 1)
+    usual[counts == 0] = np.inf  # a class without images has no threshold
+    others = np.where(probabilities >= usual, probabilities, 0.0)
+    others[np.arange(len(labels)), labels] = 0.0
+    surest = others.max(axis=-1)
+    found = np.flatnonzero(surest > own)
+    return found[np.argsort(own[found] - surest[found], kind="stable")][:WORST]
 
 
 def evaluate_model(model: Any, dataset: Any, class_names: Sequence[str]) -> Evaluation:

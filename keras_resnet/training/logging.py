@@ -15,12 +15,14 @@ from keras_resnet.cost import estimate_cost
 from keras_resnet.plan import make_plan
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import (
+    AUGMENTED,
     BEST,
     CURVES,
     DATA,
     ENVIRONMENT,
     EXPORT,
     HISTORY,
+    PAGE,
     RECIPE,
     Run,
 )
@@ -35,6 +37,8 @@ _SETTINGS = (RECIPE, DATA, ENVIRONMENT)
 _RESULTS = (
     HISTORY,
     CURVES,
+    AUGMENTED,
+    PAGE,
     *report.FILES,
     BEST,
     EXPORT,

@@ -21,6 +21,7 @@ from keras_resnet.network import build, under_policy
 from keras_resnet.recipe import Recipe, check_weights
 from keras_resnet.recipes import get_recipe
 from keras_resnet.run import (
+    AUGMENTED,
     CURVES,
     DATA,
     ENVIRONMENT,
@@ -35,6 +36,7 @@ from keras_resnet.training import (
     finetuning,
     leaks,
     logging,
+    page,
     preamble,
     progress,
     report,
@@ -226,6 +228,7 @@ def train(
             logging.tracked(tracker, run.folder, recipe, environment | described),
         ):
             preamble.show(console, run, recipe, splits, environment | described)
+            report.write_augmented(splits, run.folder / AUGMENTED)
             leaks.write_trained_on(splits, run, source.run if source else None)
             _fit(
                 model,
@@ -389,7 +392,8 @@ def _finish(
     count = data.duplicates.get(leaks.LEAKED)
     leaked = {"test_images_trained_on": count} if count else {}
     worst = pick(data.test, evaluation.worst)
-    report.write_report(evaluation, worst, folder, leaked)
+    paths = data.files.get("test", ())
+    report.write_report(evaluation, worst, folder, paths, leaked)
     samples = report.write_samples(data, folder / SAMPLES)
     if (folder / EXPORT).exists():
         shutil.rmtree(folder / EXPORT)  # of a run killed after it
@@ -406,6 +410,7 @@ def _finish(
     result |= leaked | {"train_seconds": sum(row["seconds"] for row in history)}
     if tracker:
         logging.log_result(tracker, folder, recipe, result, best, samples)
+    page.write_page(run, evaluation, worst, data)
     # Last: a folder with a result is a finished run.
     files.write_json(folder / RESULT, result)
     return RunResult(folder, exported, evaluation.metrics, history, None)

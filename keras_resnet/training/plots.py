@@ -165,32 +165,48 @@ class Mistake(NamedTuple):
     confidence: float
 
 
+SHOWN = 20  # images of a batch
+
+
 def draw_mistakes(mistakes: Sequence[Mistake], path: Path) -> None:
     """A grid of images with their true and predicted classes."""
+    titles = [
+        f"is {short_name(mistake.true, 20)}\ntaken for "
+        f"{short_name(mistake.predicted, 20)}\nat {mistake.confidence:.1%}"
+        for mistake in mistakes
+    ]
+    figure = _grid([mistake.image for mistake in mistakes], titles)
+    figure.suptitle("most confident mistakes" if mistakes else "no mistakes")
+    write_figure(path, figure)
+
+
+def draw_images(images: Sequence[np.ndarray], names: Sequence[str], path: Path) -> None:
+    """A grid of training images, as they are changed at random, with their classes."""
+    figure = _grid(images, [short_name(name, 20) for name in names])
+    figure.suptitle("training images of the first epoch, as they are augmented")
+    write_figure(path, figure)
+
+
+def _grid(images: Sequence[np.ndarray], titles: Sequence[str]) -> Any:
+    """Images (height, width, channels), five in a row, with their titles."""
     columns = 5
-    rows = max(-(-len(mistakes) // columns), 1)
+    rows = max(-(-len(images) // columns), 1)
+    lines = 1 + max((title.count("\n") for title in titles), default=0)
+    height = (2.2 + 0.15 * lines) * rows + 0.4
     figure, grid = new_figure(
-        2.3 * columns, 2.65 * rows + 0.4, rows, columns, grid="", squeeze=False
+        2.3 * columns, height, rows, columns, grid="", squeeze=False
     )
     for axes in grid.flat:
         axes.axis("off")
-    for axes, mistake in zip(grid.flat, mistakes, strict=False):
-        image = mistake.image
+    for axes, image, title in zip(grid.flat, images, titles, strict=False):
         axes.imshow(
             image if image.shape[-1] in (3, 4) else image[..., 0],
             cmap="gray",
             vmin=0,
             vmax=255,
         )
-        true, predicted = (
-            short_name(name, 20) for name in (mistake.true, mistake.predicted)
-        )
-        axes.set_title(
-            f"is {true}\ntaken for {predicted}\nat {mistake.confidence:.1%}",
-            fontsize=SMALL,
-        )
-    figure.suptitle("most confident mistakes" if mistakes else "no mistakes")
-    write_figure(path, figure)
+        axes.set_title(title, fontsize=SMALL)
+    return figure
 
 
 def draw_calibration(bins: Sequence[Bin], error: float, path: Path) -> None:

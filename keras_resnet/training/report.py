@@ -30,6 +30,7 @@ def write_report(
     evaluation: Evaluation,
     images: Sequence[np.ndarray],
     folder: Path,
+    paths: Sequence[str] = (),
     notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes `FILES`: the numbers, and pictures of confusion, mistakes, calibration.
@@ -38,6 +39,7 @@ def write_report(
         evaluation: of the test images.
         images: those of `evaluation.worst`, uint8 (height, width, channels).
         folder: the run folder.
+        paths: of all test images, where they are files.
         notes: what else `report.json` has to say of the metrics.
     """
     names = evaluation.class_names
@@ -46,14 +48,9 @@ def write_report(
         **(notes or {}),
         "per_class": evaluation.per_class,
         "calibration": [b._asdict() for b in evaluation.bins],
-        "worst_mistakes": [
-            {
-                "image": int(i),
-                "is": names[evaluation.labels[i]],
-                "taken_for": names[evaluation.predictions[i]],
-                "confidence": float(evaluation.confidences[i]),
-            }
-            for i in evaluation.worst
+        "worst_mistakes": [_mistake(evaluation, i, paths) for i in evaluation.worst],
+        "likely_wrong_labels": [
+            _mistake(evaluation, i, paths) for i in evaluation.suspects
         ],
     }
     files.write_json(folder / REPORT, table)
@@ -73,6 +70,30 @@ def write_report(
     plots.draw_calibration(
         evaluation.bins, evaluation.metrics["calibration_error"], folder / CALIBRATION
     )
+
+
+def _mistake(evaluation: Evaluation, i: int, paths: Sequence[str]) -> dict[str, Any]:
+    """What an image is, and what it was taken for."""
+    names = evaluation.class_names
+    return {
+        "image": int(i),
+        **({"file": paths[i]} if paths else {}),
+        "is": names[evaluation.labels[i]],
+        "taken_for": names[evaluation.predictions[i]],
+        "confidence": float(evaluation.confidences[i]),
+    }
+
+
+def write_augmented(data: Splits, path: Path) -> None:
+    """Draws training images as the first epoch has them, unless that has been done."""
+    if path.exists():
+        return
+    data.start(0)
+    images, labels = next(iter(data.train.take(1).as_numpy_iterator()))
+    if labels.ndim > 1:
+        labels = labels.argmax(axis=-1)  # mixed: the largest share
+    names = [data.class_names[label] for label in labels[: plots.SHOWN]]
+    plots.draw_images(images[: plots.SHOWN], names, path)
 
 
 def write_samples(data: Splits, folder: Path) -> np.ndarray:

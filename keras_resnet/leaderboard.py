@@ -1,0 +1,162 @@
+"""The runs and searches below a folder, the best first. No TensorFlow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from keras_resnet.cost import estimate_cost
+from keras_resnet.errors import RunFolderError, UserError
+from keras_resnet.run import EXPORT, LOCK, RECIPE, Run
+from keras_resnet.statistics import wilson
+
+DEPTH = 5  # folders below which no run is looked for
+SEARCH = "search.json"  # in the folder of a search, with a run in each trial's
+
+
+class Entry(NamedTuple):
+    """A run, or a search by its best trial.
+
+    Attributes:
+        path: its folder.
+        kind: "run" or "search".
+        data: the source of its images.
+        network: its name.
+        accuracy: of the test images; of a search and an unfinished run of the
+            validation images, in their best epoch.
+        low: lower end of the 95 % confidence interval; None of validation images.
+        high: upper end.
+        macs: multiply-adds an image; None where the network's input is open.
+        params: parameters.
+        latency: milliseconds an image, as its last export was checked here.
+        state: "finished", "epoch 4 of 8", "running, epoch 4 of 8", "12 trials".
+    """
+
+    path: Path
+    kind: str
+    data: str
+    network: str
+    accuracy: float | None
+    low: float | None
+    high: float | None
+    macs: int | None
+    params: int
+    latency: float | None
+    state: str
+
+
+def find(folder: Path) -> list[Entry]:
+    """All runs and searches below a folder, the most accurate first.
+
+    Trials and what a search trained at its end are in the search's entry.
+
+    Raises:
+        RunFolderError: no such folder.
+    """
+    if not folder.is_dir():
+        raise RunFolderError(f"folder: {folder} is not a folder")
+    entries = [entry for path in _places(folder, DEPTH) if (entry := _entry(path))]
+    return sorted(entries, key=lambda entry: (-(entry.accuracy or 0), entry.path))
+
+
+def _places(folder: Path, depth: int) -> Iterator[Path]:
+    """Folders of runs and searches."""
+    if (folder / SEARCH).is_file() or (folder / RECIPE).is_file():
+        yield folder
+    elif depth:
+        for path in sorted(folder.iterdir()):
+            if path.is_dir() and not path.is_symlink():
+                yield from _places(path, depth - 1)
+
+
+def _entry(path: Path) -> Entry | None:
+    """What is known of a folder; None of one that can't be read."""
+    try:
+        return _search(path) if (path / SEARCH).is_file() else _run(path)
+    except (UserError, KeyError, ValueError):
+        return None
+
+
+def _run(path: Path) -> Entry:
+    run = Run(path)
+    recipe, history = run.recipe, run.history
+    cost = estimate_cost(recipe.model)
+    accuracy = low = high = None
+    state = run.unfinished or "not tested"
+    if run.is_finished:
+        result = run.result
+        accuracy, images = result["test_accuracy"], int(result["test_images"])
+        low, high = wilson(accuracy * images, images)
+        state = "finished"
+    elif history:
+        accuracy = _validated(run)
+    if state != "finished" and _is_locked(path):
+        state = f"running, {state}"
+    return Entry(
+        path, "run", run.data["source"], recipe.model.name, accuracy, low, high,
+        cost.macs, cost.params, _latency(path), state,
+    )  # fmt: skip
+
+
+def _search(path: Path) -> Entry:
+    """A search, by the most accurate of its trials."""
+    trials = [Run(found.parent) for found in path.glob(f"tuner/*/run/{RECIPE}")]
+    begun = [trial for trial in trials if trial.history]
+    best = max(
+        begun,
+        key=lambda trial: _best(trial.history).get("val_accuracy", 0),
+        default=None,
+    )
+    spec = best.recipe.model if best else None
+    cost = estimate_cost(spec) if spec else None
+    settings = json.loads((path / SEARCH).read_text())
+    source = settings.get("source") or f"data {settings['data'][:8]}"
+    state = f"{len(trials)} trial" + "s" * (len(trials) != 1)
+    return Entry(
+        path,
+        "search",
+        source,
+        spec.name if spec else "",
+        _validated(best) if best else None,
+        None,
+        None,
+        cost.macs if cost else None,
+        cost.params if cost else 0,
+        None,
+        f"running, {state}" if _is_locked(path) else state,
+    )
+
+
+def _validated(run: Run) -> float:
+    """Accuracy on the validation images in the best epoch."""
+    return float(_best(run.history).get("val_accuracy", 0))
+
+
+def _best(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row of the epoch that a run's model is of."""
+    return min(history, key=lambda row: row.get("val_loss", -row["epoch"]))
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a process of this machine trains in it; asking must not lock it."""
+    try:
+        inode = (path / LOCK).stat().st_ino
+        locks = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return False
+    return any(f":{inode} " in line for line in locks)
+
+
+def _latency(path: Path) -> float | None:
+    checks = sorted(
+        (path / EXPORT).glob("[0-9]*/assets.extra/check.json"),
+        key=lambda check: int(check.parts[-3]),
+    )
+    if not checks:
+        return None
+    for row in json.loads(checks[-1].read_text())["signatures"]:
+        if row["signature"] == "serving_default":
+            return float(row["milliseconds"])
+    return None
