@@ -198,3 +198,27 @@ def served(root: Path):
         hub.shutdown()
         hub.server_close()
         thread.join()
+
+
+@contextlib.contextmanager
+def addressed(hub: Hub, cache: Path):
+    """What HF_ENDPOINT and HF_HUB_CACHE set when the client is imported."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import disable_progress_bars
+
+    template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    changes = {
+        "ENDPOINT": hub.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": template,
+        "HF_HUB_CACHE": str(cache),
+        "HF_HUB_DISABLE_XET": True,
+    }
+    before = {name: getattr(constants, name) for name in changes}
+    disable_progress_bars()
+    try:
+        for name, value in changes.items():
+            setattr(constants, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(constants, name, value)

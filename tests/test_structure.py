@@ -67,14 +67,14 @@ ROOMS = {
         "folding": "graphs layers",
         "surgery": "blocks errors folding graphs layers network plan recompute spec",
         "resnext": "blocks errors layers network plan spec surgery",
-        "weights": "errors files network plan presets run spec",
-        "applications": "errors network presets weights",
         "tracking": "errors files",
         "serving": "data errors files folding heads network run statistics version",
         "prediction": "data errors run serving",
         "leaderboard": "cost errors run statistics",
         "analysis": "cost errors figures files heads graphs layers network plan presets"
         " run runtime spec tracking units",
+        "weights": "analysis cost errors files network plan presets run spec",
+        "applications": "errors network presets weights",
         "training": "cost data errors figures files graphs heads layers losses network"
         " optimizers plan recipe recipes run runtime serving spec statistics surgery"
         " tracking units version weights",

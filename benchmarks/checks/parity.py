@@ -9,6 +9,7 @@ greatest logit, in float32, with random weights and statistics; there and back.
 
 from __future__ import annotations
 
+import argparse
 import re
 import tempfile
 from collections.abc import Callable
@@ -62,23 +63,15 @@ _TORCHVISION = (
     "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnext50_32x4d",
     "resnext101_32x8d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2",
 )  # fmt: skip
-_TIMM = {
-    "resnet18": "resnet18",
-    "resnet34": "resnet34",
-    **_V1_5,
-    "resnet50c": "resnet50_c",
-    "resnet50d": "resnet50_d",
-    "resnet101d": "resnet101_d",
-    "resnext50_32x4d": "resnext50_32x4d",
-    "resnext101_32x4d": "resnext101_32x4d",
-    "resnext101_32x8d": "resnext101_32x8d",
-    "wide_resnet50_2": "wide_resnet50_2",
-}
-_TIMM_V2 = {
-    "stride_at": "first",
-    "stem_pool_pad": "minus_inf",
-    "bn_epsilon": 1e-5,
-}
+# Repositories of the hub, made by timm itself: read by their config.json.
+_TIMM = (
+    "resnet18", "resnet18d", "resnet34", "resnet34d", "resnet26", "resnet26d",
+    "resnet50", "resnet50c", "resnet50d", "resnet50s", "resnet101", "resnet101c",
+    "resnet101d", "resnet101s", "resnet152", "resnet152d", "resnet200d",
+    "resnext50_32x4d", "resnext50d_32x4d", "resnext101_32x4d", "resnext101_32x8d",
+    "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2", "resnetv2_50",
+    "resnetv2_50d", "resnetv2_101", "resnetv2_101d", "resnetv2_152",
+)  # fmt: skip
 _KERAS = {
     "ResNet50": "keras_resnet50",
     "ResNet101": "keras_resnet101",
@@ -97,25 +90,6 @@ CASES = [
         "torchvision resnet50, output stride 8",
         get_spec("resnet50_v1_5", output_stride=8),
         _torchvision("resnet50", replace_stride_with_dilation=[False, True, True]),
-    ),
-    *(
-        Case(f"timm {n}", get_spec(preset), partial(timm.create_model, n))
-        for n, preset in _TIMM.items()
-    ),
-    *(
-        Case(
-            f"timm resnetv2_{depth}",
-            get_spec(f"keras_resnet{depth}_v2", **_TIMM_V2),
-            partial(timm.create_model, f"resnetv2_{depth}"),
-            "timm's ResNetV2",
-        )
-        for depth in (50, 101)
-    ),
-    Case(
-        "timm resnetv2_50d",
-        get_spec("keras_resnet50_v2", stem="deep", project_pool=True, **_TIMM_V2),
-        partial(timm.create_model, "resnetv2_50d"),
-        "timm's ResNetV2",
     ),
     *(
         Case(
@@ -162,6 +136,78 @@ def difference(case: Case, folder: Path) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
+def timms(name: str, folder: Path) -> float:
+    """Of logits of a repository's network, from raw pixels, as `difference`."""
+    from timm.models import _hub
+
+    random = np.random.default_rng(0)
+    peer = timm.create_model(name).eval()
+    _randomize_torch(peer, random)
+    place = folder / "timm" / f"{name}.random"
+    place.parent.mkdir(exist_ok=True)
+    _hub.save_for_hf(peer, place, safe_serialization=True)
+    given = peer.pretrained_cfg
+    pixels = random.uniform(0, 255, (2, SIDE, SIDE, 3)).astype("float32")
+    normal = (pixels / 255 - given["mean"]) / given["std"]
+    with torch.no_grad():
+        x = torch.from_numpy(normal.astype("float32")).permute(0, 3, 1, 2)
+        expected = peer(x).numpy()
+    model = weights.pretrained(f"timm/{name}.random", input_shape=(SIDE, SIDE, 3))
+    found = model.predict(pixels, verbose=0)
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def checkpoints(folder: Path) -> int:
+    """How many kinds of files load: wrapped, nested, with arguments, legacy."""
+    peer = torchvision.models.resnet18(weights=None)
+    state = peer.state_dict()
+    under = {f"module.{name}": value for name, value in state.items()}
+    arguments = argparse.Namespace(lr=0.1, model="resnet18")
+    kinds: dict[str, tuple[Any, dict[str, Any]]] = {
+        "plain.pth": (state, {}),
+        "parallel.pt": (under, {}),
+        "timm.pth.tar": ({"state_dict": state, "args": arguments, "epoch": 3}, {}),
+        "torchvision.PTH": ({"model": state, "args": arguments}, {}),
+        "lightning.ckpt": ({"state_dict": under, "loops": {}}, {}),
+        "old.th": ({"state_dict": under}, {"_use_new_zipfile_serialization": False}),
+        "swa.bin": (torch.optim.swa_utils.AveragedModel(peer).state_dict(), {}),
+    }
+    model = build("resnet18", input_shape=(SIDE, SIDE, 3))
+    for name, (content, options) in kinds.items():
+        torch.save(content, folder / name, **options)
+        model.layers[-1].kernel.assign(np.zeros((512, 1000)))
+        weights.load(model, folder / name)
+        kernel = model.layers[-1].kernel.numpy()
+        if not np.array_equal(kernel, state["fc.weight"].numpy().T):
+            raise SystemExit(f"{name} was not read")
+    return len(kinds)
+
+
+def pushed(folder: Path) -> float:
+    """Of logits of a run that timm loads from the files that `push` writes."""
+    import keras
+
+    from keras_resnet import training
+
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (64, 32, 32, 3)).astype("uint8")
+    recipe = training.get_recipe("digits").over(1)
+    recipe = recipe.replace(model=get_spec("resnet18"), warmup_epochs=0)
+    training.train(
+        recipe, data=(images, np.arange(64) % 4), folder=folder / "run", export=False
+    )
+    place = weights.push(folder / "run", "me/run", dry_run=folder / "pushed")
+    peer = timm.create_model(f"local-dir:{place}", pretrained=True).eval()
+    given = timm.data.resolve_model_data_config(peer)
+    normal = (images[:8] / 255 - given["mean"]) / given["std"]
+    with torch.no_grad():
+        x = torch.from_numpy(normal.astype("float32")).permute(0, 3, 1, 2)
+        expected = peer(x).numpy()
+    model = keras.models.load_model(folder / "pushed" / "model.keras")
+    found = model.predict(images[:8], verbose=0)
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
 def _randomize_torch(module: Any, random: np.random.Generator) -> None:
     with torch.no_grad():
         for part in module.modules():
@@ -204,14 +250,27 @@ def main(only: str, write: bool) -> None:
     runtime.prepare()
     lines = ["| network | weights from | greatest difference |", "|---|---|---|"]
     worst = 0.0
+    from tests.hub_server import addressed, served
+
     with tempfile.TemporaryDirectory() as folder:
-        for case in CASES:
-            if only not in case.peer:
-                continue
-            found = difference(case, Path(folder))
-            worst = max(worst, found)
-            lines.append(f"| `{case.spec.name}` | {case.peer} | {found:.1e} |")
-            click.echo(lines[-1])
+        place = Path(folder)
+        cases = [(c.peer, c.spec.name, partial(difference, c, place)) for c in CASES]
+        cases += [
+            (f"timm {name}, from the hub", name, partial(timms, name, place))
+            for name in _TIMM
+        ]
+        with served(place) as hub, addressed(hub, place / "cache"):
+            for peer, name, compared in cases:
+                if only not in peer:
+                    continue
+                found = compared()
+                worst = max(worst, found)
+                lines.append(f"| `{name}` | {peer} | {found:.1e} |")
+                click.echo(lines[-1])
+        if not only or only == "push":
+            worst = max(worst, pushed(place))
+            click.echo(f"a pushed run, loaded by timm: {worst:.1e} at most")
+            click.echo(f"{checkpoints(place)} kinds of checkpoints load")
     if write:
         marked = r"(<!-- parity -->\n).*(<!-- end -->)"
         table = "\n".join(lines) + "\n"

@@ -9,6 +9,7 @@ from keras_resnet.cli import (  # noqa: F401
     experiment,
     leaderboard,
     networks,
+    push,
     rate,
     runs,
     serve,

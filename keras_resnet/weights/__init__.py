@@ -12,6 +12,7 @@ from __future__ import annotations
 from keras_resnet.errors import WeightsError
 from keras_resnet.weights.download import cache_folder, fetch
 from keras_resnet.weights.loading import load, pretrained, save
+from keras_resnet.weights.pushing import push
 from keras_resnet.weights.zoo import PUBLISHED, Published, published
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "load",
     "pretrained",
     "published",
+    "push",
     "save",
 ]

@@ -297,7 +297,7 @@ def check_facts(spec: ResNetSpec, dialect: Dialect, source: object) -> None:
     presets = [
         name
         for name, preset in PRESETS.items()
-        if not wrong_facts(preset.spec, dialect) and _same_shapes(preset.spec, spec)
+        if not wrong_facts(preset.spec, dialect) and same_shapes(preset.spec, spec)
     ]
     advice = f"build {presets[0]!r}" if presets else "change the spec"
     raise WeightsError(
@@ -306,7 +306,8 @@ def check_facts(spec: ResNetSpec, dialect: Dialect, source: object) -> None:
     )
 
 
-def _same_shapes(first: ResNetSpec, second: ResNetSpec) -> bool:
+def same_shapes(first: ResNetSpec, second: ResNetSpec) -> bool:
+    """Whether two networks have the same weights, but for images and classes."""
     fields = ("stem", "stem_width", "block", "depths", "widths", "k", "cardinality")
     more = ("group_width", "shortcut", "project_pool", "kernels")
     return all(getattr(first, f) == getattr(second, f) for f in (*fields, *more))

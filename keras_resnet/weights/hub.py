@@ -190,6 +190,42 @@ def parse(source: str) -> Repository | None:
     return None
 
 
+def is_name(repository: str) -> bool:
+    """Whether it is OWNER/NAME."""
+    return bool(_NAME.fullmatch(repository))
+
+
+def upload(folder: Path, repository: str, *, private: bool) -> str:
+    """Sends a folder's files in one commit; the repository is made if it isn't there.
+
+    Returns:
+        Its address.
+
+    Raises:
+        WeightsError: the hub refuses, or can't be reached.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+
+    api = HfApi()
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(
+            folder_path=folder, repo_id=repository, commit_message="Model and card"
+        )
+    except _errors() as error:
+        reason = one_line(error)
+        if isinstance(error, LocalTokenNotFoundError):
+            reason = "there is no token"
+        elif isinstance(error, HfHubHTTPError):
+            reason = f"it answers {error.response.status_code}"
+        raise WeightsError(
+            f"push: can't send {repository} to {constants.ENDPOINT}: {reason}; log in "
+            "by `hf auth login`, or give a token that may write in HF_TOKEN"
+        ) from None
+    return f"{constants.ENDPOINT}/{repository}"
+
+
 class Described(NamedTuple):
     """What a repository's config.json says of its network.
 

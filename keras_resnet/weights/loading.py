@@ -223,8 +223,11 @@ def pretrained(
     Raises:
         UserError: no such name, no connection, or a size or field that doesn't fit.
     """
-    described = origins.find(name).described
+    found = origins.find(name)
+    described = found.described
     if described is None:
+        if found.repository and not (classes or input_shape or pooling or changes):
+            return keras.models.load_model(found.file, compile=False)
         raise WeightsError(f"weights: {name} doesn't tell its network{closest(name)}")
     if input_shape is not None:
         changes["input_shape"] = tuple(input_shape)
