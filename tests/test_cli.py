@@ -230,8 +230,10 @@ def ask_by_command(url, samples, expected):
     assert f"{samples[0]}: {best} " in invoke("client", samples[0], *patient).output
     image = samples[0]
     Path("bad.png").write_text("no image")
+    refused = invoke("client", "bad.png", *patient)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert refused.stderr == "error: image: bad.png is not an image file\n"
     for arguments, message in (
-        (("bad.png", "--url", url), "image: bad.png is no JPEG, PNG, GIF or BMP"),
         ((image, "--url", f"{url}/1"), "ends in no model's name"),
         ((image, "--url", f"{url}s"), "NOT_FOUND, Servable not found"),
         ((image, *patient, "--version", 7), "NOT_FOUND, "),

@@ -46,8 +46,8 @@ image_size = click.option("--image-size", type=POSITIVE, help="Side in pixels.")
 
 data = click.option(
     "--data",
-    help="digits, fashion_mnist, tfds:NAME[:CONFIG], folder:PATH or FILE.npz; by "
-    "default what the recipe is for.",
+    help="digits, fashion_mnist, tfds:NAME[:CONFIG], folder:PATH, csv:FILE, "
+    "tfrecord:FILES or FILE.npz; by default what the recipe is for.",
 )
 same_data = click.option(
     "--data", help="The same images, where they are elsewhere now."

@@ -144,7 +144,9 @@ def load(
 
     Args:
         source: "digits", "fashion_mnist", "tfds:NAME[:CONFIG]", "folder:PATH",
-            "FILE.npz", (images, labels) or {"train": (images, labels), "test": ...}.
+            "csv:FILE", "tfrecord:FILES", "FILE.npz", (images, labels), {"train":
+            (images, labels), "test": ...}, a pandas frame of paths and labels, or a
+            `tf.data.Dataset` of images and labels.
         batch_size: images a batch.
         augment: random changes of the training images.
         seed: fixes splits, order and augmentation.
@@ -309,8 +311,8 @@ def _size(field: str, asked: Any, found: Found) -> tuple[int, int]:
 def absolute(source: str) -> str:
     """A source's name that is right in any working folder."""
     kind, _, path = source.partition(":")
-    if kind == "folder":
-        return f"folder:{Path(path).expanduser().absolute()}"
+    if kind in ("folder", "csv", "tfrecord"):
+        return f"{kind}:{Path(path).expanduser().absolute()}"
     if source.endswith(".npz"):
         return str(Path(source).expanduser().absolute())
     return source

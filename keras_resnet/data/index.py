@@ -90,6 +90,20 @@ def list_files(folders: Iterable[tuple[str, Sequence[bytes]]]) -> Files:
     )
 
 
+def locate_files(places: Sequence[tuple[str, bytes]]) -> Files:
+    """Files by folder and name, in any order."""
+    numbers: dict[str, int] = {}
+    folder = [numbers.setdefault(path, len(numbers)) for path, _ in places]
+    lengths = np.array([len(name) for _, name in places], np.int64)
+    return Files(
+        tuple(numbers),
+        np.array(folder, np.int32),
+        b"".join(name for _, name in places),
+        np.cumsum(lengths),
+        np.arange(len(places)),
+    )
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Index:
     """What files hold.

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from keras_resnet.data.arrays import read_given, read_npz
+from keras_resnet.data.examples import read_dataset, read_tfrecord
 from keras_resnet.data.folders import read_folder
 from keras_resnet.data.idx import has_idx, read_split
 from keras_resnet.data.images import DataError, Found, Images
 from keras_resnet.data.options import Options
+from keras_resnet.data.tables import read_csv, read_frame
 from keras_resnet.data.tfds_source import read_tfds
 
 # Where Debian's package dataset-fashion-mnist puts its files.
@@ -61,16 +63,22 @@ SOURCES: dict[str, tuple[Callable[[str, Options], Found], str]] = {
     "fashion_mnist": (read_fashion_mnist, "fashion_mnist"),
     "tfds": (read_tfds, "tfds:NAME[:CONFIG]"),
     "folder": (read_folder, "folder:PATH"),
+    "csv": (read_csv, "csv:FILE"),
+    "tfrecord": (read_tfrecord, "tfrecord:FILES"),
     "npz": (read_npz, "FILE.npz"),
 }
 
 
 def read(source: Any, options: Options) -> Found:
-    """The images of a source: a name of the table, or arrays.
+    """The images of a source: a name of the table, arrays, a frame or a data set.
 
     Raises:
         DataError: no such source, or what its reader raises.
     """
+    if hasattr(source, "element_spec"):
+        return read_dataset(source, options)
+    if hasattr(source, "iloc"):
+        return read_frame(source, options)
     if not isinstance(source, str):
         return read_given(source)
     reader, argument = find(source)
@@ -96,9 +104,9 @@ def find(source: str) -> tuple[Callable[[str, Options], Found], str]:
             raise DataError(f"data: {source} is a folder; write folder:{source}")
         forms = ", ".join(repr(form) for _, form in SOURCES.values())
         raise DataError(f"data: {source!r} is not one of {forms}")
-    if kind in ("folder", "npz") and not Path(argument).expanduser().exists():
+    if kind in ("folder", "npz", "csv") and not Path(argument).expanduser().exists():
         what = f"folder {argument} doesn't exist"
-        if kind == "npz":
+        if kind != "folder":
             what = f"can't read {argument}: No such file or directory"
         raise DataError(f"data: {what}")
     return reader, argument

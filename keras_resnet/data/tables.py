@@ -1,0 +1,208 @@
+"""Tables of image files and labels: CSV files and pandas' frames."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_resnet.data.folders import describe
+from keras_resnet.data.images import DataError, Found
+from keras_resnet.data.index import BAD, cache_of, find_out, locate_files
+from keras_resnet.data.layout import some, split_of
+from keras_resnet.data.options import Options
+from keras_resnet.data.tree import read_tree
+
+# What a column holds -> the names that it goes by, in any case.
+COLUMNS = {
+    "path": (
+        "path", "file", "filename", "file_name", "filepath", "image", "image_path",
+        "image_id", "name", "id",
+    ),
+    "label": ("label", "labels", "class", "class_name", "category", "target"),
+    "split": ("split", "subset", "set", "partition"),
+}  # fmt: skip
+
+
+def read_csv(path: str, options: Options) -> Found:
+    """A file with a row of column names: path, label and, if there is one, split.
+
+    Paths are relative to the file or to `data_dir`; a name alone, with its ending or
+    without, is looked for below.
+
+    Raises:
+        DataError: no such file, other columns, or what `read_table` refuses.
+    """
+    file = Path(path).expanduser().absolute()
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as opened:
+            header, *rows = csv.reader(opened) or ([],)
+    except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no table of UTF-8 text"
+        raise DataError(f"data: can't read {file}: {reason}") from None
+    for number, row in enumerate(rows, 2):
+        if row and len(row) != len(header):
+            raise DataError(
+                f"data: {file} has {len(row)} fields in row {number}, not the "
+                f"{len(header)} of its first"
+            )
+    columns = {name: [row[i] for row in rows if row] for i, name in enumerate(header)}
+    return read_table(columns, str(file), options.data_dir or file.parent, options)
+
+
+def read_frame(frame: Any, options: Options) -> Found:
+    """A pandas frame of the same columns; paths are relative to `data_dir`."""
+    columns = {str(name): frame[name].astype(str).tolist() for name in frame.columns}
+    return read_table(columns, "the frame", options.data_dir or Path.cwd(), options)
+
+
+def read_table(
+    columns: Mapping[str, Sequence[str]], name: str, base: Path, options: Options
+) -> Found:
+    """Images of a table.
+
+    Args:
+        columns: by name, values of all rows.
+        name: for messages.
+        base: what paths are relative to.
+        options: how data is loaded.
+
+    Raises:
+        DataError: a column is missing or there twice, a split of no known name, a file
+            with two labels, or no file that can be read.
+    """
+    found = {kind: _column(columns, kind, name) for kind in COLUMNS}
+    paths, labels = found["path"], found["label"]
+    if paths is None or labels is None:
+        kind = "path" if paths is None else "label"
+        raise DataError(
+            f"data: {name} has no column for the {kind}, only {some(columns)}; call it "
+            f"{' or '.join(COLUMNS[kind][:3])}"
+        )
+    values = found["split"] or [""] * len(paths)
+    splits = ["train" if not value else split_of(value) for value in values]
+    for value, split in zip(values, splits, strict=True):
+        if split is None:
+            raise DataError(f"data: {name} has split {value!r}, not train, val or test")
+    labelled = np.array([bool(label.strip()) for label in labels], bool)
+    class_names = _class_names({label for label in labels if label.strip()})
+    numbers = {label: i for i, label in enumerate(class_names)}
+    _check_once(paths, labels, name)
+    located = list(_located(paths, base))
+    index = find_out(
+        locate_files([(folder, file) for folder, file, _, _ in located]),
+        np.array([size for _, _, size, _ in located], np.int64),
+        np.array([time for _, _, _, time in located], np.int64),
+        cache=cache_of(name if os.path.isabs(name) else str(base / "frame")),
+        console=options.console,
+    )
+    used = labelled & ~index.has(BAD)
+    if not used.any():
+        why = index.reasons.get(0, "no row has a label")
+        raise DataError(f"data: {name} has no image that can be read: {why}")
+    if index.reasons and options.strict:
+        raise DataError(
+            f"{index.reasons[min(index.reasons)].replace('image:', 'data:', 1)}; "
+            f"{len(index.reasons)} unreadable files in {name}"
+        )
+    classes = np.array([numbers.get(label, 0) for label in labels], np.int64)
+    chosen = {}
+    for split in ("train", "val", "test"):
+        rows = np.flatnonzero(used & (np.array(splits) == split))
+        if len(rows):
+            chosen[split] = rows, classes[rows]
+    _check_training(chosen, class_names, name)
+    lost = len(labels) - int(labelled.sum())
+    left_out = (f"{name}: {lost} rows without a label",) if lost else ()
+    return describe(index, chosen, class_names, left_out)
+
+
+def _column(
+    columns: Mapping[str, Sequence[str]], kind: str, name: str
+) -> Sequence[str] | None:
+    """The one column of a kind; of several the one whose name comes first."""
+    known = COLUMNS[kind]
+    fitting = [column for column in columns if column.strip().lower() in known]
+    if not fitting:
+        return None
+    fitting.sort(key=lambda column: known.index(column.strip().lower()))
+    return columns[fitting[0]]
+
+
+def _class_names(labels: set[str]) -> tuple[str, ...]:
+    """Sorted, numbers by their value."""
+    if all(label.isdecimal() for label in labels):
+        return tuple(sorted(labels, key=int))
+    return tuple(sorted(labels))
+
+
+def _check_once(paths: Sequence[str], labels: Sequence[str], name: str) -> None:
+    known: dict[str, str] = {}
+    for path, label in zip(paths, labels, strict=True):
+        if known.setdefault(path, label) != label:
+            raise DataError(
+                f"data: {name} gives {path} the labels {known[path]!r} and {label!r}; "
+                "a classifier learns one an image"
+            )
+
+
+def _check_training(
+    chosen: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    class_names: Sequence[str],
+    name: str,
+) -> None:
+    if len(class_names) < 2:
+        raise DataError(
+            f"data: {name} has {len(class_names)} labels; a classifier needs two or "
+            "more"
+        )
+    _, train = chosen.get("train", ((), np.zeros(0, np.int64)))
+    missing = np.flatnonzero(np.bincount(train, minlength=len(class_names)) == 0)
+    if len(missing):
+        raise DataError(
+            f"data: class {class_names[missing[0]]} of {name} has no training images"
+        )
+
+
+def _located(paths: Sequence[str], base: Path) -> Iterator[tuple[str, bytes, int, int]]:
+    """Folder, name, size and time of each file; of one that isn't there zeros.
+
+    Raises:
+        DataError: a name alone is that of several files.
+    """
+    by_name: dict[str, list[tuple[str, bytes]]] | None = None
+    for path in paths:
+        place = os.path.join(base, os.path.expanduser(path))
+        if not os.path.isfile(place) and "/" not in path:
+            if by_name is None:
+                by_name = _names_below(base)
+            fitting = by_name.get(path, [])
+            if len(fitting) > 1:
+                one, other = (f"{f}/{os.fsdecode(n)}" for f, n in fitting[:2])
+                raise DataError(
+                    f"data: {path} may be {one} or {other}; give the path from {base}"
+                )
+            if fitting:
+                place = f"{fitting[0][0]}/{os.fsdecode(fitting[0][1])}"
+        folder, file = os.path.split(place)
+        try:
+            found = os.stat(place)
+            yield folder, os.fsencode(file), found.st_size, found.st_mtime_ns
+        except OSError:
+            yield folder, os.fsencode(file), 0, 0
+
+
+def _names_below(base: Path) -> dict[str, list[tuple[str, bytes]]]:
+    """Files below a folder by their names, and by these without the ending."""
+    tree = read_tree(str(base))
+    found: dict[str, list[tuple[str, bytes]]] = {}
+    for folder in (tree, *tree.below()):
+        for name in folder.names:
+            text = os.fsdecode(name)
+            for key in {text, text.rpartition(".")[0] or text}:
+                found.setdefault(key, []).append((folder.path, name))
+    return found
