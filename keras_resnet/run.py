@@ -6,7 +6,6 @@ process at a time trains in a folder. No TensorFlow at import.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 import shutil
@@ -16,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 from keras_resnet import data as data_module
 from keras_resnet.errors import RunFolderError, UserError, one_line
@@ -329,21 +330,21 @@ class Run:
         Raises:
             BusyError: another process trains in it.
         """
+        lock = FileLock(self.folder / LOCK, blocking=False)
         try:
-            file = (self.folder / LOCK).open("w")
+            lock.acquire()
+        except Timeout:
+            raise BusyError(
+                f"folder: another process trains in {self.folder}; name a new folder"
+            ) from None
         except OSError as error:
             raise RunFolderError(
                 f"folder: can't write to {self.folder}: {error.strerror}"
             ) from None
-        with file as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise BusyError(
-                    f"folder: another process trains in {self.folder}; name a new "
-                    "folder"
-                ) from None
+        try:
             yield
+        finally:
+            lock.release()
 
 
 def _contents(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What TensorFlow runs on here, and what of it makes these networks slow.
+"""The machine: devices, cores, what is slow here, what each system does its way.
 
 oneDNN is switched on before TensorFlow is imported or never: a command's process does
 so (`prepare`); a library must not, and says where it is off (`warn_once`).
@@ -10,6 +10,7 @@ import functools
 import importlib.metadata
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -141,6 +142,25 @@ def processor() -> tuple[str, list[str]]:
         name = facts.get("model name", name)
         flags = facts.get("flags") or facts.get("Features", "")
     return name, [flag for flag in INSTRUCTION_SETS if flag in flags.split()]
+
+
+def peak_memory() -> int:
+    """The most bytes of resident memory that this process had."""
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def detached() -> dict[str, Any]:
+    """Arguments of `Popen` for a process that this terminal's Ctrl-C does not reach."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
 
 
 def versions() -> dict[str, str | None]:

@@ -67,7 +67,7 @@ ROOMS = {
         "folding": "graphs layers",
         "surgery": "blocks errors folding graphs layers network plan recompute spec",
         "resnext": "blocks errors layers network plan spec surgery",
-        "tracking": "errors files",
+        "tracking": "errors files runtime",
         "serving": "data errors files folding heads network run statistics version",
         "prediction": "data errors run serving",
         "leaderboard": "cost errors run statistics",

@@ -100,13 +100,50 @@ for step in range(300):
     assert sorted(steps) == sorted(3 * list(range(300)))
 
 
+def test_processes_that_are_killed_lose_no_event(tmp_path):
+    """What they said was appended is there, and neither lock stays held."""
+    code = f"""
+import sys
+from keras_resnet.tracking.buffer import Buffer
+buffer, first = Buffer({str(tmp_path)!r}), int(sys.argv[1])
+lock = buffer.live()
+for step in range(first, first + 100_000):
+    buffer.append("metrics", metrics={{"x" * 2000: 1.0}}, step=step)
+    print(step, flush=True)
+"""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(number * 100_000)],
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(3)
+    ]
+    told = []
+    for count, process in enumerate(processes):
+        told += [process.stdout.readline() for _ in range(50 * (count + 1))]
+        process.kill()
+        told += process.communicate()[0].splitlines(keepends=True)
+    told = [int(line) for line in told if line.endswith("\n")]
+    assert len(told) > 300
+    buffer = Buffer(tmp_path)
+    assert not buffer.is_alive()
+    buffer.append("end", status="FINISHED")
+    steps = [event.fields.get("step") for event in buffer.events()]
+    assert len(steps) == len(set(steps))
+    assert set(told) <= set(steps)
+
+
 def test_a_run_is_alive_while_a_process_holds_it(tmp_path):
     buffer = Buffer(tmp_path)
     buffer.append("resume", at=5, store="x")
-    with buffer.live():
+    held = [buffer.live(), buffer.live()]  # two trackers of one run
+    for lock in held:
         assert buffer.is_alive()
         buffer.close_if_abandoned()
         assert [e.kind for e in buffer.events()] == ["resume"]
+        lock.release()
     assert not buffer.is_alive()
     for _ in range(2):  # once is enough
         buffer.close_if_abandoned()

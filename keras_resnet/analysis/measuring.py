@@ -6,7 +6,6 @@ In a process of its own, without memory, threads or compiled functions of other 
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -158,8 +157,7 @@ def _resident(field: str) -> int:
     if _STATUS.is_file():
         lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
         return int(lines[field].split()[0]) * 1024
-    scale = 1 if sys.platform == "darwin" else 1024  # where there is only the peak
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+    return runtime.peak_memory()  # where there is only the peak
 
 
 def _forget_peak() -> None:

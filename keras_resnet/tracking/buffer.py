@@ -8,10 +8,10 @@ an event is skipped, and no file or run outside the folder is read for it.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,12 +19,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from filelock import FileLock, Timeout
+
 from keras_resnet.tracking import origin
 from keras_resnet.tracking.address import hide_passwords
 
 FOLDER = "tracking"
 _EVENTS, _SENT = "events.jsonl", "sent.json"
-_ALIVE, _SENDING = ".alive", ".sending"  # locks
+# Locks, that a kill releases. Each process that logs the run holds one of its own.
+_ADDING, _SENDING, _STARTING, _ALIVE = ".adding", ".sending", ".starting", ".alive-"
 
 
 # Kind of event -> its fields. What isn't of these types is no event.
@@ -103,15 +106,15 @@ class Buffer:
         event = {"kind": kind, "time": at or now(), **fields}
         line = json.dumps(event, sort_keys=True).encode() + b"\n"
         self._make()
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
-        file = os.open(self.folder / _EVENTS, flags, 0o600)
-        try:
-            size = os.fstat(file).st_size
-            if size and os.pread(file, 1, size - 1) != b"\n":  # torn by a kill
-                line = b"\n" + line
-            os.write(file, line)
-        finally:
-            os.close(file)
+        with (
+            self._lock(_ADDING),
+            open(self.folder / _EVENTS, "a+b", buffering=0, opener=_private) as file,
+        ):
+            if size := file.seek(0, os.SEEK_END):
+                file.seek(size - 1)
+                if file.read(1) != b"\n":  # torn by a kill
+                    line = b"\n" + line
+            file.write(line)
 
     def events(self, offset: int = 0) -> list[Event]:
         """The events from a byte of the file on."""
@@ -221,46 +224,47 @@ class Buffer:
     @contextmanager
     def sending(self) -> Iterator[None]:
         """Lets one process at a time send; the others wait."""
-        with open(self.folder / _SENDING, "w", opener=_private) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._lock(_SENDING):
             yield
 
-    def live(self) -> Any:
-        """Marks the run as alive until the file that it returns is closed or dies."""
+    def live(self) -> FileLock:
+        """Marks the run as alive until the lock is released, or the process dies."""
         self._make()
-        lock = open(self.folder / _ALIVE, "w", opener=_private)  # noqa: SIM115
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        lock = self._lock(f"{_ALIVE}{secrets.token_hex(8)}")
+        with self._lock(_STARTING):
+            lock.acquire()
         return lock
 
     def is_alive(self) -> bool:
         """Whether a process still logs the run."""
-        with self._dead() as dead:
-            return not dead
+        return any(map(_is_held, self.folder.glob(f"{_ALIVE}*")))
 
     def close_if_abandoned(self) -> None:
         """Ends a run whose processes were killed, as of its last event."""
-        with self._dead() as dead:
+        if not self.exists():
+            return
+        with self._lock(_STARTING):  # none starts meanwhile
+            if self.is_alive():
+                return
+            for left in self.folder.glob(f"{_ALIVE}*"):
+                left.unlink()
             states = {"start", "resume", "end"}
-            events = self.events() if dead else []
+            events = self.events()
             last = [e.kind for e in events if e.kind in states]
             if last and last[-1] != "end":
                 self.append("end", events[-1].time, status="KILLED")
 
-    @contextmanager
-    def _dead(self) -> Iterator[bool]:
-        """Whether no process logs the run, and none starts to meanwhile."""
-        try:
-            lock = (self.folder / _ALIVE).open("w")
-        except FileNotFoundError:
-            yield True
-            return
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                yield False
-            else:
-                yield True
+    def _lock(self, name: str) -> FileLock:
+        # A tracker may be closed by another thread than started it.
+        return FileLock(self.folder / name, mode=0o600, thread_local=False)
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        with FileLock(path, mode=0o600, blocking=False):
+            return False
+    except Timeout:
+        return True
 
 
 def _is_event(event: Any) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from keras_resnet import files
+from keras_resnet import files, runtime
 from keras_resnet.errors import UserError, one_line
 from keras_resnet.tracking import origin, registry
 from keras_resnet.tracking.address import hide_passwords, store_address
@@ -258,7 +258,7 @@ class MLflowTracker:
         """Closes the run as "FINISHED", "FAILED" or "KILLED"."""
         self._append("end", status=status)
         if self._alive:
-            self._alive.close()
+            self._alive.release()
             self._alive = None
         if self._writer and self.buffer:
             self._try(lambda: self._wait())
@@ -323,7 +323,7 @@ class MLflowTracker:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
+                **runtime.detached(),
             )
 
     def _wait(self) -> None:
@@ -364,8 +364,8 @@ def _source_tags() -> dict[str, str]:
     """What MLflow shows of whom and what a run comes from."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container without names
-        user = str(os.getuid())
+    except (ImportError, KeyError, OSError):  # a container without names
+        user = "unknown"
     return {
         "mlflow.user": user,
         "mlflow.source.name": sys.argv[0] or "python",

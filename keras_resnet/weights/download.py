@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
 
+from filelock import FileLock
 from rich.progress import Progress
 
 from keras_resnet.errors import WeightsError
@@ -46,7 +44,8 @@ def fetch(url: str, digest: str, path: Path) -> Path:
     try:
         if not path.is_file():  # a folder of files that are there may be read-only
             path.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(path):
+            # A kill unlocks it.
+            with FileLock(path.with_name(f"{path.name}.lock")):
                 if not path.is_file():  # nor did another process bring it
                     return _download_whole(url, digest, path)
         fits = _is(path, digest)
@@ -67,14 +66,6 @@ def fetch(url: str, digest: str, path: Path) -> Path:
             "to download it again"
         )
     return path
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Waits until no other process downloads the file; a kill unlocks it."""
-    with path.with_name(f"{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _download_whole(url: str, digest: str, path: Path) -> Path:
