@@ -33,7 +33,8 @@ class _Oracle:
     sought: Objective
     baseline: int = 0  # trials of the default, before all others
     seconds: float | None = None  # of training, that the search may take
-    on_change: Callable[[], None] = staticmethod(lambda: None)  # a trial began or ended
+    on_change: Callable[[Trial], None] = staticmethod(lambda _: None)  # began, ended
+    ended: dict[str, Trial]  # what score_trial has seen
     trials: dict[str, Any]
     start_order: list[str]
     ongoing_trials: dict[str, Any]
@@ -63,7 +64,8 @@ class _Oracle:
         if trial.status == "STOPPED" and self.ongoing_trials:
             trial.status = "IDLE"
             self.tuner_ids.add(tuner_id)
-        self.on_change()
+        if trial.status == "RUNNING":
+            self.on_change(self._plain(trial))
         return trial
 
     @keras_tuner.synchronized  # type: ignore[untyped-decorator]
@@ -96,7 +98,7 @@ class _Oracle:
             metrics.register("seconds", "min")
             metrics.update("seconds", self.took[trial.trial_id])
         super().end_trial(trial)  # type: ignore[misc]
-        self.on_change()
+        self.on_change(self._plain(self.trials[trial.trial_id]))
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """The default with the next of its seeds; then what is searched."""
@@ -122,14 +124,25 @@ class _Oracle:
             self.trials, self.start_order = trials, order
 
     def score_trial(self, trial: Any) -> None:
-        """Scores all trials, as what they must reach may have changed."""
-        done = [t for t in self.trials.values() if t.status == "COMPLETED"]
-        known = {t.trial_id: t for t in (*done, trial)}
-        plain = {i: from_kerastuner(t) for i, t in known.items()}
-        least = reference([*plain.values()], self.sought)
-        for i, each in known.items():
-            each.score = self.sought.score(plain[i].metrics, least)
+        """Scores a trial, and others anew where what they must reach may change."""
+        self.ended[trial.trial_id] = self._plain(trial)._replace(status="COMPLETED")
+        changed = {trial.trial_id: trial}
+        least = None
+        if self.sought.kind == "cheapest":
+            for i in self.trials.keys() - self.ended.keys():  # before a restart
+                if self.trials[i].status == "COMPLETED":
+                    self.ended[i] = self._plain(self.trials[i])
+            least = reference([*self.ended.values()], self.sought)
+            changed |= {i: self.trials[i] for i in self.ended if i in self.trials}
+            changed[trial.trial_id] = trial
+        for i, each in changed.items():
+            each.score = self.sought.score(self.ended[i].metrics, least)
             each.best_step = each.metrics.get_best_step(self.sought.metric)
+
+    def _plain(self, trial: Any) -> Trial:
+        """A trial of KerasTuner's as ours."""
+        folder = Path(self._get_trial_dir(trial.trial_id))  # type: ignore[attr-defined]
+        return from_kerastuner(trial)._replace(run=folder / "run")
 
     def _stop_clock(self, trial_id: str, at: float | None) -> None:
         """Adds the time since a worker got a trial, if one has it."""
@@ -254,10 +267,10 @@ def is_default(trial: Any) -> bool:
 
 
 def from_kerastuner(trial: Any) -> Trial:
-    """A trial of KerasTuner's as ours."""
+    """A trial of KerasTuner's as ours, without its folder."""
     metrics = {n: trial.metrics.get_best_value(n) for n in trial.metrics.metrics}
-    values = trial.hyperparameters.values
-    return Trial(trial.trial_id, "COMPLETED", "", values, metrics, Path())
+    values, reason = trial.hyperparameters.values, trial.message or ""
+    return Trial(trial.trial_id, trial.status, reason, values, metrics, Path())
 
 
 def seconds_spent(trials: Any) -> float:
@@ -273,7 +286,7 @@ def make_oracle(
     objective: Objective,
     trials: int,
     baseline: int = 0,
-    on_change: Callable[[], None] = lambda: None,
+    on_change: Callable[[Trial], None] = lambda _: None,
 ) -> Any:
     """An oracle of one of `ORACLES` over the whole declared space."""
     limits: dict[str, Any] = (
@@ -296,5 +309,6 @@ def make_oracle(
     oracle.last_seen = {}
     oracle.started = {}
     oracle.took = {}
+    oracle.ended = {}
     oracle.verbose = 0
     return oracle

@@ -54,6 +54,7 @@ class Progress:
         self.warned = False
         self.began = time.monotonic()
         self.ended = 0  # trials, since then
+        self.known: dict[str, Trial] = {}
         self.shown: set[str] = set()
         self.live: Live | None = None
 
@@ -62,8 +63,9 @@ class Progress:
             self.live = Live(console=self.console, refresh_per_second=2)
             self.live.start()
         if self.console:
-            trials = read_trials(self.folder)
-            self.shown = {trial.id for trial in trials if trial.status != "RUNNING"}
+            self.known = {trial.id: trial for trial in read_trials(self.folder)}
+            ended = (t for t in self.known.values() if t.status != "RUNNING")
+            self.shown = {trial.id for trial in ended}
             if self.shown:
                 self.console.print(f"resuming after {len(self.shown)} trials")
         return self
@@ -72,14 +74,13 @@ class Progress:
         if self.live:
             self.live.stop()
 
-    def show(self) -> None:
-        """Brings what is shown up to date."""
+    def show(self, trial: Trial) -> None:
+        """Shows that a trial has begun or ended."""
         if self.console is None:
             return
-        trials = read_trials(self.folder)
-        for trial in trials:
-            if trial.status == "RUNNING" or trial.id in self.shown:
-                continue
+        self.known[trial.id] = trial
+        trials = [*self.known.values()]
+        if trial.status != "RUNNING" and trial.id not in self.shown:
             self.shown.add(trial.id)
             self.ended += bool(trial.metrics)
             if not self.live:

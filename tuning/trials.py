@@ -151,6 +151,9 @@ def open_search(folder: Path, settings: dict[str, Any]) -> None:
     settings = json.loads(json.dumps(settings))
     if path.exists():
         before = ABSENT | files.read_json(path)
+        # Fields that an earlier version had none of have their default.
+        before["recipe"] = Recipe.from_dict(before["recipe"]).to_dict()
+        before = json.loads(json.dumps(before))
         differing = [k for k in settings if before.get(k) != settings[k]]
         if differing:
             raise SearchError(
