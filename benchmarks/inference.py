@@ -1,10 +1,12 @@
-"""Inference: images a second of our SavedModel, of stock Keras, torch and OpenVINO.
+"""Inference: images a second of our exports, of stock Keras, torch and OpenVINO.
 
     python -m benchmarks.inference [--case NAME] [--peer NAME] [--batch N]
 
-All compute in float32. "ours" and "stock-export" are serving signatures, "openvino"
-reads our SavedModel, "ours-unfolded" has its batch norms by themselves, and
-"stock-predict" is `predict_on_batch`.
+"ours" and "stock-export" are serving signatures, "openvino" reads our SavedModel,
+"ours-unfolded" has its batch norms by themselves, and "stock-predict" is
+`predict_on_batch`. "litert", "onnxruntime" and "openvino-file" run our files of these
+formats. All compute in float32, but for "-int8": that is quantized, by noise, which is
+no measure of accuracy.
 """
 
 from __future__ import annotations
@@ -68,7 +70,7 @@ def main(
             )
     note = harness.conditions(repeats, 4096)
     bars = Bars("images a second", "images_per_second", "{images_per_second:.3g}")
-    report.publish(out, "Inference in float32", COLUMNS, records, note, bars=bars)
+    report.publish(out, "Inference", COLUMNS, records, note, bars=bars)
 
 
 if __name__ == "__main__":

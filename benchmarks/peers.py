@@ -172,6 +172,28 @@ def infer_openvino(spec: ResNetSpec, batch: int) -> Job:
     return {}, _repeated(request.infer)
 
 
+def infer_file(
+    spec: ResNetSpec, batch: int, *, form: str, quantize: str | None = None
+) -> Job:
+    """Our export in another format, as `serving.load` runs it in its own runtime."""
+    from keras_resnet import build, serving
+
+    pixels = _pixels(spec, batch)
+    with tempfile.TemporaryDirectory() as folder:
+        path = serving.export(
+            trained(build(spec)),
+            folder,
+            format=form,
+            quantize=quantize,
+            images=_pixels(spec, 32),
+            check=False,
+        )
+        served = serving.load(path)
+        megabytes = sum(f.stat().st_size for f in path.iterdir()) / 1e6
+        served.predict(pixels)  # some read their files as they run
+    return {"megabytes": megabytes}, _repeated(lambda: served.predict(pixels))
+
+
 def save(spec: ResNetSpec, *, stock: bool = False) -> Job:
     """Seconds of saving, loading and exporting, once each: all is in the facts."""
     import keras
@@ -235,6 +257,17 @@ INFERENCE = {
     "ours": Peer(serve, {}, ONEDNN),
     "ours-unfolded": Peer(serve, {"fold": False}, ONEDNN),
     "openvino": Peer(infer_openvino, {}, ONEDNN),
+    **{
+        name + (f"-{quantize}" if quantize else ""): Peer(
+            infer_file, {"form": form, "quantize": quantize}, ONEDNN
+        )
+        for name, form in (
+            ("litert", "litert"),
+            ("onnxruntime", "onnx"),
+            ("openvino-file", "openvino"),
+        )
+        for quantize in (None, "int8")
+    },
     "stock-export": Peer(serve, {"stock": True}),
     "stock-predict": Peer(predict_stock, {}),
     "torch": Peer(infer_torch, {}),

@@ -3,7 +3,7 @@
     python -m benchmarks.serving models/mine/1
     python -m benchmarks.serving models/mine/1 --url grpc://HOST:8500/mine --rate 20
 
-Where there is no TF Serving, `python tests/serving_server.py models/mine` speaks its
+Where there is no TF Serving, `keras-resnet serve models/mine` speaks its
 protocols, and prints its ports of gRPC and REST.
 
 By itself it runs through TensorFlow's C API (`serving.NativeModel`). Against a server,

@@ -1,13 +1,15 @@
-"""A server of exported models: TF Serving where it is there, else its protocols."""
+"""A server of exported models: TF Serving where it is there, else our own."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import urllib.parse
 
 from conftest import ROOT
 
@@ -30,7 +32,10 @@ def served(path):
             f"--model_name={path.name}", f"--model_base_path={path.resolve()}",
         ]  # fmt: skip
     else:
-        command = [sys.executable, str(ROOT / "tests" / "serving_server.py"), str(path)]
+        command = [
+            sys.executable, "-m", "keras_resnet.cli", "serve", str(path),
+            "--rest-port=0", "--grpc-port=0", "--json",
+        ]  # fmt: skip
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -40,7 +45,8 @@ def served(path):
     )
     try:
         if not BINARY:
-            ports = tuple(map(int, process.stdout.readline().split()))
+            urls = json.loads(process.stdout.readline())
+            ports = [urllib.parse.urlsplit(urls[k]).port for k in ("grpc", "rest")]
         process.stdout.close()
         yield tuple(
             f"{scheme}://127.0.0.1:{port}/{path.name}"

@@ -1,8 +1,10 @@
-"""Serving: export, publish, client."""
+"""Serving: export, serve, publish, client."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,34 @@ def _print_check(checked: dict[str, Any] | None) -> None:
                 f"float32 {found['float32']:.2%}; {found['difference_points']:+.2f} "
                 f"points (95 %: {low:+.2f} to {high:+.2f})"
             )
+
+
+@main.command()
+@click.argument("model", type=options.PATH)
+@click.option("--rest-port", default=8501, show_default=True, help="0: a free one.")
+@click.option("--grpc-port", default=8500, show_default=True, help="0: a free one.")
+@options.as_json
+def serve(model: Path, rest_port: int, grpc_port: int, as_json: bool) -> None:
+    """Serve a SavedModel on this machine, to try it out.
+
+    MODEL is a model's folder, a version's, or a run's. It speaks TF Serving's REST and
+    gRPC, on loopback alone; TF Serving is for production.
+
+    Example: keras-resnet serve models/mine
+    """
+    runtime.prepare()
+    from keras_resnet.serving.local import Server
+
+    server = Server(model, rest_port, grpc_port)
+    if as_json:
+        click.echo(json.dumps(server.urls))
+    else:
+        click.echo("Ctrl-C ends it; ask it:")
+        for url in server.urls.values():
+            click.echo(f"  keras-resnet client IMAGE... --url {url}")
+    sys.stdout.flush()
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
 
 
 @main.command()
