@@ -239,6 +239,8 @@ class Recipe(records.Record):
         """
         found = []
         for name, value in self.to_dict().items():
+            if name == "source":
+                continue
             other = given.get(name, value)
             if isinstance(value, dict) and isinstance(other, Mapping):
                 value = {key: value[key] for key in value if key in other}

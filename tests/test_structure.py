@@ -76,8 +76,8 @@ ROOMS = {
         "weights": "analysis cost errors files network plan presets run spec",
         "applications": "errors network presets weights",
         "training": "cost data errors figures files graphs heads layers losses network"
-        " optimizers plan recipe recipes run runtime serving spec statistics surgery"
-        " tracking units version weights",
+        " optimizers plan presets recipe recipes run runtime serving spec"
+        " statistics surgery tracking units version weights",
         "experiments": "analysis cost data errors figures files network presets recipe"
         " recipes resnext run spec statistics surgery tracking training",
         "tuning": "cost data errors figures files network plan presets recipe run"

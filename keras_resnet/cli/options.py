@@ -41,6 +41,10 @@ assignments = click.option(
     metavar="FIELD=VALUE",
     help="A field of the recipe, or dotted of its model or augment; may be repeated.",
 )
+recipe_or_choice = click.option(
+    "--recipe",
+    help="Name or JSON file; by default digits, or what suits --data folder:PATH.",
+)
 epochs = click.option("--epochs", type=POSITIVE, help="Instead of the recipe's.")
 image_size = click.option("--image-size", type=POSITIVE, help="Side in pixels.")
 
@@ -145,7 +149,7 @@ def gather(name: str, record: Callable[..., Any], *options: Option) -> Option:
 class Training:
     """A recipe's name or file, what it is given instead of its own, and its data."""
 
-    recipe: str
+    recipe: str | None = None
     data: str | None = None
     model: str | None = None
     spec_file: Path | None = None
@@ -162,14 +166,26 @@ class Training:
         named = (text.startswith("model") for text in self.assignments)
         return bool(self.model or self.spec_file) or any(named)
 
-    def resolve(self) -> tuple[Recipe, str]:
+    @property
+    def leaves_choice(self) -> bool:
+        """Whether only a folder of images is given, and not how to train on it."""
+        given = self.recipe or self.model or self.spec_file
+        return not given and (self.data or "").startswith("folder:")
+
+    def resolve(self, chosen: Recipe | None = None) -> tuple[Recipe, str]:
         """The recipe with its changes, and its data.
+
+        Args:
+            chosen: instead of a name's.
 
         Raises:
             UserError: no such recipe or network, no data for it, or a value that a
                 recipe can't have.
         """
-        base, data = recipe_and_data(self.recipe, self.data)
+        if chosen and self.data:
+            base, data = chosen, self.data
+        else:
+            base, data = recipe_and_data(self.recipe or "digits", self.data)
         changes = {
             "model": spec_from(self.model, self.spec_file),
             "freeze": self.freeze,

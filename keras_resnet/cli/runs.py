@@ -22,6 +22,7 @@ from keras_resnet.cli.output import (
 from keras_resnet.errors import UserError
 
 if TYPE_CHECKING:
+    from keras_resnet.recipe import Recipe
     from keras_resnet.tracking import MLflowTracker
     from keras_resnet.training import RunResult
 
@@ -77,7 +78,7 @@ def recipes(pattern: str, as_json: bool) -> None:
 @options.gather(
     "training",
     options.Training,
-    options.recipe,
+    options.recipe_or_choice,
     options.model,
     options.spec,
     options.data,
@@ -160,7 +161,10 @@ def train(
     """Train a network, test it, log it to MLflow and export it.
 
     With no arguments: a small residual network on scikit-learn's digits, in about a
-    minute. An unfinished run named by --folder is continued.
+    minute. With --data folder:PATH alone, recipe, network, size and weights are chosen
+    and said. An unfinished run named by --folder is continued.
+
+    Example: keras-resnet train --data folder:photos
 
     Example: keras-resnet train --recipe folder --data folder:photos
 
@@ -172,12 +176,15 @@ def train(
     from keras_resnet.run import Run, new_folder
 
     recipe, data = training.resolve()
-    network = recipe.model
-    recipe = recipe.smoke() if smoke else recipe
-    check_weights(recipe, weights)
     sources.find(data)
     if folder:
         Run(folder).check_free()
+    if training.leaves_choice:
+        runtime.prepare()
+        recipe, weights = _choose(training, weights, folder, loading)
+    network = recipe.model
+    recipe = recipe.smoke() if smoke else recipe
+    check_weights(recipe, weights)
     if device.strategy == "multiworker":
         # TensorFlow would print a page on a lost worker, where we print a line.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -218,6 +225,32 @@ def train(
         )
     if chief:
         _print_result(result, tracker)
+
+
+def _choose(
+    training: options.Training,
+    weights: str | None,
+    folder: Path | None,
+    loading: dict[str, Any],
+) -> tuple[Recipe, str | None]:
+    """A recipe and weights for a folder of images; says what was chosen and why."""
+    import tensorflow as tf
+
+    from keras_resnet.training.choice import choose
+
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    chosen = choose(
+        str(training.data),
+        weights=weights,
+        devices=("GPU", gpus) if gpus else ("CPU", runtime.usable_cores()),
+        folder=folder,
+        data_dir=loading.get("data_dir"),
+        subfolders=loading.get("subfolders"),
+    )
+    for reason in chosen.reasons:
+        click.echo(f"chosen    {reason}")
+    click.echo(f"the same  {chosen.command}")
+    return training.resolve(chosen.recipe)[0], chosen.weights
 
 
 def _print_result(result: RunResult, tracker: MLflowTracker | None) -> None:
@@ -291,20 +324,19 @@ def predict(model: Path, images: tuple[Path, ...], top: int, as_json: bool) -> N
 
     Example: keras-resnet predict runs/demo runs/demo/samples/*.png
     """
+    from keras_resnet.data.inputs import list_images
     from keras_resnet.run import Run
     from keras_resnet.serving import runtimes
 
     if runtimes.format_of(model) is None:
         runtimes.refuse_versions(model)
         Run(model).check_trained()
+    listed = list_images(images)
     runtime.prepare()
-    from keras_resnet.data.inputs import list_images
     from keras_resnet.prediction import predict_files
 
     failed: list[tuple[Path, UserError]] = []
     with warnings_as_lines():
-        predictions = predict_files(
-            model, list_images(images), lambda *lost: failed.append(lost)
-        )
+        predictions = predict_files(model, listed, lambda *lost: failed.append(lost))
     answers = [(path, dict(ranked[:top])) for path, ranked in predictions]
     print_classes(answers, failed, as_json)
