@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import time
 
 import hub_server
@@ -11,7 +12,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from huggingface_hub import constants
-from huggingface_hub.utils import disable_progress_bars
 from peers import RECORDED, SIDE, draw, images
 from safetensors.numpy import save_file
 
@@ -54,20 +54,13 @@ def files(tmp_path_factory):
     return root
 
 
-def at(url, monkeypatch):
-    """What HF_ENDPOINT sets when the client is imported."""
-    template = f"{url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-
-
 @pytest.fixture
 def server(files, tmp_path, monkeypatch):
-    with hub_server.served(files) as served:
-        at(served.url, monkeypatch)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        disable_progress_bars()
+    monkeypatch.setitem(sys.modules, "torch", None)  # whoever imports it fails
+    with (
+        hub_server.served(files) as served,
+        hub_server.addressed(served, tmp_path / "cache"),
+    ):
         yield served
 
 
@@ -213,7 +206,9 @@ def test_without_a_network_the_cache_is_used(server, monkeypatch):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         closed = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    at(closed, monkeypatch)
+    template = f"{closed}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "ENDPOINT", closed)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     began = time.monotonic()
     weights.pretrained("hf:me/mine", include_top=False)
     for offline in (False, True):
@@ -227,6 +222,26 @@ def test_without_a_network_the_cache_is_used(server, monkeypatch):
         assert "models--timm--resnet18.ra_in1k" in message
         assert "\n" not in message
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.slow
+def test_the_readmes_first_command_needs_no_torch(server, workplace):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (60, 32, 32, 3)).astype("uint8")
+    np.savez("photos.npz", images=images, labels=np.arange(60) % 3)
+    done = CliRunner().invoke(
+        main,
+        [
+            "train", "--recipe", "finetune", "--no-track", "--folder", "runs/mine",
+            "--weights", "torchvision/resnet18.IMAGENET1K_V1", "--data", "photos.npz",
+            "--image-size", "32", "--epochs", "1",
+        ],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    recipe = json.loads((workplace / "runs/mine/recipe.json").read_text())
+    assert (recipe["model"]["name"], recipe["model"]["classes"]) == ("resnet18", 3)
+    described = json.loads((workplace / "runs/mine/data.json").read_text())
+    assert "model.safetensors sha256:" in described["weights"]
 
 
 def test_convert_takes_a_repository(server, tmp_path):
