@@ -1,14 +1,22 @@
 """What a user can put right."""
 
+from __future__ import annotations
+
 import re
+
+from keras_resnet import limits
 
 
 class UserError(ValueError):
     """A mistake in what the user gave; the message is one line.
 
-    It says what is wrong, where, and what would be right. The command line prints it
-    and exits with 2.
+    It says what is wrong, where, and what would be right, in at most `limits.MESSAGE`
+    characters, however long what was given is. The command line prints it and exits
+    with 2.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(limits.message(message))
 
 
 def one_line(error: BaseException) -> str:
@@ -20,8 +28,7 @@ def one_line(error: BaseException) -> str:
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     if refused := re.search(r"Max retries exceeded.*(\[Errno -?\d+\] [\w ]+)", text):
         text = refused[1]
-    text = re.sub(r" object at 0x[0-9a-f]+", "", text)
-    return "".join(each if each.isprintable() else "?" for each in text)
+    return limits.message(re.sub(r" object at 0x[0-9a-f]+", "", text))
 
 
 class RunFolderError(UserError):

@@ -3,32 +3,124 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import secrets
 import shutil
+import struct
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from keras_resnet.errors import RunFolderError
+from keras_resnet import limits
+from keras_resnet.errors import RunFolderError, UserError, one_line
 
 TEMPORARY = ".part-"  # how the name of a file that is being written begins
 
-# What Keras raises at a model file that is none, or has a byte that is wrong.
-DAMAGES = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    EOFError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+SEAL = b"sha256 "  # begins the comment of an archive that has its own checksum
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Whatever a damaged file makes its reader raise is a ValueError of one line.
+
+    Raises:
+        ValueError: it is damaged, or passes a limit.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # archives, HDF5 and Keras raise what they like
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise ValueError(reason) from None
+
+
+@contextmanager
+def open_npz(path: Path) -> Iterator[Any]:
+    """The arrays of a `.npz` file: no pickles, and no more than memory is free.
+
+    Raises:
+        OSError, ValueError, zipfile.BadZipFile: missing, damaged, or too large.
+    """
+    import numpy as np
+
+    check_seal(path)
+    with path.open("rb") as opened:  # numpy leaves a file open that is no archive
+        if zipfile.is_zipfile(opened):
+            with zipfile.ZipFile(opened) as archive:
+                members = archive.infolist()
+            limits.check_memory(sum(member.file_size for member in members))
+        opened.seek(0)
+        with np.load(opened, allow_pickle=False) as arrays:
+            yield arrays
+
+
+def seal(path: Path) -> None:
+    """Writes the checksum of an archive, `.npz` or `.keras`, into its comment.
+
+    What is sealed is on the disk when this returns.
+    """
+    with path.open("r+b") as file:
+        file.seek(-2, os.SEEK_END)
+        file.write(struct.pack("<H", len(SEAL) + hashlib.sha256().digest_size))
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").digest()
+        file.seek(0, os.SEEK_END)
+        file.write(SEAL + digest)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def check_seal(path: Path) -> None:
+    """Compares an archive with its checksum; one without is as good as it is.
+
+    Raises:
+        ValueError: they differ.
+    """
+    limits.check_regular(path)
+    length = len(SEAL) + hashlib.sha256().digest_size
+    content = path.stat().st_size - length
+    if content <= 0:
+        return
+    with path.open("rb") as file:
+        file.seek(content)
+        told = file.read()
+        if not told.startswith(SEAL):
+            return
+        file.seek(0)
+        digest = hashlib.sha256()
+        while content:
+            chunk = file.read(min(content, 2**20))
+            digest.update(chunk)
+            content -= len(chunk)
+    if digest.digest() != told.removeprefix(SEAL):
+        raise ValueError("its checksum differs")
+
+
+def load_keras(path: Path, **options: Any) -> Any:
+    """A whole model from a `.keras` file. No code in it is run.
+
+    Args:
+        path: the file.
+        **options: of `keras.models.load_model`, such as compile.
+
+    Raises:
+        ValueError: missing, damaged, leads to other files, holds what is no finite
+            number, or takes more memory than is free.
+    """
+    import keras
+    import numpy as np
+
+    with reading():
+        check_seal(path)
+        limits.check_keras(path)
+        model = keras.models.load_model(path, **options)
+        limits.check_numbers((w.path, np.asarray(w)) for w in model.weights)
+    return model
 
 
 def read_json(path: Path) -> Any:

@@ -20,7 +20,14 @@ from filelock import FileLock, Timeout
 
 from keras_resnet import data as data_module
 from keras_resnet.errors import RunFolderError, UserError, one_line
-from keras_resnet.files import DAMAGES, TEMPORARY, read_json, read_lines, write_text
+from keras_resnet.files import (
+    TEMPORARY,
+    load_keras,
+    read_json,
+    read_lines,
+    reading,
+    write_text,
+)
 from keras_resnet.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -178,13 +185,11 @@ class Run:
         Raises:
             RunFolderError: not a run, one without a model yet, or damaged.
         """
-        import keras
-
         self.check_trained()
         data = self.data
         try:
-            model = keras.models.load_model(self.folder / BEST)
-        except DAMAGES as error:
+            model = load_keras(self.folder / BEST)
+        except ValueError as error:
             raise RunFolderError(
                 f"run: can't load {self.folder / BEST}: {one_line(error)}"
             ) from None
@@ -256,7 +261,13 @@ class Run:
 
         shape = tuple(self.data["image_shape"])
         paths = sorted((self.folder / SAMPLES).glob("*.png"))
-        images = [np.asarray(Image.open(path)).reshape(shape) for path in paths]
+        try:
+            with reading():
+                images = [np.asarray(Image.open(path)).reshape(shape) for path in paths]
+        except ValueError as error:
+            raise RunFolderError(
+                f"run: can't read {self.folder / SAMPLES}: {error}"
+            ) from None
         return np.stack(images) if images else None
 
     def describe(self) -> dict[str, Any]:

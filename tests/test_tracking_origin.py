@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from keras_resnet.cli import main
+from keras_resnet.limits import hide_passwords
 from keras_resnet.tracking import MLflowTracker, origin
-from keras_resnet.tracking.address import hide_passwords
 from keras_resnet.tracking.buffer import Buffer, Sent
 
 RUN = "0" * 32

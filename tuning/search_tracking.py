@@ -65,7 +65,6 @@ def log_best(
     tracker.log_files([folder / BEST, folder / REPORT])
     if not model:
         return
-    import keras
 
     from keras_resnet.surgery import to_stock
 
@@ -78,5 +77,5 @@ def log_best(
         "trial": best.id,
         "class_names": list(class_names),
     }
-    trained = keras.models.load_model(best.run / MODEL)
+    trained = files.load_keras(best.run / MODEL)
     tracker.log_model(to_stock(trained), images[:4].astype("float32"), about, metrics)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import keras_tuner
 import numpy as np
 from keras_tuner.src.engine import stateful  # the base whose `save` is wrapped
@@ -146,7 +145,7 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
 
     def _correct(self, run: Run, recipe: Recipe) -> np.ndarray:
         """Which validation images the model of a run gets right."""
-        model = keras.models.load_model(run.folder / BEST)
+        model = files.load_keras(run.folder / BEST)
         batches = self.hypermodel.splits(recipe).val.as_numpy_iterator()
         return np.concatenate(
             [

@@ -23,7 +23,12 @@ import numpy as np
 from PIL import Image
 
 from keras_resnet.serving import NativeModel
-from keras_resnet.serving.client import ServingError, _answers, _checked, _outputs
+from keras_resnet.serving.client import (
+    ServingError,
+    _checked,
+    check_answers,
+    read_outputs,
+)
 from keras_resnet.serving.native import NativeError
 
 
@@ -201,7 +206,7 @@ def read_images(texts):
 def read_answer(text):
     """Likewise, whether the client takes an answer."""
     try:
-        _answers(_outputs(text, "server"), 1)
+        check_answers(read_outputs(text, "server"), 1)
     except ServingError:
         return "answers refused"
     return "answers taken"

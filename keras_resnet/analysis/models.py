@@ -8,7 +8,7 @@ import keras
 
 from keras_resnet import files
 from keras_resnet.analysis.reference import REFERENCES, build_reference
-from keras_resnet.errors import UserError, one_line
+from keras_resnet.errors import UserError
 from keras_resnet.network import build
 from keras_resnet.presets import get_spec
 from keras_resnet.run import Run
@@ -35,9 +35,8 @@ def load_model(target: str | Path, image_size: int | None = None) -> keras.Model
         return model
     if path.suffix == ".keras":
         try:
-            return keras.models.load_model(path)
-        except files.DAMAGES as error:
-            reason = one_line(error)
-            raise UserError(f"model: can't load {path}: {reason}") from None
+            return files.load_keras(path)
+        except ValueError as error:
+            raise UserError(f"model: can't load {path}: {error}") from None
     spec = get_spec(str(target))
     return build(spec, input_shape=spec.image_shape(image_size))

@@ -221,10 +221,11 @@ def publish(
 @click.option("--label", help="Of a version, such as champion.")
 @click.option("--timeout", default=30.0, show_default=True, help="Seconds.")
 @click.option("--retries", default=3, type=click.IntRange(0), show_default=True)
+@click.option("--multi-label", is_flag=True, help="An image may have several labels.")
 @options.as_json
 def client(
     images: tuple[Path, ...], url: str, version: int | None, label: str | None,
-    timeout: float, retries: int, as_json: bool,
+    timeout: float, retries: int, multi_label: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Ask a server for the classes of image files, folders or patterns.
 
@@ -240,7 +241,12 @@ def client(
     paths = list_images(images)
     failed: list[tuple[Path, UserError]] = []
     with Client(
-        url, version=version, label=label, timeout=timeout, retries=retries
+        url,
+        version=version,
+        label=label,
+        timeout=timeout,
+        retries=retries,
+        multi_label=multi_label,
     ) as server:
         answers = server.predict_files(paths, lambda *lost: failed.append(lost))
     lost = {path for path, _ in failed}

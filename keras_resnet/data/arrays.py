@@ -10,10 +10,11 @@ import numpy as np
 
 from keras_resnet.data.images import DataError, Found, Images
 from keras_resnet.data.options import Options
-from keras_resnet.errors import one_line
-from keras_resnet.files import DAMAGES
+from keras_resnet.files import open_npz, reading
 
 SPLITS = ("train", "val", "test")
+_KEYS = {f"{kind}_{split}" for kind in "xy" for split in SPLITS}
+_KEYS |= {"images", "labels", "class_names"}
 _FORMS = "(images, labels) or {'train': (images, labels), 'test': ...}"
 
 
@@ -83,12 +84,11 @@ def read_npz(path: str, options: Options) -> Found:
     """
     file = Path(path).expanduser()
     try:
-        # numpy leaves a file open that is no archive.
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            content = dict(arrays)
-    except (*DAMAGES, IndexError) as error:
-        reason = getattr(error, "strerror", None) or one_line(error)
-        raise DataError(f"data: can't read {file}: {reason}") from None
+        with reading(), open_npz(file) as arrays:
+            content = {name: arrays[name] for name in arrays if name in _KEYS}
+            names = ", ".join(arrays)
+    except ValueError as error:
+        raise DataError(f"data: can't read {file}: {error}") from None
     if "images" in content and "labels" in content:
         content = {"x_train": content.pop("images"), "y_train": content.pop("labels")}
     given: dict[str, Any] = {}
@@ -100,7 +100,7 @@ def read_npz(path: str, options: Options) -> Found:
         elif present or split == "train":
             missing = [key for key in pair if key not in content]
             raise DataError(
-                f"data: {file} has no {missing[0]}, only {', '.join(content)}; "
+                f"data: {file} has no {missing[0]}, only {names}; "
                 "it needs x_train and y_train, or images and labels"
             )
     if "class_names" in content:

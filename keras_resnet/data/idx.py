@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from keras_resnet import limits
 from keras_resnet.data.images import DataError, Images
+from keras_resnet.files import reading
 
 # Kind of split -> the beginning of its files' names.
 SPLITS = {"train": "train", "test": "t10k"}
@@ -53,25 +54,28 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
         DataError: missing, of another kind, or cut short.
     """
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"data: can't read {path}: {reason}") from None
-    # Two zeros, the type (8 is unsigned bytes), the number of dimensions, their sizes.
-    start = 4 + 4 * rank
-    if len(content) < start or content[:4] != bytes([0, 0, 8, rank]):
+        with reading():
+            limits.check_regular(path)
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+                # Two zeros, the type (8 is unsigned bytes), the number of dimensions,
+                # their sizes.
+                head = file.read(4 + 4 * rank)
+                if head[:4] != bytes([0, 0, 8, rank]) or len(head) < 4 + 4 * rank:
+                    raise DataError(
+                        f"data: {path} is not an IDX file of bytes in {rank} dimensions"
+                    )
+                sizes = struct.unpack(f">{rank}I", head[4:])
+                content = limits.unpack(file, math.prod(sizes))
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(f"data: can't read {path}: {error}") from None
+    if len(content) != math.prod(sizes):
         raise DataError(
-            f"data: {path} is not an IDX file of bytes in {rank} dimensions"
+            f"data: {path} has {len(content)} bytes, not the {math.prod(sizes)} that "
+            "its first ones announce"
         )
-    sizes = struct.unpack(f">{rank}I", content[4:start])
-    if len(content) - start != math.prod(sizes):
-        raise DataError(
-            f"data: {path} has {len(content) - start} bytes, not the "
-            f"{math.prod(sizes)} that its first ones announce"
-        )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(sizes)
+    return np.frombuffer(content, np.uint8).reshape(sizes)
 
 
 def _file(folder: Path, prefix: str, kind: str) -> Path | None:

@@ -18,16 +18,14 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from keras_resnet import limits
 from keras_resnet.data.images import DataError
 from keras_resnet.errors import one_line
 
 Shape = tuple[int | None, int | None, int]
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 Choose = Callable[[int, int], Box]  # of an image of this height and width
-# Decoding takes some bytes for each pixel, however few those of the file are.
-MAX_PIXELS = 2**25
-# All frames of a GIF are decompressed to reach the first, by up to 2,700 to 1.
-MAX_GIF = 2**18
+MAX_PIXELS, MAX_GIF = limits.PIXELS, limits.GIF
 CENTRAL = 0.875  # of the shorter side is kept in evaluation: 224 of 256 pixels
 DARK = 16  # a 16-bit image of which no high byte reaches it has 12 bits or fewer
 _MODES = {1: "L", 3: "RGB"}
@@ -133,7 +131,7 @@ def open_image(
             f"image: {name} can't be read as {channels} channels, only as 1 or 3"
         )
     with _in_one_line(name):
-        content = source if isinstance(source, bytes) else _content(source)
+        content = source if isinstance(source, bytes) else limits.read_file(source)
         opened = _open_jpeg(content, channels, name)
         opened = opened or _open_any(content, channels, name)
 
@@ -198,11 +196,6 @@ def _sigma(scale: float) -> float:
     """Of the Gaussian of taps a, 1 - 2a, a, whose variance is 2a = (s^2 - 1) / 6."""
     tap = (max(scale, 1.0) ** 2 - 1) / 12
     return math.sqrt(0.5 / math.log((1 - 2 * tap) / tap)) if tap > 1e-3 else 1e-2
-
-
-def _content(path: Path | str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
 
 
 def central_box(size: tuple[int, int], to: tuple[int, int], share: float) -> Box:

@@ -9,11 +9,14 @@ import io
 import json
 import random
 import re
+import socket
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -23,12 +26,13 @@ from PIL import Image
 from keras_resnet.data import DataError
 from keras_resnet.data.image_files import MAX_GIF, open_image
 from keras_resnet.errors import UserError, one_line
+from keras_resnet.limits import ANSWER, hide_passwords, message, read_file
 
 # What a server decodes; anything else that Pillow reads is sent as PNG.
 FORMS = ("JPEG", "PNG", "GIF", "BMP")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16")
 BATCH = 32
-_MESSAGE = 2**28  # bytes of a gRPC message
+REASON = 2**16  # bytes that are read of why a server refuses
 _PAUSE = 0.1  # seconds before the first retry; each later one waits twice as long
 _WRONG_PORT = (
     "server: this port doesn't speak {}; servers have REST (http://) at one, 8501, and "
@@ -74,6 +78,12 @@ class Client:
         retries: how often a request is sent again to a server that is not there yet
             or too busy, with growing pauses.
         batch: images of one request; more are sent in several.
+        multi_label: whether an image may have several labels, so that probabilities
+            don't sum to one.
+
+    A user and password in an `http` URL are sent as basic authentication. Answers are
+    read up to `limits.ANSWER` bytes, and are refused unless they are probabilities,
+    classes and labels of the images sent.
 
     Raises:
         ServingError: the URL is not of these forms.
@@ -88,18 +98,23 @@ class Client:
         timeout: float = 30.0,
         retries: int = 3,
         batch: int = BATCH,
+        multi_label: bool = False,
     ) -> None:
+        shown = hide_passwords(url)
         try:
             parts = urllib.parse.urlsplit(url)
+            _ = parts.port  # which is looked at only now
         except ValueError as error:
-            raise ServingError(f"url: {url!r}: {error}") from None
+            raise ServingError(f"url: {shown!r}: {error}") from None
         name = parts.path.strip("/")
         if parts.scheme not in ("http", "https", "grpc") or not parts.hostname:
             raise ServingError(
-                f"url: {url!r} is not http://HOST:PORT/NAME or grpc://HOST:PORT/NAME"
+                f"url: {shown!r} is not http://HOST:PORT/NAME or grpc://HOST:PORT/NAME"
             )
         if not name or "/" in name:
-            raise ServingError(f"url: {url!r} ends in no model's name; .../NAME")
+            raise ServingError(f"url: {shown!r} ends in no model's name; .../NAME")
+        if parts.scheme == "grpc" and parts.username is not None:
+            raise ServingError(f"url: {shown!r}: gRPC takes no user and password")
         if version is not None and label is not None:
             raise ServingError("version: give a version or a label, not both")
         if not 0 < timeout < 1e6 or retries < 0 or batch < 1:
@@ -107,8 +122,8 @@ class Client:
                 f"timeout: {timeout}, retries {retries} and batch {batch} must be "
                 "positive, the timeout under a million seconds"
             )
-        self.url, self.timeout = url, timeout
-        self.retries, self.batch = retries, batch
+        self.url, self.timeout = shown, timeout
+        self.retries, self.batch, self.multi_label = retries, batch, multi_label
         kind = _Grpc if parts.scheme == "grpc" else _Rest
         self._wire = kind(parts, name, version, label)
 
@@ -130,7 +145,7 @@ class Client:
         """
         images = _pixels(images)
         signature = "serving_float" if images.dtype == "f4" else "serving_default"
-        return _answers(self._ask(signature, "images", images), len(images))
+        return self._answers(self._ask(signature, "images", images), len(images))
 
     def predict_bytes(self, images: Iterable[bytes]) -> Answers:
         """Classes of encoded images: JPEG, PNG, GIF or BMP of any size.
@@ -190,7 +205,11 @@ class Client:
     def _bytes(self, images: list[bytes]) -> Answers:
         array = np.empty(len(images), object)
         array[:] = images
-        return _answers(self._ask("image_bytes", "image_bytes", array), len(images))
+        found = self._ask("image_bytes", "image_bytes", array)
+        return self._answers(found, len(images))
+
+    def _answers(self, found: Mapping[str, np.ndarray], count: int) -> Answers:
+        return check_answers(found, count, multi_label=self.multi_label)
 
     def _ask(self, signature: str, name: str, inputs: np.ndarray) -> Arrays:
         """The outputs of a signature, requested in batches."""
@@ -239,7 +258,12 @@ class _Rest:
         label: str | None,
     ) -> None:
         quoted = urllib.parse.quote(urllib.parse.unquote(name), safe="")
-        place = f"{parts.scheme}://{parts.netloc}/v1/models/{quoted}"
+        credentials, _, netloc = parts.netloc.rpartition("@")
+        place = f"{parts.scheme}://{netloc}/v1/models/{quoted}"
+        self.headers = {"Content-Type": "application/json"}
+        if credentials:
+            pair = base64.b64encode(urllib.parse.unquote(credentials).encode())
+            self.headers["Authorization"] = f"Basic {pair.decode()}"
         if version is not None:
             place += f"/versions/{version}"
         if label is not None:
@@ -257,11 +281,10 @@ class _Rest:
         request = urllib.request.Request(
             self.place,
             json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
+            self.headers,
         )
         try:
-            with urllib.request.urlopen(request, timeout=seconds) as answer:
-                text = answer.read()
+            text = _post(request, seconds)
         except urllib.error.HTTPError as error:
             reason = _reason(error)
             if error.code in _AGAIN_HTTP:
@@ -274,11 +297,83 @@ class _Rest:
         except (OSError, http.client.HTTPException) as error:
             why = getattr(error, "reason", None) or error
             raise _Busy(_line(str(why) or type(error).__name__)) from None
-        return _outputs(text, self.place)
+        if len(text) > ANSWER:
+            raise ServingError(f"server: {self.place} answers more than {ANSWER} bytes")
+        return read_outputs(text, self.place)
 
 
-def _outputs(text: bytes, place: str) -> Arrays:
-    """The arrays of a prediction in JSON."""
+def _post(request: urllib.request.Request, seconds: float) -> bytes:
+    """The answer's first `ANSWER` bytes and one; no redirection is followed.
+
+    A socket's timeout is for each of its reads: a server that sends a byte now and then
+    would have all of them. So the connection is shut when the time is over.
+
+    Raises:
+        OSError, http.client.HTTPException: no answer, or none within the seconds.
+    """
+    opened: list[socket.socket] = []
+
+    class Plain(urllib.request.HTTPHandler):
+        def http_open(self, req: urllib.request.Request) -> Any:
+            return self.do_open(_watched(http.client.HTTPConnection, opened), req)
+
+    class Secure(urllib.request.HTTPSHandler):
+        def https_open(self, req: urllib.request.Request) -> Any:
+            return self.do_open(_watched(http.client.HTTPSConnection, opened), req)
+
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        Plain,
+        Secure,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPErrorProcessor,
+    ):
+        opener.add_handler(handler())
+    late = threading.Event()
+
+    def shut() -> None:
+        late.set()
+        for each in opened:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    watch = threading.Timer(seconds, shut)
+    watch.start()
+    try:
+        with opener.open(request, timeout=seconds) as answer:
+            text: bytes = answer.read(ANSWER + 1)
+    except urllib.error.HTTPError as error:
+        error.read = functools.partial(error.read, REASON)  # type: ignore[method-assign]
+        raise
+    except Exception:
+        if late.is_set():
+            raise TimeoutError(f"no answer within {seconds:.3g} s") from None
+        raise
+    finally:
+        watch.cancel()
+    if late.is_set():
+        raise TimeoutError(f"no whole answer within {seconds:.3g} s")
+    return text
+
+
+def _watched(kind: Any, opened: list[socket.socket]) -> Any:
+    """A connection whose socket is put into a list."""
+
+    class Connection(kind):  # type: ignore[misc]
+        def connect(self) -> None:
+            super().connect()
+            opened.append(self.sock)
+
+    return Connection
+
+
+def read_outputs(text: bytes, place: str) -> Arrays:
+    """The arrays of a prediction in JSON.
+
+    Raises:
+        ServingError: it is none.
+    """
     try:
         outputs = json.loads(text)["outputs"]
         if not isinstance(outputs, dict):  # a single output comes by itself
@@ -327,10 +422,11 @@ class _Grpc:
         import grpc
         from tensorflow_serving.apis import model_pb2, prediction_service_pb2_grpc
 
-        sizes = ("grpc.max_receive_message_length", "grpc.max_send_message_length")
-        self.channel = grpc.insecure_channel(
-            parts.netloc, [(size, _MESSAGE) for size in sizes]
-        )
+        sizes = {
+            "grpc.max_receive_message_length": ANSWER,
+            "grpc.max_send_message_length": 2**28,
+        }
+        self.channel = grpc.insecure_channel(parts.netloc, list(sizes.items()))
         self.stub = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
         self.spec = model_pb2.ModelSpec(
             name=urllib.parse.unquote(name), version_label=label
@@ -369,9 +465,9 @@ class _Grpc:
             return {
                 name: tf.make_ndarray(value) for name, value in answer.outputs.items()
             }
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # of whatever a message may hold
             raise ServingError(
-                f"server: answers what is no tensor: {_line(str(error))}"
+                f"server: answers what is no tensor: {one_line(error)}"
             ) from None
 
 
@@ -387,9 +483,10 @@ def _pixels(images: np.ndarray) -> np.ndarray:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ServingError(f"image: can't read {path}: {error.strerror}") from None
+        return read_file(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ServingError(f"image: can't read {path}: {reason}") from None
 
 
 def _checked(content: bytes, name: str) -> bytes:
@@ -429,17 +526,41 @@ def _served(content: bytes) -> bool:
         )
 
 
-def _answers(found: Mapping[str, np.ndarray], count: int) -> Answers:
+def check_answers(
+    found: Mapping[str, np.ndarray], count: int, *, multi_label: bool = False
+) -> Answers:
+    """What a server answers of so many images, if it can be.
+
+    Raises:
+        ServingError: other outputs, or no probabilities, classes and labels.
+    """
     labels = _output(found, "labels", count, 2, "OSU")
+    probabilities = _output(found, "probabilities", count, 2, "f").astype(np.float32)
+    classes = _output(found, "classes", count, 1, "i").astype(np.int64)
+    sums = probabilities.sum(axis=-1)
+    for what, wrong in (
+        ("probabilities that are none", (probabilities < 0) | (probabilities > 1)),
+        (
+            "probabilities that don't sum to one",
+            not multi_label and (np.abs(sums - 1) > 1e-2),
+        ),
+        (
+            "classes that aren't there",
+            (classes < 0) | (classes >= probabilities.shape[1]),
+        ),
+    ):
+        if np.any(wrong):
+            raise ServingError(f"server: it answers {what}")
     return Answers(
-        _output(found, "probabilities", count, 2, "f"),
-        _output(found, "classes", count, 1, "i").astype(np.int64),
+        probabilities,
+        classes,
         [[_text(each) for each in row] for row in labels.tolist()],
     )
 
 
 def _text(value: Any) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return message(text)
 
 
 def _output(
@@ -454,4 +575,6 @@ def _output(
             f"server: {name} of {count} images are {given}; this is no model of "
             "keras_resnet"
         )
+    if kinds == "f" and not np.isfinite(value).all():
+        raise ServingError(f"server: {name} are no finite numbers")
     return value

@@ -29,11 +29,6 @@ def store_address() -> str:
     return f"sqlite:///{Path(path[1]).absolute()}" if path else uri
 
 
-def hide_passwords(text: str) -> str:
-    """A text in which the passwords of addresses, `//user:password@host`, are `***`."""
-    return re.sub(r"(//[^/\s:@]*):[^/\s]*@", r"\1:***@", text)
-
-
 def ui_command(address: str) -> str:
     """How to look at what is in a store."""
     if not address.startswith("sqlite:"):

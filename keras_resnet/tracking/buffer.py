@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from keras_resnet.limits import hide_passwords
 from keras_resnet.tracking import origin
-from keras_resnet.tracking.address import hide_passwords
 
 FOLDER = "tracking"
 _EVENTS, _SENT = "events.jsonl", "sent.json"

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet.errors import one_line
+from keras_resnet.limits import hide_passwords
 from keras_resnet.tracking import origin, registry
-from keras_resnet.tracking.address import hide_passwords, set_environment, uploading
+from keras_resnet.tracking.address import set_environment, uploading
 from keras_resnet.tracking.buffer import Buffer, Event, Sent
 
 RUN_TAG = "keras_resnet.run"  # a run's own id, by which it is found in any store

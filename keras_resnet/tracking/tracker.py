@@ -19,8 +19,9 @@ from rich.console import Console
 
 from keras_resnet import files, runtime
 from keras_resnet.errors import UserError, one_line
+from keras_resnet.limits import hide_passwords
 from keras_resnet.tracking import origin, registry
-from keras_resnet.tracking.address import hide_passwords, store_address
+from keras_resnet.tracking.address import store_address
 from keras_resnet.tracking.buffer import Buffer
 
 # The longest that the end of a run waits: for what is still to be sent; while nothing

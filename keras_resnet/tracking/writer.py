@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keras_resnet.errors import UserError, one_line
+from keras_resnet.limits import hide_passwords
 from keras_resnet.tracking import origin
-from keras_resnet.tracking.address import hide_passwords, store_address
+from keras_resnet.tracking.address import store_address
 from keras_resnet.tracking.buffer import Buffer
 from keras_resnet.tracking.store import Store
 from keras_resnet.tracking.system import SystemSampler

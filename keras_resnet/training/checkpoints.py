@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_resnet import files
-from keras_resnet.errors import RunFolderError, one_line
+from keras_resnet.errors import RunFolderError
 from keras_resnet.run import CHECKPOINT, RunWarning
 
 FORMAT = 2  # 1 was Keras' weights file, which lacks random states
@@ -60,9 +58,9 @@ def write(folder: Path, checkpoint: Checkpoint) -> None:
     numbered = enumerate([*checkpoint.arrays, *checkpoint.metrics])
     arrays: dict[str, Any] = {str(i): array for i, array in numbered}
     with files.replacing(place / name) as temporary, temporary.open("wb") as file:
-        np.savez(file, facts=text, **arrays)  # with a checksum of each
-        file.flush()
-        os.fsync(file.fileno())
+        np.savez(file, facts=text, **arrays)
+        file.close()
+        files.seal(temporary)
     for path in sorted(place.glob("*.npz"))[:-KEPT]:
         path.unlink(missing_ok=True)
 
@@ -96,11 +94,8 @@ def read_last(folder: Path) -> Checkpoint | None:
             found = _read(path)
         except RunFolderError:
             raise
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            reason = one_line(error)
-            warnings.warn(
-                f"run: {path} is damaged ({reason})", RunWarning, stacklevel=2
-            )
+        except ValueError as error:
+            warnings.warn(f"run: {path} is damaged ({error})", RunWarning, stacklevel=2)
             damaged.append(path)
             continue
         for other in damaged:
@@ -114,8 +109,7 @@ def read_last(folder: Path) -> Checkpoint | None:
 
 
 def _read(path: Path) -> Checkpoint:
-    # numpy leaves a file open that is no archive.
-    with path.open("rb") as opened, np.load(opened) as file:
+    with files.reading(), files.open_npz(path) as file:
         facts: dict[str, Any] = json.loads(file["facts"].tobytes())
         version = facts.pop("format")
         if version != FORMAT:
@@ -124,6 +118,6 @@ def _read(path: Path) -> Checkpoint:
                 f"package; this one reads {FORMAT}. Name a new folder"
             )
         arrays = [file[str(i)] for i in range(facts["arrays"] + facts["metrics"])]
-    metrics = arrays[facts["arrays"] :]
-    arrays = arrays[: facts["arrays"]]
-    return Checkpoint(**facts | {"arrays": arrays, "metrics": metrics})
+        metrics = arrays[facts["arrays"] :]
+        arrays = arrays[: facts["arrays"]]
+        return Checkpoint(**facts | {"arrays": arrays, "metrics": metrics})

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, get_args
 import keras
 
 from keras_resnet import files, weights
-from keras_resnet.errors import UserError, WeightsError, one_line
+from keras_resnet.errors import UserError, WeightsError
 from keras_resnet.network import PixelStats, build, pixel_stats_of
 from keras_resnet.plan import LAST, stage_of
 from keras_resnet.recipe import ALL_STAGES, BatchNormMode, Recipe
@@ -166,10 +166,9 @@ def read_source(source: Path | str, spec: ResNetSpec) -> Source:
         model = weights.pretrained(found.name)
     elif file.suffix == ".keras":
         try:
-            model = keras.models.load_model(file, compile=False)
-        except files.DAMAGES as error:
-            reason = one_line(error)
-            raise WeightsError(f"weights: can't load {file}: {reason}") from None
+            model = files.load_keras(file, compile=False)
+        except ValueError as error:
+            raise WeightsError(f"weights: can't load {file}: {error}") from None
     else:
         # No file of others' has stochastic depth; the network to be trained may.
         model = build(spec, survival=1.0)

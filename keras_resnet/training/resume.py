@@ -222,6 +222,7 @@ class RunState(keras.callbacks.Callback):
     def _save_best(self) -> None:
         with files.replacing(self.folder / BEST) as temporary:
             self.model.save(temporary)
+            files.seal(temporary)
 
 
 def start_at(model: Any, epoch: int | None) -> None:

@@ -12,6 +12,7 @@ from urllib.error import HTTPError
 from filelock import FileLock
 from rich.progress import Progress
 
+from keras_resnet import limits
 from keras_resnet.errors import WeightsError
 
 TIMEOUT = 30  # seconds without a byte
@@ -98,11 +99,14 @@ def _download(url: str, part: Path) -> None:
         length = int(response.headers.get("Content-Length") or 0)
         done = start if resumed else 0
         expected = done + length
+        most = expected if length else limits.DOWNLOAD
         with part.open("ab" if resumed else "wb") as file, Progress() as progress:
             task = progress.add_task(part.stem, total=expected, completed=done)
             while chunk := response.read(CHUNK):
-                file.write(chunk)
                 done += len(chunk)
+                if done > most:
+                    raise OSError(f"it sends more than the {most:,} bytes it announced")
+                file.write(chunk)
                 progress.update(task, completed=done)
     if length and done < expected:
         raise OSError(f"the connection ended after {done:,} of {expected:,} bytes")

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_resnet.errors import WeightsError, one_line
+from keras_resnet import files, limits
+from keras_resnet.errors import WeightsError
 from keras_resnet.plan import stage_of
 from keras_resnet.weights.state_dicts import as_float
 
@@ -38,13 +39,24 @@ class Layers(NamedTuple):
 _RENAMED = {"probs": HEAD}
 
 
-def read(path: Path) -> Layers:
+def read(path: Path, most: int | None = None) -> Layers:
     """A `.keras`, a `.weights.h5` or a legacy `.h5` as keras.applications has them.
 
+    Args:
+        path: the file.
+        most: bytes that its arrays may have together; None for the free memory.
+
     Raises:
-        WeightsError: damaged, none of these, or of numbers that aren't real and finite.
+        WeightsError: damaged, none of these, too large, it leads to other files, or its
+            numbers aren't real and finite.
     """
-    found = _read(path)
+    try:
+        with files.reading():
+            found = _read(path, most)
+    except ValueError as error:
+        raise WeightsError(
+            f"weights: {path} is not a whole file of Keras weights: {error}"
+        ) from None
     return found._replace(
         arrays={
             layer: [
@@ -55,36 +67,24 @@ def read(path: Path) -> Layers:
     )
 
 
-def _read(path: Path) -> Layers:
+def _read(path: Path, most: int | None) -> Layers:
     import h5py
 
-    try:
-        if path.name.lower().endswith(".keras"):
-            with zipfile.ZipFile(path) as archive:
-                content = io.BytesIO(archive.read("model.weights.h5"))
-                configs = dict(_configs(json.loads(archive.read("config.json"))))
-            with h5py.File(content) as file:
-                return _of_keras_3(file)._replace(configs=configs)
-        with h5py.File(path) as file:
-            legacy = file.get("model_weights", file)  # a whole model's, or weights'
-            if "layer_names" in legacy.attrs:
-                config = json.loads(file.attrs.get("model_config", "{}"))
-                return _of_keras_2(
-                    Layers(_of_legacy(legacy), True, dict(_configs(config)))
-                )
-            return _of_keras_3(file)
-    except (
-        AttributeError,
-        KeyError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-    ) as error:
-        raise WeightsError(
-            f"weights: {path} is not a whole file of Keras weights: {one_line(error)}"
-        ) from None
+    if path.name.lower().endswith(".keras"):
+        files.check_seal(path)
+        with zipfile.ZipFile(path) as archive:
+            content = io.BytesIO(limits.read_member(archive, "model.weights.h5", most))
+            config = json.loads(limits.read_member(archive, "config.json"))
+        with h5py.File(content) as file:
+            limits.check_hdf5(file, most)
+            return _of_keras_3(file)._replace(configs=dict(_configs(config)))
+    with h5py.File(path) as file:
+        limits.check_hdf5(file, most)
+        legacy = file.get("model_weights", file)  # a whole model's, or weights'
+        if "layer_names" in legacy.attrs:
+            config = json.loads(file.attrs.get("model_config", "{}"))
+            return _of_keras_2(Layers(_of_legacy(legacy), True, dict(_configs(config))))
+        return _of_keras_3(file)
 
 
 def _configs(model: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

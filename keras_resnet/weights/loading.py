@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -82,6 +83,15 @@ def load(
             weight.assign(value)
 
 
+def _most(model: Any) -> int:
+    """Bytes that a file of a model's weights may unpack to.
+
+    With a larger head, an optimizer's state and numbers of double precision.
+    """
+    needed = sum(4 * math.prod(each.shape) for each in model.weights)
+    return int(16 * needed + 2**28)
+
+
 def _weighted(model: Any) -> dict[str, Any]:
     return {layer.name: layer for layer in fitting.layers_of(model) if layer.weights}
 
@@ -98,7 +108,7 @@ def _read(
     path = found.file
     if origins.is_torch(path):
         return _read_torch(path, _spec_of(model, spec), options)
-    held = keras_files.read(path)
+    held = keras_files.read(path, _most(model))
     arrays = _by_name(held, model)
     if found.described and found.described.bgr and "conv1_conv" in arrays:
         kernel, *bias = arrays["conv1_conv"]

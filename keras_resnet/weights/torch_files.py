@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_resnet.errors import WeightsError, one_line
+from keras_resnet import files, limits
+from keras_resnet.errors import WeightsError
 
 SAFETENSORS = ".safetensors"
 # Endings of what `torch.save` writes.
@@ -24,29 +26,35 @@ def read(path: Path) -> Mapping[Any, Any]:
     Raises:
         WeightsError: damaged, more than tensors, or torch is needed and not installed.
     """
-    if path.name.lower().endswith(SAFETENSORS):
-        return _safetensors(path)
-    return _pickled(path)
+    kind = "safetensors" if path.name.lower().endswith(SAFETENSORS) else "torch"
+    if kind == "torch":
+        check_torch(f"{path} is")
+    try:
+        with files.reading():
+            limits.check_memory(2 * path.stat().st_size)
+            return _safetensors(path) if kind == "safetensors" else _pickled(path)
+    except ValueError as error:
+        if isinstance(error, WeightsError):
+            raise
+        raise WeightsError(
+            f"weights: {path} is not a whole {kind} file: {error}"
+        ) from None
 
 
 def _safetensors(path: Path) -> dict[str, np.ndarray]:
     import ml_dtypes  # numpy then knows bfloat16  # noqa: F401
-    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(
-            f"weights: {path} is not a whole safetensors file: {one_line(error)}"
-        ) from None
+    return load_file(path)
 
 
 def _pickled(path: Path) -> Mapping[Any, Any]:
     """By torch, which reads tensors and plain values and refuses all else."""
-    check_torch(f"{path} is")
     import torch
 
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            limits.check_memory(sum(each.file_size for each in archive.infolist()))
     try:
         # Training scripts keep their arguments so, and it only holds values.
         with torch.serialization.safe_globals([argparse.Namespace]):
@@ -58,11 +66,7 @@ def _pickled(path: Path) -> Mapping[Any, Any]:
                 "it is loaded: refused; if you trust it, save its state_dict alone in "
                 "torch: safetensors.torch.save_file(state_dict, 'weights.safetensors')"
             ) from None
-        raise WeightsError(f"weights: {path} is not a whole file of torch") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(
-            f"weights: {path} is not a whole file of torch: {one_line(error)}"
-        ) from None
+        raise
     arrays = _as_arrays(content, torch)
     if not isinstance(arrays, Mapping):
         raise WeightsError(f"weights: {path} holds no state dict of tensors")
