@@ -20,7 +20,8 @@ from keras_resnet.data.image_files import read_image
 from keras_resnet.errors import UserError, WeightsError
 from keras_resnet.limits import LimitError
 from keras_resnet.prediction import predict_files
-from keras_resnet.training.checkpoints import Checkpoint, CheckpointWarning, write
+from keras_resnet.run import RunWarning
+from keras_resnet.training.checkpoints import Checkpoint, write
 from keras_resnet.training.checkpoints import read_last as read_checkpoint
 
 
@@ -136,7 +137,7 @@ def test_files_unpack_to_what_is_needed_and_fits_the_memory(
     with zipfile.ZipFile(npz, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x_train.npy", bytes(2**29))
     with pytest.raises(DataError, match="it takes 512 MiB of memory"):
-        data.load(f"npz:{npz}")
+        data.load(str(npz))
     idx = tmp_path / "large-idx3-ubyte.gz"
     head = struct.pack(">BBBBIII", 0, 0, 8, 3, 10, 28, 28)
     idx.write_bytes(gzip.compress(head + bytes(2**24)))
@@ -165,7 +166,7 @@ def test_pipes_and_devices_are_no_files(small, tmp_path):
             weights.load(small, tmp_path / f"pipe{suffix}")
     os.mkfifo(tmp_path / "pipe.npz")
     with pytest.raises(DataError, match="it is a pipe"):
-        data.load(f"npz:{tmp_path / 'pipe.npz'}")
+        data.load(str(tmp_path / "pipe.npz"))
     with pytest.raises(UserError, match="it is a pipe"):
         predict_files(tmp_path, [pipe])
 
@@ -199,7 +200,7 @@ def test_any_damage_of_a_checkpoint_gives_way_to_the_one_before(tmp_path, part):
             damaged = bytearray(whole)
             damaged[offset] ^= 1 << bit
             last.write_bytes(damaged)
-            with pytest.warns(CheckpointWarning, match=r"is damaged \(its checksum"):
+            with pytest.warns(RunWarning, match=r"is damaged \(its checksum"):
                 assert read_checkpoint(tmp_path).epoch == 1
     last.write_bytes(whole)
     assert read_checkpoint(tmp_path).epoch == 2

@@ -52,6 +52,7 @@ def read(path: Path, most: int | None = None) -> Layers:
     """
     try:
         with files.reading():
+            limits.check_regular(path)
             found = _read(path, most)
     except ValueError as error:
         raise WeightsError(

@@ -31,6 +31,7 @@ def read(path: Path) -> Mapping[Any, Any]:
         check_torch(f"{path} is")
     try:
         with files.reading():
+            limits.check_regular(path)
             limits.check_memory(2 * path.stat().st_size)
             return _safetensors(path) if kind == "safetensors" else _pickled(path)
     except ValueError as error:
