@@ -38,7 +38,7 @@ def number(
     def check(value: Any) -> bool:
         return (
             type(value) in (int, float)
-            and math.isfinite(value)
+            and _is_finite(value)
             and (low < value if above else low <= value)
             and (value < high if below else value <= high)
         )
@@ -47,6 +47,13 @@ def number(
         f"a number {'above' if above else 'from'} {low:g} to "
         f"{'below ' if below else ''}{high:g}"
     )
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def choice(literal: Any) -> Check:

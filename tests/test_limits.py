@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from keras_resnet import build, cifar_resnet, data, files, limits, weights
 from keras_resnet.data import DataError
@@ -167,8 +168,9 @@ def test_pipes_and_devices_are_no_files(small, tmp_path):
     os.mkfifo(tmp_path / "pipe.npz")
     with pytest.raises(DataError, match="it is a pipe"):
         data.load(str(tmp_path / "pipe.npz"))
+    run = ROOT / "tests/golden/previous/finished"
     with pytest.raises(UserError, match="it is a pipe"):
-        predict_files(tmp_path, [pipe])
+        predict_files(run, [pipe])
 
 
 def test_a_message_is_short_and_clean():

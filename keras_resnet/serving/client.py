@@ -461,14 +461,23 @@ class _Grpc:
             if error.code().name in _AGAIN_GRPC:
                 raise _Busy(reason) from None
             raise ServingError(f"server: {reason}") from None
-        try:
-            return {
-                name: tf.make_ndarray(value) for name, value in answer.outputs.items()
-            }
-        except Exception as error:  # of whatever a message may hold
-            raise ServingError(
-                f"server: answers what is no tensor: {one_line(error)}"
-            ) from None
+        return read_tensors(answer.outputs)
+
+
+def read_tensors(outputs: Mapping[str, Any]) -> Arrays:
+    """The arrays of a prediction's messages.
+
+    Raises:
+        ServingError: one is no tensor.
+    """
+    import tensorflow as tf
+
+    try:
+        return {name: tf.make_ndarray(value) for name, value in outputs.items()}
+    except Exception as error:  # of whatever a message may hold
+        raise ServingError(
+            f"server: answers what is no tensor: {one_line(error)}"
+        ) from None
 
 
 def _pixels(images: np.ndarray) -> np.ndarray:

@@ -161,7 +161,7 @@ class Buffer:
         return [
             child
             for child in children
-            if child.run.resolve() != self.run.resolve()
+            if not origin.same(child.run, self.run)
             and (
                 origin.inside(self.run, child.run)
                 or (child.is_ours() and self.is_ours())
@@ -174,8 +174,7 @@ class Buffer:
         if first is None or not first.fields["parent_folder"]:
             return None
         above = Buffer(self.run / first.fields["parent_folder"])
-        own = self.run.resolve()
-        listed = any(child.run.resolve() == own for child in above.new_children())
+        listed = any(origin.same(c.run, self.run) for c in above.new_children())
         return Buffer(above.run) if listed else None
 
     def family(self) -> list[Buffer]:

@@ -47,8 +47,13 @@ def inside(folder: Path, path: Path) -> bool:
     """Whether what a path leads to, links followed, lies in a folder."""
     try:
         return path.resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # a link to itself
+    except (OSError, RuntimeError, ValueError):  # a link to itself, no name of a file
         return False
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to the same place."""
+    return inside(one, other) and inside(other, one)
 
 
 def is_own(folder: Path, path: Path) -> bool:
