@@ -26,6 +26,7 @@ WITHOUT_TENSORFLOW = {
     "errors",
     "files",
     "keras_resnet",
+    "limits",
     "plan",
     "presets",
     "records",
@@ -40,12 +41,13 @@ ROOMS = {
     room: set(others.split())
     for room, others in {
         "version": "",
-        "errors": "",
+        "limits": "",
+        "errors": "limits",
         "units": "errors",
         "runtime": "",
         "losses": "",
         "optimizers": "",
-        "files": "errors",
+        "files": "errors limits",
         "figures": "files",
         "statistics": "",
         "records": "errors",
@@ -54,7 +56,7 @@ ROOMS = {
         "plan": "errors spec",
         "cost": "plan spec",
         "recompute": "plan",
-        "data": "errors files records",
+        "data": "errors files limits records",
         "recipe": "data errors plan presets records spec",
         "recipes": "data errors presets recipe",
         "convolution": "plan runtime",
@@ -67,13 +69,14 @@ ROOMS = {
         "folding": "graphs layers",
         "surgery": "blocks errors folding graphs layers network plan recompute spec",
         "resnext": "blocks errors layers network plan spec surgery",
-        "tracking": "errors files runtime",
-        "serving": "data errors files folding heads network run statistics version",
+        "tracking": "errors files limits runtime",
+        "serving": "data errors files folding heads limits network run statistics"
+        " version",
         "prediction": "data errors run serving",
         "leaderboard": "cost errors run statistics",
         "analysis": "cost errors figures files heads graphs layers network plan presets"
         " run runtime spec tracking units",
-        "weights": "analysis cost errors files network plan presets run spec",
+        "weights": "analysis cost errors files limits network plan presets run spec",
         "applications": "errors network presets weights",
         "training": "cost data errors figures files graphs heads layers losses network"
         " optimizers plan presets recipe recipes run runtime serving spec"
