@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import math
+import re
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +35,8 @@ _GRAY = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N")
 _LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "HEIF", "JPEG2000")
 _JPEG = b"\xff\xd8\xff"
 _SCAN = b"\xff\xda"  # where a JPEG's notes end and its pixels begin
+_SPACES = ("Gray", "YCbCr", "RGB")
+_XMP_TURN = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 _ORIENTATION = 0x0112  # the tag of Exif and TIFF
 
 
@@ -221,7 +225,7 @@ def _open_jpeg(content: bytes, channels: int | None, name: str) -> Opened | None
         height, width, space, _ = simplejpeg.decode_jpeg_header(content)
     except ValueError:
         return None
-    if space not in ("Gray", "YCbCr", "RGB") or height * width > MAX_PIXELS:
+    if space not in _SPACES or height * width > MAX_PIXELS:
         return None
     turn = _turn(content)
     gray = space == "Gray"
@@ -257,16 +261,37 @@ TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def _turn(content: bytes) -> int:
-    """The orientation that a JPEG's camera noted: 1 to 8."""
+    """The orientation that a JPEG's camera noted, 1 to 8; 1 if it can't be read.
+
+    Pillow would read it as well, but decodes no JPEG here, and warns of broken notes.
+    """
     head = content[: content.find(_SCAN)]
-    if b"Exif" not in head and b"tiff:Orientation" not in head:
+    note = _XMP_TURN.search(head)
+    turn = int(note[1]) if note else 1
+    start = head.find(b"Exif\0\0") + 6
+    order = {b"II": "<", b"MM": ">"}.get(head[start : start + 2])
+    if start < 6 or order is None:
+        return turn if turn in TURNS else 1
+    try:
+        (first,) = struct.unpack_from(f"{order}I", head, start + 4)
+        (count,) = struct.unpack_from(f"{order}H", head, start + first)
+        for i in range(count):
+            at = start + first + 2 + 12 * i
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", head, at)
+            if tag == _ORIENTATION:
+                turn = value
+    except struct.error:
         return 1
-    with Image.open(io.BytesIO(content)) as image:
-        try:
-            turn = image.getexif().get(_ORIENTATION, 1)
-        except Exception:  # a note that can't be read leaves a good photo as it is
-            return 1
     return turn if turn in TURNS else 1
+
+
+def is_plain_jpeg(content: bytes) -> bool:
+    """Whether a JPEG of gray or colors is upright as it is."""
+    try:
+        _, _, space, _ = simplejpeg.decode_jpeg_header(content)
+    except ValueError:
+        return False
+    return space in _SPACES and _turn(content) == 1
 
 
 def _open_any(content: bytes, channels: int | None, name: str) -> Opened:

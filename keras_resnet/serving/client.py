@@ -24,13 +24,16 @@ import numpy as np
 from PIL import Image
 
 from keras_resnet.data import DataError
-from keras_resnet.data.image_files import MAX_GIF, open_image
+from keras_resnet.data.image_files import MAX_GIF, is_plain_jpeg, open_image
 from keras_resnet.errors import UserError, one_line
 from keras_resnet.limits import ANSWER, hide_passwords, message, read_file
 
-# What a server decodes; anything else that Pillow reads is sent as PNG.
-FORMS = ("JPEG", "PNG", "GIF", "BMP")
-MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16")
+# What a server decodes beside plain JPEGs; all else that Pillow reads is sent as PNG.
+MODES = {
+    "PNG": ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16"),
+    "GIF": ("L", "P", "RGB", "RGBA"),
+    "BMP": ("L", "RGB", "RGBA"),
+}
 BATCH = 32
 REASON = 2**16  # bytes that are read of why a server refuses
 _PAUSE = 0.1  # seconds before the first retry; each later one waits twice as long
@@ -521,18 +524,18 @@ def _checked(content: bytes, name: str) -> bytes:
 
 def _served(content: bytes) -> bool:
     """Whether a server reads an image as we do: no camera's note, no long animation."""
+    if is_plain_jpeg(content):
+        return True
     with Image.open(io.BytesIO(content)) as image:
+        modes = MODES.get(image.format or "", ())
+        if image.mode not in modes or (
+            image.format == "GIF" and len(content) > MAX_GIF
+        ):
+            return False
         try:
-            turned = image.getexif().get(0x0112, 1) != 1
+            return bool(image.getexif().get(0x0112, 1) == 1)
         except Exception:  # a note that can't be read turns nothing
-            turned = False
-        return (
-            image.format in FORMS
-            and image.mode in MODES
-            and not turned
-            and not (image.format == "GIF" and len(content) > MAX_GIF)
-            and not (image.format == "BMP" and image.mode == "P")
-        )
+            return True
 
 
 def check_answers(
