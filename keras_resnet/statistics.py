@@ -9,6 +9,7 @@ from statistics import mean
 from typing import NamedTuple, TypeVar
 
 _Item = TypeVar("_Item")
+POWER = 0.9  # with which planned runs are to find an effect
 LEVEL = 0.05  # of significance; intervals cover the rest
 
 
@@ -74,6 +75,45 @@ def wilson(right: float, of: int) -> tuple[float, float]:
     apart = z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
     whole = 1 + z * z / of
     return (middle - apart) / whole, (middle + apart) / whole
+
+
+def is_within(one: Sequence[float], other: Sequence[float], bound: float) -> bool:
+    """Whether the means differ by less than a bound: two one-sided tests.
+
+    Both at `LEVEL` (Schuirmann 1987).
+    """
+    found = t_test(one, other, confidence=1 - 2 * LEVEL)
+    return -bound < found.low and found.high < bound
+
+
+def seeds_needed(effect: float, noise: float, other_noise: float) -> int:
+    """Numbers of each kind with which Welch's t-test finds an effect by `POWER`.
+
+    Args:
+        effect: the difference of the means.
+        noise: standard deviation of a number of the first kind.
+        other_noise: of the second.
+    """
+    from scipy import stats
+
+    variances = noise**2, other_noise**2
+    if not any(variances):
+        return 2
+
+    def power(n: int) -> float:
+        degrees = (n - 1) * sum(variances) ** 2 / sum(v**2 for v in variances)
+        shift = abs(effect) / math.sqrt(sum(variances) / n)
+        bound = stats.t.isf(LEVEL / 2, degrees)
+        return float(
+            stats.nct.sf(bound, degrees, shift) + stats.nct.cdf(-bound, degrees, shift)
+        )
+
+    # By normal quantiles, which are a little too few.
+    quantiles = stats.norm.isf(LEVEL / 2) + stats.norm.ppf(POWER)
+    n = max(int(sum(variances) * (quantiles / effect) ** 2), 2)
+    while power(n) < POWER:
+        n += 1
+    return n
 
 
 def pareto_front(

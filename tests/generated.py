@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from conftest import ROOT
@@ -19,7 +20,10 @@ from conftest import ROOT
 from keras_resnet import PRESETS, estimate_cost
 from keras_resnet.cost import Cost
 from keras_resnet.experiments import EXPERIMENTS
+from keras_resnet.experiments.power import needs, power_table
 from keras_resnet.experiments.reporting import VERDICTS
+from keras_resnet.experiments.results import Outcome
+from keras_resnet.experiments.verdicts import judge
 from keras_resnet.presets import Preset
 from keras_resnet.units import in_units
 
@@ -266,6 +270,44 @@ def claims_table() -> str:
     return table(("experiment", "claim", "source", "here", "because"), rows)
 
 
+def stored_outcomes(name: str) -> list[Outcome]:
+    """The test errors that docs/results keeps of an experiment's runs."""
+    arms = {arm.name: arm for arm in EXPERIMENTS[name].arms}
+    file = ROOT / "docs/results" / name / "errors.csv"
+    if not file.exists():
+        return []
+    with file.open(newline="") as opened:
+        return [
+            Outcome(
+                arms[row["arm"]], int(row["seed"]), Path(),
+                {"test_error": float(row["test_error_in_%"]) / 100}, [], {}, 0, 0,
+                classes=10,
+            )
+            for row in csv.DictReader(opened)
+        ]  # fmt: skip
+
+
+def power_rows(name: str) -> list[tuple[str, ...]]:
+    """What it would take to decide an experiment's claims on test errors."""
+    experiment, outcomes = EXPERIMENTS[name], stored_outcomes(name)
+    judged = [
+        judge(claim, outcomes, "short", experiment.effect_of(claim))
+        for claim in experiment.claims
+    ]
+    return power_table(needs(experiment, judged, outcomes))
+
+
+def needed_seeds_table() -> str:
+    """All of them."""
+    head, *_ = power_table([])
+    rows = [
+        (f"[{name}]({name}/README.md)", *row)
+        for name in verdicts()
+        for row in power_rows(name)[1:]
+    ]
+    return table(("experiment", *head), rows)
+
+
 def _place(case: str) -> int:
     from benchmarks.training import CASES
 
@@ -281,7 +323,7 @@ GENERATED = {
         "speed": speed_table,
     },
     "docs/networks.md": {"networks": network_table},
-    "docs/results/README.md": {"claims": claims_table},
+    "docs/results/README.md": {"claims": claims_table, "power": needed_seeds_table},
     "docs/performance.md": {
         "training": partial(speed_table, share=True),
         "inference": inference_table,

@@ -11,9 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+import generated
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import ROOT
 from images import labels, noise
 
 from keras_resnet import ResNetSpec, cifar_resnet, estimate_cost
@@ -31,6 +33,8 @@ from keras_resnet.experiments import (
     setting_of,
 )
 from keras_resnet.experiments.claims import spec_at
+from keras_resnet.experiments.power import needs
+from keras_resnet.experiments.reporting import markdown
 from keras_resnet.experiments.results import FAILED, Outcome, collect
 from keras_resnet.experiments.scale import BUDGETS, recipe_of, run_name
 from keras_resnet.experiments.verdicts import judge
@@ -130,6 +134,64 @@ def test_a_verdict_is_what_a_test_over_the_seeds_says(less, more, verdict):
     assert judge(claim, outcomes).verdict == verdict
     smoke = judge(claim, outcomes, "smoke")
     assert smoke.verdict == ("says nothing" if less else "not run")
+
+
+def test_an_effect_that_is_less_than_half_of_the_papers_is_none():
+    claim = Claim("test_error", "a", "b", "a errs less", "here")
+    outcomes = [outcome("a", 0.1 + noise) for noise in (-1e-3, 0, 1e-3)]
+    outcomes += [outcome("b", 0.101 + noise) for noise in (-1e-3, 0, 1e-3)]
+    # The 90 % interval is 0.1 points and 2.132 * sqrt(2 * 0.01 / 3) around them.
+    assert judge(claim, outcomes, effect=0.58).verdict == "no effect"
+    assert judge(claim, outcomes, effect=0.54).verdict == "undecided"
+    assert judge(claim, outcomes).verdict == "undecided"
+    judged = judge(claim, outcomes, effect=0.58)
+    assert judged.reason.endswith("; less than half of the paper's 0.58 points")
+
+
+def test_the_papers_effect_is_that_of_its_errors_or_given():
+    shortcuts, orders = EXPERIMENTS["shortcuts"], EXPERIMENTS["orders"]
+    assert orders.effect_of(orders.claims[1]) == pytest.approx(8.17 - 6.37)
+    assert shortcuts.effect_of(shortcuts.claims[-1]) == 0.51
+    assert shortcuts.effect_of(shortcuts.claims[3]) is None  # gates: no number
+
+
+def test_undecided_claims_tell_what_they_take(workplace):
+    experiment = small(
+        arms=(
+            Arm("a", "a", cifar_resnet(8, **TINY), None, error=5.0),
+            Arm("b", "b", cifar_resnet(8, merge="none", **TINY), None, error=7.0),
+        )
+    )
+    outcomes = [outcome("a", 0.1 + noise) for noise in (-0.01, 0, 0.01)]
+    outcomes += [outcome("b", 0.11 + noise) for noise in (-0.01, 0, 0.01)]
+    judged = [judge(claim, outcomes, effect=2.0) for claim in experiment.claims]
+    [need] = needs(experiment, judged, outcomes)
+    # Of t-tests at the 5 % level with a power of 90 %: Cohen 1988, Table 2.4.1.
+    assert (need.effect, need.noise) == (2.0, pytest.approx(1.0))
+    assert (need.seeds, need.seeds_for_half) == (7, 23)
+    decided = [judged[0]._replace(verdict="confirmed")]
+    assert needs(experiment, decided, outcomes) == []
+
+
+@pytest.mark.parametrize("name", generated.verdicts())
+def test_stored_results_are_judged_as_their_pages_say(name):
+    """Test errors of all runs are kept; what they say comes out again."""
+    experiment, outcomes = EXPERIMENTS[name], generated.stored_outcomes(name)
+    page = (ROOT / "docs/results" / name / "README.md").read_text()
+    rows = generated.verdicts()[name]
+    kept = {row["claim"]: row for row in rows if row["measure"] == "test_error"}
+    for claim in experiment.claims if outcomes else ():
+        if claim.text in kept and claim.measure == "test_error":
+            judged = judge(claim, outcomes, "short", experiment.effect_of(claim))
+            found = kept[claim.text]
+            assert (judged.verdict, judged.reason) == (
+                found["verdict"], found["because"],
+            )  # fmt: skip
+            assert f"**{judged.verdict}** | test error: {judged.reason} |" in page
+    if len(power := generated.power_rows(name)) > 1:
+        assert markdown(power) in page
+    else:
+        assert "What it would take" not in page
 
 
 def test_what_is_not_learnt_is_known_of_networks_that_have_not():

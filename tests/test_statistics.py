@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from keras_resnet.statistics import pareto_front, t_test
+from keras_resnet.statistics import is_within, pareto_front, seeds_needed, t_test
 
 
 def test_welch_s_interval():
@@ -44,3 +44,20 @@ def test_a_front_has_only_what_nothing_beats():
     points = [(3, 0.8), (5, 0.9), (4, 0.7), (4, 0.9), (3, 0.5), (9, 0.9)]
     found = pareto_front(points, cost=lambda p: p[0], quality=lambda p: p[1])
     assert found == [(3, 0.8), (4, 0.9)]
+
+
+def test_seeds_for_a_power_of_nine_tenths():
+    """Against Cohen 1988, Table 2.4.1: d = 1, two-sided, 0.05."""
+    assert seeds_needed(1, 1, 1) == 23
+    assert seeds_needed(2, 1, 1) == 7
+    assert seeds_needed(0.5, 1, 1) == 86
+    assert seeds_needed(1, 0, 0) == 2
+    assert seeds_needed(1, 1, 0) < 23  # half the variance
+
+
+def test_equivalence_within_a_bound():
+    one, other = [0.0, 1.0, 2.0], [0.5, 1.5, 2.5]
+    half = 2.131847 * math.sqrt(2 / 3)  # of the 90 % interval, of 4 degrees
+    assert is_within(one, other, 0.5 + half + 1e-3)
+    assert not is_within(one, other, 0.5 + half - 1e-3)
+    assert is_within(other, one, 0.5 + half + 1e-3)

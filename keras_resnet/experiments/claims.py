@@ -48,6 +48,8 @@ class Claim(NamedTuple):
         more: name of the other.
         text: in words.
         source: paper, with table, figure or section.
+        effect: the difference in the paper, in percentage points, where that is not
+            the difference of the arms' errors.
     """
 
     measure: str
@@ -55,6 +57,7 @@ class Claim(NamedTuple):
     more: str
     text: str
     source: str
+    effect: float | None = None
 
 
 class Experiment(NamedTuple):
@@ -90,6 +93,14 @@ class Experiment(NamedTuple):
     image_size: int | None = None
     error_source: str = ""
     note: str = ""
+
+    def effect_of(self, claim: Claim) -> float | None:
+        """The difference that the paper has, in percentage points; None if unknown."""
+        if claim.effect is not None or claim.measure != "test_error":
+            return claim.effect
+        errors = {arm.name: arm.error for arm in self.arms}
+        less, more = errors[claim.less], errors[claim.more]
+        return None if less is None or more is None else more - less
 
     def arms_at(self, budget: BudgetName) -> tuple[Arm, ...]:
         """Those that have a network there."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from keras_resnet import files
 from keras_resnet.experiments.claim_plots import FIGURES
 from keras_resnet.experiments.claims import BudgetName, Experiment, ExperimentError
+from keras_resnet.experiments.power import NOTE, needs, power_table
 from keras_resnet.experiments.results import (
     MEASURES,
     Outcome,
@@ -76,7 +77,10 @@ def report(
     except OSError as error:
         raise ExperimentError(f"out: can't write to {out}: {error.strerror}") from None
     rows = summarize(outcomes)
-    verdicts = [judge(claim, outcomes, setting.budget) for claim in experiment.claims]
+    verdicts = [
+        judge(claim, outcomes, setting.budget, experiment.effect_of(claim))
+        for claim in experiment.claims
+    ]
     figures = []
     for name in experiment.figures:
         chart = FIGURES[name](outcomes)
@@ -127,6 +131,8 @@ def _page(
     ]
     if verdicts:
         parts += ["## Claims", _claims_table(verdicts), _TEST]
+    if needed := needs(experiment, verdicts, outcomes):
+        parts += ["## What it would take", markdown(power_table(needed)), NOTE]
     parts += ["## Runs", _runs_table(experiment, rows), _COLUMNS]
     if experiment.error_source and any(row.arm.error for row in rows):
         parts.append(f"The paper's errors: {experiment.error_source}.")
@@ -148,9 +154,11 @@ def _page(
 
 _TEST = (
     "A claim is confirmed or contradicted where a two-sided Welch t-test over the "
-    "seeds tells the two networks apart at the 5 % level (each claim by itself), and "
-    "else undecided at this budget. Differences are counted as the claim has them: + "
-    "is for it, - against it. In parentheses: their 95 % interval."
+    "seeds tells the two networks apart at the 5 % level (each claim by itself). No "
+    "effect is one that two one-sided tests at this level show to be less than half of "
+    "the paper's. Else the claim is undecided at this budget. Differences are counted "
+    "as the claim has them: + is for it, - against it. In parentheses: their 95 % "
+    "interval."
 )
 _COLUMNS = (
     "Means over the seeds ± standard deviation. Training and validation errors are the "
@@ -159,14 +167,24 @@ _COLUMNS = (
 )
 
 
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table, whose first row is its head."""
+    head, *others = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, "|---" * len(rows[0]) + "|", *others])
+
+
 def _claims_table(verdicts: Sequence[Judged]) -> str:
-    lines = ["| claim | source | verdict | because |", "|---|---|---|---|"]
-    lines += [
-        f"| {j.claim.text} | {j.claim.source} | **{j.verdict}** | "
-        f"{MEASURES[j.claim.measure].label}: {j.reason} |"
+    rows = [("claim", "source", "verdict", "because")]
+    rows += [
+        (
+            j.claim.text,
+            j.claim.source,
+            f"**{j.verdict}**",
+            f"{MEASURES[j.claim.measure].label}: {j.reason}",
+        )
         for j in verdicts
     ]
-    return "\n".join(lines)
+    return markdown(rows)
 
 
 def columns_of(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
@@ -200,7 +218,7 @@ def _runs_table(experiment: Experiment, rows: Sequence[Row]) -> str:
         for key in keys
     ]
     head += ["the paper's (%)"] if with_paper else []
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    lines = [head]
     for row in rows:
         cells = [row.arm.label, str(row.seeds)]
         cells += (
@@ -209,8 +227,8 @@ def _runs_table(experiment: Experiment, rows: Sequence[Row]) -> str:
         cells += [text_of(row, key) for key in keys]
         if with_paper:
             cells.append(f"{row.arm.error:.2f}" if row.arm.error else "")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown(lines)
 
 
 def _made_with(outcomes: Sequence[Outcome]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from keras_resnet import files
 from keras_resnet.cost import estimate_cost
-from keras_resnet.experiments.claims import Arm, Experiment
+from keras_resnet.experiments.claims import Arm, Claim, Experiment
 from keras_resnet.experiments.scale import Setting, run_name
 from keras_resnet.run import Run
 
@@ -136,6 +136,21 @@ def _read(arm: Arm, seed: int, folder: Path) -> Outcome | None:
         params=cost.params,
         classes=spec.classes,
     )
+
+
+def values_of(
+    claim: Claim, outcomes: Sequence[Outcome]
+) -> tuple[list[float], list[float]]:
+    """A claim's measure of each run: of the arm with less, and of that with more."""
+    less, more = (
+        [
+            outcome.measures[claim.measure]
+            for outcome in outcomes
+            if outcome.arm.name == name and claim.measure in outcome.measures
+        ]
+        for name in (claim.less, claim.more)
+    )
+    return less, more
 
 
 class Row(NamedTuple):

@@ -218,7 +218,7 @@ _SHORTCUTS = Experiment(
         ),
         Claim("test_error", "option_b", "identity",
               "option B has a lower error than A (ResNet-34: 24.52 against 25.03 %)",
-              f"{HE15}, Table 3"),
+              f"{HE15}, Table 3", effect=0.51),
     ),
     figures=("errors", "curves"),
     recipe="he2015_cifar110",
