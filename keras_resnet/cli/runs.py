@@ -288,10 +288,17 @@ def _verdict(metrics: dict[str, float]) -> str:
 
 @main.command()
 @click.argument("run", type=options.PATH)
-@options.same_data
+@click.option(
+    "--data",
+    help="Other labelled images, with classes of the same names; or the same images, "
+    "where they are elsewhere now.",
+)
 @options.as_json
 def evaluate(run: Path, data: str | None, as_json: bool) -> None:
-    """Test a run's best model on the test images of its data.
+    """Test a run's best model on the test images of its data, or on other ones.
+
+    Of other data its test split counts or, where it has none, all of it; images that
+    the run was trained on are left out.
 
     Example: keras-resnet evaluate runs/demo
     """
@@ -302,7 +309,13 @@ def evaluate(run: Path, data: str | None, as_json: bool) -> None:
     from keras_resnet.training import evaluate as run_evaluation
 
     with warnings_as_lines():
-        metrics = run_evaluation(run, **({"source": data} if data else {}))
+        try:
+            metrics = run_evaluation(run, **({"source": data} if data else {}))
+        except UserError:
+            if not data:
+                raise
+            metrics = run_evaluation(run, other=data)
+            click.echo(f"{data} is other data than that of the run", err=True)
     if as_json:
         click.echo(json.dumps(metrics))
     else:

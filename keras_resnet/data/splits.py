@@ -191,10 +191,16 @@ def find_conflicts(
     return tuple((every[order[i]], every[order[i + 1]]) for i in places)
 
 
+def common(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which of some images, by their digests, are among others."""
+    # Eight bytes are enough, and integers are compared fast.
+    asked, known = (found.view(np.uint64)[::2] for found in (some, others))
+    return np.isin(asked, known)
+
+
 def count_common(some: np.ndarray, others: np.ndarray) -> int:
     """How many of some images, by their digests, are among others."""
-    known, asked = (found.view(np.uint64)[::2] for found in (others, some))
-    return int(np.isin(asked, known).sum())
+    return int(common(some, others).sum())
 
 
 def fingerprint(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,8 @@ from rich.console import Console
 
 from keras_resnet import data as data_module
 from keras_resnet import files, serving
-from keras_resnet.data import Splits
+from keras_resnet.data import DataWarning, Splits
+from keras_resnet.data.labelled import load_labelled
 from keras_resnet.data.pipeline import errors_in_one_line
 from keras_resnet.errors import RecipeError, RunFolderError
 from keras_resnet.graphs import check_loadable, walkable
@@ -252,20 +254,40 @@ def _check_end(model: keras.Model, passed_on: bool) -> None:
     check_loadable(model)
 
 
-def evaluate(folder: Path | str, **moved: Any) -> dict[str, float]:
-    """Metrics of a run's best model on the test images of its data.
+def evaluate(
+    folder: Path | str, *, other: Any = None, **moved: Any
+) -> dict[str, float]:
+    """Metrics of a run's best model on the test images of its data, or on others.
 
     Args:
         folder: the run's.
+        other: a source of other images with classes of the same names; those that the
+            run was trained on are left out, with a warning.
         **moved: where the data is now, as for `Run.load_splits`.
 
     Raises:
         RunFolderError: not a run, one without a model, or `Run.load_splits`'.
+        DataError: the other images have classes that the model doesn't know.
     """
     run = Run(folder)
-    model, data = run.load_model(), run.load_splits(**moved)
+    model = run.load_model(at_test_size=other is not None)
+    if other is None:
+        data = run.load_splits(**moved)
+        run.warn_unfinished()
+        return evaluate_model(model, data.test, data.class_names).metrics
+    names = tuple(run.data["class_names"])
+    seen = run.trained_on()
+    found = load_labelled(
+        other, names, tuple(run.data["image_shape"]), trained_on=seen, **moved
+    )
     run.warn_unfinished()
-    return evaluate_model(model, data.test, data.class_names).metrics
+    if found.known or seen is None:
+        known = f"{found.known} images are left out: {run.folder} was trained on them"
+        unknown = f"on which images {run.folder} was trained isn't known"
+        warnings.warn(
+            f"data: {unknown if seen is None else known}", DataWarning, stacklevel=2
+        )
+    return evaluate_model(model, found.batches, names).metrics
 
 
 def _load(
