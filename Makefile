@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test check lint bench test-parity figures pages api package clean
+.PHONY: demo test check lint fuzz bench test-parity figures pages api package clean
 
 demo: $(VENV)/installed  ## train, track and export a small network, then ask it
 	run=runs/demo-$$(date +%Y%m%d-%H%M%S) && \
@@ -29,6 +29,9 @@ bench: $(VENV)/installed-bench  ## the short form of the comparisons
 	$(BIN)/python -m benchmarks.convolution
 	$(BIN)/python -m benchmarks.stochastic_depth
 	$(BIN)/python -m benchmarks.augmentation --steps 20 --repeats 2
+
+fuzz: $(VENV)/installed-dev  ## every reader of foreign bytes, fed with damaged ones
+	$(BIN)/python tests/fuzz.py
 
 test-parity: $(VENV)/installed-parity  ## the networks of torchvision, timm and Keras beside ours
 	$(BIN)/python -m benchmarks.checks.parity

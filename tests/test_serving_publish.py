@@ -195,3 +195,34 @@ def test_export_commands(workplace):
         assert code == 2
         assert message in said
         assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        'x", privileged: true, y: "', "a\n    privileged: true\n", "$HOME", "a:b",
+        "猫 🐈",
+        "'", "a\u2028b", "%s {0}", "#x", "- y", "\x7f",
+    ],
+)  # fmt: skip
+def test_a_folder_s_name_is_a_string_in_compose(tmp_path, name):
+    import yaml
+
+    from keras_resnet.serving import server
+
+    folder = tmp_path / name
+    (folder / "1").mkdir(parents=True)
+    server.configure(folder)
+    told = yaml.safe_load((folder / "server/compose.yaml").read_text())
+    service = told["services"]["cpu"]
+    assert set(service) == {
+        "profiles", "image", "ports", "volumes", "command", "restart"
+    }  # fmt: skip
+    [volume] = service["volumes"]
+    shown = name.replace("$", "$$")
+    assert volume["target"] == f"/models/{shown}"
+    assert volume["read_only"] is True
+    assert service["command"][0] == (
+        f"--model_config_file=/models/{shown}/server/models.config"
+    )
+    assert server.labels_of(folder) == {}

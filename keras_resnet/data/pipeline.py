@@ -211,6 +211,9 @@ def _fetcher(
 
 def _finished(dataset: Any, batches: int) -> Any:
     options = tf.data.Options()
+    # tf.data's tuner would wait for the time that a clock is set back, and at an
+    # epoch's end for its own next turn; maps have a thread a core without it.
+    options.autotune.enabled = False
     # Under a tf.distribute strategy of several workers each takes every n-th batch.
     options.experimental_distribute.auto_shard_policy = (
         tf.data.experimental.AutoShardPolicy.DATA

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import warnings
 from collections.abc import Mapping
@@ -101,11 +100,20 @@ def configure(path: Path, changes: Mapping[str, int] | None = None) -> None:
         "batching.config": BATCHING.format(batch=batch, sizes=_sizes(batch)),
         "monitoring.config": MONITORING,
         "compose.yaml": COMPOSE.format(
-            mount=f"/models/{name}", arguments=json.dumps(arguments(name))
+            mount=_yaml(f"/models/{name}"),
+            arguments=", ".join(map(_yaml, arguments(name))),
         ),
     }
     for file, text in texts.items():
         files.write_text(folder / file, text)
+
+
+def _yaml(text: str) -> str:
+    """A string of YAML, in quotes, in which compose finds no variables."""
+    import yaml
+
+    dumped: str = yaml.safe_dump(text, default_style='"', width=float("inf"))
+    return dumped.strip().replace("$", "$$")
 
 
 def _models(name: str, labels: Mapping[str, int], served: list[int]) -> str:
@@ -184,8 +192,8 @@ services:
     profiles: [cpu]
     image: ${{TF_SERVING_IMAGE:-tensorflow/serving}}
     ports: ["8500:8500", "8501:8501"]
-    volumes: ["..:{mount}:ro"]
-    command: {arguments}
+    volumes: [{{type: bind, source: .., target: {mount}, read_only: true}}]
+    command: [{arguments}]
     restart: unless-stopped
   gpu:
     <<: *serving

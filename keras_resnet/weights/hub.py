@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from keras_resnet import files
 from keras_resnet.errors import SpecError, UserError, WeightsError, one_line
 from keras_resnet.spec import ResNetSpec
 from keras_resnet.weights import architectures
@@ -262,7 +263,7 @@ def describe(repository: Repository) -> Described:
     path = repository.fetch(CONFIG)
     try:
         config = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(
             f"weights: {repository}: its {CONFIG} is not JSON: {error}"
         ) from None
@@ -275,6 +276,18 @@ def described(config: Mapping[str, Any], source: str) -> Described:
     Raises:
         WeightsError: a network that no spec expresses, or no config of timm's.
     """
+    try:
+        with files.reading():
+            return _read_config(config, source)
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise WeightsError(
+            f"weights: {source}: its {CONFIG} is not whole: {error}"
+        ) from None
+
+
+def _read_config(config: Mapping[str, Any], source: str) -> Described:
     given = config.get("pretrained_cfg", config)
     architecture = config.get("architecture", given.get("architecture"))
     if not isinstance(architecture, str):
@@ -284,14 +297,7 @@ def described(config: Mapping[str, Any], source: str) -> Described:
             f"weights: {source}: its {CONFIG} names no architecture of timm's ({whose})"
         )
     spec = architectures.spec_of(architecture, source)
-    try:
-        return _described(spec, config, given, source)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise WeightsError(
-            f"weights: {source}: its {CONFIG} is not whole: {one_line(error)}"
-        ) from None
+    return _described(spec, config, given, source)
 
 
 def _described(

@@ -62,6 +62,7 @@ def for_replicas(dataset: Any, strategy: Any, *, training: bool) -> Any:
     policy = tf.data.experimental.AutoShardPolicy.DATA
     options.experimental_distribute.auto_shard_policy = policy
     options.deterministic = True
+    options.autotune.enabled = False  # as `data.pipeline` has it
     return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)
 
 
