@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
-from sklearn.metrics import classification_report, log_loss
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    classification_report,
+    f1_score,
+    log_loss,
+)
 
 from keras_resnet.recipes import get_recipe
 from keras_resnet.training import plots, report
@@ -47,6 +52,12 @@ def test_metrics_are_sklearns():
     right = logits[np.arange(500), labels] >= five
     assert found.metrics["top5_accuracy"] == pytest.approx(right.mean())
     assert found.metrics["images"] == 500
+    predictions = logits.argmax(-1)
+    for name, score in (
+        ("balanced_accuracy", balanced_accuracy_score(labels, predictions)),
+        ("macro_f1", f1_score(labels, predictions, average="macro")),
+    ):
+        assert found.metrics[name] == pytest.approx(score)
     for row in found.per_class:
         theirs = expected[row["class"]]
         assert row["precision"] == pytest.approx(theirs["precision"])

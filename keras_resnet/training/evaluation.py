@@ -30,8 +30,9 @@ class Evaluation(NamedTuple):
 
     Attributes:
         metrics: loss (cross-entropy), accuracy, top5_accuracy where there are more
-            than five classes, calibration_error (expected, Guo 2017, equation 3) and
-            the number of images.
+            than five classes, balanced_accuracy and macro_f1 (the means of recall and
+            of f1 over the classes that have images), calibration_error (expected, Guo
+            2017, equation 3) and the number of images.
         per_class: precision, recall, f1 and support of each class, with its name.
         bins: the reliability diagram's.
         labels: true classes, (images,).
@@ -92,6 +93,9 @@ def evaluate_logits(
     columns = precision_recall_fscore_support(
         labels, predictions, labels=classes, zero_division=0
     )
+    seen = columns[3] > 0
+    metrics["balanced_accuracy"] = float(columns[1][seen].mean())
+    metrics["macro_f1"] = float(columns[2][seen].mean())
     per_class = [
         {
             "class": name,
