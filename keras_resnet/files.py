@@ -131,8 +131,8 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"run: can't read {path}: {error}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunFolderError(f"run: can't read {path}: {one_line(error)}") from None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -197,6 +197,9 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except ValueError as error:
-        raise RunFolderError(f"run: can't read {path}: {error}") from None
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunFolderError(f"run: can't read {path}: {one_line(error)}") from None
+    if not all(isinstance(row, dict) for row in rows):
+        raise RunFolderError(f"run: {path} has a line that is no JSON object")
+    return rows

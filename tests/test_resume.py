@@ -305,6 +305,21 @@ def test_what_diverges_keeps_its_last_good_checkpoint(tmp_path):
     assert last(tmp_path).name == "000000-00000003.npz"
 
 
+def test_a_folder_that_is_removed_is_not_made_again(tmp_path):
+    folder = tmp_path / "run"
+
+    class Remove(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 2:
+                shutil.rmtree(folder)
+
+    found = splits()
+    model = build(TINY.model, pixel_stats=found.pixel_stats)
+    with pytest.raises(RunFolderError, match="was removed while it was trained in"):
+        training.fit(model, TINY, found, folder=folder, callbacks=[Remove()])
+    assert not folder.exists()
+
+
 def test_a_full_disk_is_said_and_nothing_is_lost(tmp_path):
     """A limit on the size of files fails as a full disk does."""
     code = """

@@ -5,6 +5,7 @@ A dead worker is started under its own name. No TensorFlow.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -72,6 +73,16 @@ def supervise(
         signal.signal(signal.SIGTERM, before)
 
 
+def _end_with_parent() -> None:
+    """In a child, on Linux: SIGTERM once the supervisor is gone, by a kill too."""
+    if _LIBC:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
+
 class _Processes:
     """The processes, by name."""
 
@@ -88,7 +99,9 @@ class _Processes:
         if name != "chief":  # it shares cores and GPUs with the others
             rank = int(name.removeprefix("worker-"))
             environment |= share_of_machine(rank, self.workers)
-        self.running[name] = subprocess.Popen(self.command, env=environment)
+        self.running[name] = subprocess.Popen(
+            self.command, env=environment, preexec_fn=_end_with_parent
+        )
 
     def stop(self) -> None:
         """Terminates all, and kills those that don't end."""

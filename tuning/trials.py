@@ -14,6 +14,7 @@ from statistics import mean
 from typing import Any, NamedTuple
 
 from keras_resnet import files, statistics
+from keras_resnet.errors import UserError
 from keras_resnet.plan import make_plan
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import LOCK, Run
@@ -184,7 +185,14 @@ def read_result(folder: Path) -> SearchResult:
         SearchError: no trial was completed.
     """
     trials = read_trials(folder)
-    best = best_of(trials, Objective.of(files.read_json(folder / SEARCH)))
+    told = files.read_json(folder / SEARCH)
+    try:
+        with files.reading():
+            best = best_of(trials, Objective.of(told))
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise SearchError(f"search: can't read {folder / SEARCH}: {error}") from None
     if best is None:
         reasons = sorted({trial.reason for trial in trials if trial.reason})
         raise SearchError(
@@ -201,17 +209,30 @@ def read_trials(folder: Path) -> list[Trial]:
 
 
 def read_trial(path: Path) -> Trial:
-    """A trial from its file."""
-    fields = json.loads(path.read_text())
-    metrics = fields["metrics"]["metrics"]
-    return Trial(
-        fields["trial_id"],
-        fields["status"],
-        fields["message"] or "",
-        fields["hyperparameters"]["values"],
-        {n: m["observations"][-1]["value"][0] for n, m in metrics.items()},
-        path.parent / "run",
-    )
+    """A trial from its file.
+
+    Raises:
+        SearchError: it is damaged.
+    """
+    try:
+        with files.reading():
+            fields = json.loads(path.read_text())
+            metrics = fields["metrics"]["metrics"]
+            values = dict(fields["hyperparameters"]["values"])
+            int(fields["trial_id"])  # by which trials are sorted
+            return Trial(
+                str(fields["trial_id"]),
+                str(fields["status"]),
+                str(fields["message"] or ""),
+                values,
+                {
+                    name: float(each["observations"][-1]["value"][0])
+                    for name, each in metrics.items()
+                },
+                path.parent / "run",
+            )
+    except ValueError as error:
+        raise SearchError(f"search: can't read {path}: {error}") from None
 
 
 def completed(trials: Iterable[Trial]) -> list[Trial]:

@@ -105,7 +105,7 @@ class Buffer:
         """
         event = {"kind": kind, "time": at or now(), **fields}
         line = json.dumps(event, sort_keys=True).encode() + b"\n"
-        self._make()
+        self._make(anew=kind == "start")
         with (
             self._lock(_ADDING),
             open(self.folder / _EVENTS, "a+b", buffering=0, opener=_private) as file,
@@ -133,8 +133,9 @@ class Buffer:
                     found.append(Event(kind, at, event, offset))
         return found
 
-    def _make(self) -> None:
-        self.run.mkdir(parents=True, exist_ok=True)
+    def _make(self, *, anew: bool = True) -> None:
+        if anew:  # else the run's folder was removed, and stays so
+            self.run.mkdir(parents=True, exist_ok=True)
         self.folder.mkdir(mode=0o700, exist_ok=True)
 
     def is_ours(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import keras
@@ -74,6 +74,8 @@ class RunState(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Resumes from the last checkpoint, if there is one."""
         self.written = time.monotonic()
+        with suppress(OSError):  # the first write says why
+            self.folder.mkdir(parents=True, exist_ok=True)
         found = checkpoints.read_last(self.folder)
         start_at(self.model, None)  # another `fit` may have begun late
         if not found:
@@ -174,6 +176,7 @@ class RunState(keras.callbacks.Callback):
 
     def _write(self, step: int) -> None:
         """Writes a checkpoint after `epoch` epochs and so many steps of the next."""
+        self._check_there()
         with self.averages.latest() if self.averages else nullcontext():
             arrays = snapshot.take(self._variables())
         if not snapshot.are_finite(arrays):
@@ -216,7 +219,15 @@ class RunState(keras.callbacks.Callback):
         """Whether the last epoch is as good as any."""
         return all(_score(self.history[-1]) >= _score(row) for row in self.history)
 
+    def _check_there(self) -> None:
+        """A folder that was removed isn't made again half."""
+        if not self.folder.is_dir():
+            raise RunFolderError(
+                f"folder: {self.folder} was removed while it was trained in"
+            )
+
     def _write_history(self) -> None:
+        self._check_there()
         files.write_lines(self.folder / HISTORY, self.history)
 
     def _save_best(self) -> None:
