@@ -714,3 +714,22 @@ def test_latency_is_measured_on_the_export_once_a_network(recipe, splits, workpl
     one, other = result.trials
     assert 0 < one.metrics["latency"] == other.metrics["latency"] < 1
     assert len([*Path("search/latency").iterdir()]) == 1
+
+
+@pytest.mark.parametrize("damage", ["cut", "[]", '{"ongoing_trials": 5}'])
+def test_a_damaged_state_is_refused_in_one_line(workplace, damage):
+    previous = ROOT / "tests/golden/previous"
+    shutil.copytree(previous / "search", "search")
+    state = Path("search/tuner/oracle.json")
+    state.write_text(state.read_text()[:50] if damage == "cut" else damage)
+    done = CliRunner().invoke(
+        main,
+        [
+            "tune", "--space", str(previous / "space.json"),
+            "--recipe", str(previous / "golden.json"), "--data", "digits",
+            "--epochs", "1", "--trials", "2", "--folder", "search", "--no-track",
+        ],
+    )  # fmt: skip
+    assert done.exit_code == 2, done.output
+    last = done.output.splitlines()[-1]
+    assert last.startswith("Error: search: can't read its state in search/tuner: ")

@@ -19,7 +19,7 @@ from keras_tuner.src.engine import stateful  # the base whose `save` is wrapped
 
 from keras_resnet import files
 from keras_resnet.cost import estimate_cost
-from keras_resnet.errors import one_line
+from keras_resnet.errors import UserError, one_line
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import BEST, CHECKPOINT, HISTORY, LOCK, RECIPE, Run
 from keras_resnet.tracking import Tracker, closing
@@ -27,7 +27,7 @@ from tuning.budget import macs_of, training_bytes
 from tuning.hypermodel import ResidualHyperModel
 from tuning.latency import measure_latency
 from tuning.noise import write_correct
-from tuning.objective import Objective
+from tuning.objective import Objective, SearchError
 from tuning.trials import DEFAULT
 
 DEATHS = 3  # of the process at one checkpoint of a trial, after which it fails
@@ -54,7 +54,14 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
         track: Callable[[], Tracker] | None = None,
         **arguments: Any,
     ) -> None:
-        with contextlib.redirect_stdout(None):  # KerasTuner prints that it reloads
+        place = Path(arguments.get("directory") or ".")
+        place /= arguments.get("project_name") or "untitled_project"
+        resumes = (place / "oracle.json").exists()
+        # KerasTuner prints that it reloads, and raises what it likes at damaged files.
+        with (
+            contextlib.redirect_stdout(None),
+            _reading(place) if resumes else contextlib.nullcontext(),
+        ):
             super().__init__(oracle=oracle, hypermodel=hypermodel, **arguments)
         self.objective = objective
         self.search_folder = Path(self.directory)
@@ -237,3 +244,17 @@ def check_latency(seconds: float, limit: float | None) -> None:
             f"latency: {seconds * 1e3:.3g} ms for an image are over "
             f"{limit * 1e3:.3g} ms"
         )
+
+
+@contextlib.contextmanager
+def _reading(place: Path) -> Iterator[None]:
+    """What a search's damaged state makes KerasTuner raise, in one line."""
+    try:
+        with files.reading():
+            yield
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise SearchError(
+            f"search: can't read its state in {place}: {error}; name a new folder"
+        ) from None
