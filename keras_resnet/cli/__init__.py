@@ -7,6 +7,7 @@ from keras_resnet.cli import (  # noqa: F401
     analysis,
     convert,
     experiment,
+    explain,
     leaderboard,
     networks,
     push,
