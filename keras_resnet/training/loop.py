@@ -430,9 +430,9 @@ def _finish(
         )
     result = {f"test_{name}": value for name, value in evaluation.metrics.items()}
     result |= leaked | {"train_seconds": sum(row["seconds"] for row in history)}
+    page.write_page(run, evaluation, worst, data)
     if tracker:
         logging.log_result(tracker, folder, recipe, result, best, samples)
-    page.write_page(run, evaluation, worst, data)
     # Last: a folder with a result is a finished run.
     files.write_json(folder / RESULT, result)
     return RunResult(folder, exported, evaluation.metrics, history, None)
