@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from conftest import ROOT
 from servers import served
 
 from keras_resnet import PRESETS, ResNetSpec, cifar_resnet, data, get_spec
@@ -251,6 +255,26 @@ def assert_refused(arguments, message):
     assert message in refused.output
     assert refused.output.startswith("Error: ")
     assert len(refused.output.splitlines()) == 1
+
+
+def test_ctrl_c_during_imports_is_exit_code_130(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "keras_resnet.cli", "train", "--folder", "run"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    maps = Path(f"/proc/{process.pid}/maps")
+    while "libtensorflow" not in maps.read_text():  # long before it trains
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "Aborted" not in output
+    assert "Traceback" not in output
 
 
 def test_doctor_tells_paths_and_remedies():

@@ -19,7 +19,7 @@ class _Mistake(click.ClickException):
 
 
 class Commands(click.Group):
-    """A group whose commands may raise `UserError`."""
+    """A group whose commands may raise `UserError`, or be ended by Ctrl-C."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs a command; what a user did wrong becomes a line."""
@@ -27,6 +27,9 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except UserError as error:
             raise _Mistake(str(error)) from None
+        except KeyboardInterrupt:  # where there is nothing to resume, as in imports
+            click.echo("\nstopped", err=True)
+            raise SystemExit(130) from None
 
 
 @contextlib.contextmanager
