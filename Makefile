@@ -1,5 +1,6 @@
 PYTHON ?= python3
-VENV := .venv
+# Each Python named by PYTHON= has an environment of its own.
+VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
 

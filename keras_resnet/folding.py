@@ -74,7 +74,8 @@ def _foldable(model: keras.Model) -> dict[Any, Any]:
             continue
         [norm] = following
         if (
-            isinstance(norm, keras.layers.BatchNormalization)
+            type(norm) in (keras.layers.BatchNormalization, layers.BatchNormalization)
+            and not norm.renorm  # which has statistics of its own
             and calls[layer] == calls[norm] == 1
             and norm.axis in (-1, len(layer.output.shape) - 1)
         ):
@@ -87,6 +88,8 @@ def _takes_bias(layer: Any) -> bool:
     return (
         type(layer) in (keras.layers.Conv2D, layers.Conv2D, keras.layers.Dense)
         and layer.activation is keras.activations.linear
+        and not layer.lora_enabled
+        and getattr(layer, "quantization_mode", None) is None
         and getattr(layer, "data_format", "channels_last") == "channels_last"
     )
 
@@ -104,7 +107,7 @@ def _folded_weights(layer: Any, norm: Any) -> list[np.ndarray]:
     offset = ((bias[0] if bias else 0) - mean) * factor
     if norm.center:
         offset = offset + np.asarray(norm.beta, "float64")
-    return [(kernel * factor).astype("float32"), offset.astype("float32")]
+    return [kernel * factor, offset]
 
 
 def _identity(layer: Any) -> keras.layers.Layer:

@@ -23,25 +23,39 @@ class LabelLoss(keras.losses.Loss):
             (Wightman 2021, section 2), instead of a softmax over all.
         label_smoothing: share of each label that is spread over all classes.
         **kwargs: as `keras.losses.Loss`.
+
+    The loss of an image whose class there isn't is not a number.
+
+    Raises:
+        ValueError: the smoothing is no share; labels of neither kind, or a single
+            logit, which has no classes to choose from.
     """
 
     def __init__(
         self, *, binary: bool = False, label_smoothing: float = 0.0, **kwargs: Any
     ) -> None:
         super().__init__(**{"name": "label_loss", **kwargs})
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing: {label_smoothing!r} is not in [0, 1)")
         self.binary = binary
         self.label_smoothing = label_smoothing
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The loss of each image."""
         classes = y_pred.shape[-1]
+        known: Any = True
         if not _are_shares(y_true, y_pred):
-            y_true = ops.one_hot(_flat(y_true), classes, dtype=y_pred.dtype)
+            y_true = _flat(y_true)
+            known = ops.logical_and(y_true >= 0, y_true < classes)
+            y_true = ops.one_hot(y_true, classes, dtype=y_pred.dtype)
         y_true = (1 - self.label_smoothing) * y_true + self.label_smoothing / classes
         if self.binary:
             each = ops.binary_crossentropy(y_true, y_pred, from_logits=True)
-            return ops.mean(each, axis=-1)
-        return ops.categorical_crossentropy(y_true, y_pred, from_logits=True)
+            loss = ops.mean(each, axis=-1)
+        else:
+            loss = ops.categorical_crossentropy(y_true, y_pred, from_logits=True)
+        # One-hot, a class that there isn't is no label at all, and would cost nothing.
+        return loss if known is True else ops.where(known, loss, float("nan"))
 
     def get_config(self) -> dict[str, Any]:
         """The arguments."""
@@ -75,7 +89,19 @@ def _hits(y_true: Any, y_pred: Any, k: int) -> Any:
 
 
 def _are_shares(y_true: Any, y_pred: Any) -> bool:
-    return len(y_true.shape) == 2 and y_true.shape[-1] == y_pred.shape[-1]
+    classes = y_pred.shape[-1]
+    if classes == 1:
+        raise ValueError(
+            "labels: a single logit has no classes; give two, or use "
+            "keras.losses.BinaryCrossentropy(from_logits=True)"
+        )
+    rank = len(y_true.shape)
+    if rank > 2 or (rank == 2 and y_true.shape[-1] not in (1, classes, None)):
+        raise ValueError(
+            f"labels: of shape {tuple(y_true.shape)}, neither classes (batch,) nor "
+            f"shares (batch, {classes})"
+        )
+    return rank == 2 and y_true.shape[-1] == classes
 
 
 def _flat(classes: Any) -> Any:

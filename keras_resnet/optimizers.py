@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,6 +51,8 @@ class SGD(keras.optimizers.SGD):
         **kwargs: Any,
     ) -> None:
         super().__init__(learning_rate, **kwargs)
+        if not 0 <= l2 < math.inf:
+            raise ValueError(f"l2: {l2!r} is not a number from 0 on")
         self.l2 = l2
         self.l2_on_vectors = l2_on_vectors
         self.rate_in_velocity = rate_in_velocity
@@ -198,7 +202,12 @@ def step_decay(
     He 2015 on CIFAR-10: 0.1 and steps 32,000 and 48,000. Wide ResNet: factor 0.2 at
     epochs 60, 120 and 160. Stochastic depth: at 1/2 and 3/4 of the training. ResNeXt,
     Goyal 2017: every 30 epochs.
+
+    Raises:
+        ValueError: the steps don't rise.
     """
+    if any(later <= step for step, later in itertools.pairwise(steps)):
+        raise ValueError(f"steps: {steps} don't rise")
     rates = [rate * factor**drops for drops in range(len(steps) + 1)]
     # Keras keeps the old rate at the boundary itself: one step less.
     return keras.optimizers.schedules.PiecewiseConstantDecay(

@@ -14,7 +14,12 @@ import keras
 from keras_resnet import blocks
 from keras_resnet.errors import SpecError
 from keras_resnet.layers import BatchNormalization, Conv2D
-from keras_resnet.network import check_image_format, pixel_stats_of, stem_input
+from keras_resnet.network import (
+    check_image_format,
+    pixel_stats_of,
+    stem_input,
+    under_policy,
+)
 from keras_resnet.plan import Conv, Unit, make_plan
 from keras_resnet.spec import ResNetSpec
 from keras_resnet.surgery import spec_of
@@ -51,6 +56,16 @@ def to_form(
             f"and survival 1; got {spec.cardinality}, {spec.order!r}, "
             f"{spec.dropout:g} and {spec.survival:g}"
         )
+    first = make_plan(spec).units[0].name
+    with under_policy(model.get_layer(f"{first}_1_conv").dtype_policy):
+        result = _build(model, spec, form)
+    for layer in result.layers:
+        _copy(model, layer)
+    return result
+
+
+def _build(model: keras.Model, spec: ResNetSpec, form: str) -> keras.Model:
+    """The network in a form, with new weights."""
     plan = make_plan(spec)
     inputs, x = stem_input(spec, pixel_stats_of(model))
     x = blocks.chain(plan.stem, x, spec)
@@ -66,10 +81,7 @@ def to_form(
     x = blocks.chain(head, x, spec)
     activation = model.get_layer(classifier.name).activation
     x = blocks.classifier(classifier, activation)(x)
-    result = keras.Model(inputs, x, name=f"{spec.name}_form_{form}")
-    for layer in result.layers:
-        _copy(model, layer)
-    return result
+    return keras.Model(inputs, x, name=f"{spec.name}_form_{form}")
 
 
 def _paths(x: Any, unit: Unit, spec: ResNetSpec, form: str) -> Any:
@@ -107,14 +119,17 @@ def _narrow(op: Any, unit: Unit, path: int, spec: ResNetSpec) -> keras.layers.La
 
 
 def _copy(model: keras.Model, layer: Any) -> None:
-    """Gives a layer its share of the grouped layer's weights."""
+    """Gives a layer its share of the grouped layer's weights, frozen or not."""
     if "_path" not in layer.name:
         if layer.weights:
-            layer.set_weights(model.get_layer(layer.name).get_weights())
+            source = model.get_layer(layer.name)
+            layer.set_weights(source.get_weights())
+            layer.trainable = source.trainable
         return
     name, _, rest = layer.name.partition("_path")
     path, _, rest = rest.partition("_")
     source = model.get_layer(f"{name}_{rest}")
+    layer.trainable = source.trainable
     if isinstance(layer, Conv2D):
         width = layer.kernel.shape[-1 if not rest.startswith("3") else -2]
         share = slice((int(path) - 1) * width, int(path) * width)

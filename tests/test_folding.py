@@ -128,6 +128,44 @@ def test_a_model_of_stock_layers_and_models_in_models():
     assert all(isinstance(layer, layers.Conv2D) for layer in convolutions)
 
 
+class Doubled(keras.layers.BatchNormalization):
+    def call(self, inputs, **options):
+        return 2 * super().call(inputs, **options)
+
+
+@pytest.mark.parametrize(
+    ("conv", "norm"),
+    [
+        ({}, layers.BatchNormalization(renorm=True)),
+        ({}, Doubled()),
+        ({"lora_rank": 2}, layers.BatchNormalization()),
+    ],
+)
+def test_what_computes_otherwise_is_not_folded(conv, norm):
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), layers.Conv2D(4, 3, **conv, use_bias=False), norm]
+    )
+    random = np.random.default_rng(0)
+    model.set_weights([random.uniform(0.5, 1.5, w.shape) for w in model.get_weights()])
+    folded = fold_batch_norm(model)
+    agree(model, folded)
+    assert len(norms(folded)) == 1
+
+
+def test_a_model_in_float64_stays_exact():
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3), dtype="float64"),
+            layers.Conv2D(4, 3, dtype="float64"),
+            layers.BatchNormalization(dtype="float64"),
+        ]
+    )
+    model.layers[1].moving_variance.assign(np.full(4, 0.3))
+    pixels = np.random.default_rng(0).normal(size=(2, 8, 8, 3))
+    folded = fold_batch_norm(model)
+    np.testing.assert_allclose(folded(pixels), model(pixels), rtol=0, atol=1e-13)
+
+
 def test_shared_layers_and_outputs_are_left_alone():
     image = keras.Input((8, 8, 3))
     conv, norm = layers.Conv2D(4, 3, name="conv"), layers.BatchNormalization()

@@ -61,6 +61,25 @@ def test_accuracy_counts_the_k_best(k):
         assert float(metric.result()) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("wrong", [6, -1])
+def test_a_class_that_there_is_not_is_no_number(binary, wrong):
+    """Not a label that costs nothing."""
+    labels = np.array([0, wrong, 1])
+    each = LabelLoss(binary=binary, reduction=None)(labels, LOGITS[:3])
+    np.testing.assert_array_equal(np.isnan(each), labels == wrong)
+
+
+def test_what_is_neither_classes_nor_shares_is_refused():
+    for measure in (LabelLoss(), LabelLoss(binary=True), LabelAccuracy()):
+        with pytest.raises(ValueError, match="a single logit has no classes"):
+            measure(CLASSES % 2, LOGITS[:, :1])
+        with pytest.raises(ValueError, match=r"of shape \(8, 5\), neither classes"):
+            measure(SHARES[:, :5], LOGITS)
+    with pytest.raises(ValueError, match=r"label_smoothing: 1\.5"):
+        LabelLoss(label_smoothing=1.5)
+
+
 def test_configurations_come_back():
     loss = LabelLoss(binary=True, label_smoothing=0.2, name="mine")
     again = keras.losses.deserialize(keras.losses.serialize(loss))

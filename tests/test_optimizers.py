@@ -194,6 +194,13 @@ def test_step_decay_drops_at_its_steps():
     )
 
 
+def test_what_would_train_otherwise_in_silence_is_refused():
+    with pytest.raises(ValueError, match=r"steps: \[4, 2\] don't rise"):
+        step_decay(0.1, [4, 2])
+    with pytest.raises(ValueError, match=r"l2: -0\.1"):
+        SGD(0.1, l2=-0.1)
+
+
 def test_warm_up_is_gradual_or_constant_and_then_the_schedule():
     np.testing.assert_allclose(
         rates(WarmUp(0.8, 4, start=0.25), 6), [0.2, 0.35, 0.5, 0.65, 0.8, 0.8]

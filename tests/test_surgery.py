@@ -288,6 +288,16 @@ def test_the_three_forms_are_equal(form, changes):
     assert len(last) == (4 if form == "a" else 0)
 
 
+def test_a_form_keeps_precision_and_what_is_frozen():
+    with under_policy("mixed_bfloat16"):
+        model = build(cifar_resnext(11, 2, 4, widths=(16, 16, 16)))
+    model.get_layer("conv2_block1_1_conv").trainable = False
+    other = to_form(model, "b")
+    assert other.get_layer("conv2_block1_path1_1_conv").compute_dtype == "bfloat16"
+    assert not other.get_layer("conv2_block1_path2_1_conv").trainable
+    assert other.get_layer("conv2_block1_path1_1_bn").trainable
+
+
 @pytest.mark.parametrize(
     ("spec", "form", "message"),
     [
