@@ -29,6 +29,7 @@ from keras_resnet.recipe import Recipe
 from keras_resnet.run import HISTORY, Run
 from tuning import search_plots
 from tuning.decode import declare
+from tuning.expected import expected_accuracy
 from tuning.feasibility import check_budget
 from tuning.importance import effects, importance, sentences
 from tuning.noise import Noise, read_noise, write_correct
@@ -502,6 +503,27 @@ def test_importance_finds_what_matters_and_what_chance_explains():
     assert few["units"].chance > 0.3
 
 
+def test_what_is_expected_of_a_lucky_trial_is_less():
+    draw = np.random.default_rng(0)
+    true = [0.7 + 0.01 * (i % 5) for i in range(40)]
+    trials = [
+        trial_of(i, accuracy + 0.02 * draw.normal(), 1, units=i % 5, l2=draw.random())
+        for i, accuracy in enumerate(true)
+    ]
+    hopes = expected_accuracy(trials, 0.02)
+    error = np.abs(np.array(hopes) - true).mean()
+    assert error < 0.7 * np.mean(
+        [abs(t.accuracy - a) for t, a in zip(trials, true, strict=True)]
+    )
+    lucky = max(range(40), key=lambda i: trials[i].accuracy - true[i])
+    assert hopes[lucky] < trials[lucky].accuracy - 0.02
+    # Without noise all is believed; where all is noise, nothing.
+    assert expected_accuracy(trials, 1e-9) == pytest.approx(
+        [trial.accuracy for trial in trials]
+    )
+    assert len(set(expected_accuracy(trials, 1.0))) == 1
+
+
 def test_effects_are_what_each_value_gives():
     trials = trials_by(lambda depth, groups: 0.5 + 0.1 * depth - 0.02 * groups)
     found = effects(trials[:40])  # not as many of each
@@ -695,6 +717,7 @@ def test_the_default_is_trained_first_and_says_what_is_noise(
     assert "trial 0  default, seed 0" in shown.getvalue()
     page = Path("search/report/README.md").read_text()
     assert "two trials must differ by" in page
+    assert "| accuracy | expected |" in page
     least = (first.accuracy + second.accuracy) / 2 - 0.3
     cheaper = [
         t.metrics["macs"] for t in found.trials[2:] if t.accuracy >= least

@@ -22,7 +22,7 @@ from keras_resnet.plan import make_plan
 from keras_resnet.spec import EXPANSION, ResNetSpec
 from keras_resnet.units import in_units
 from tuning.importance import Effect, Importance
-from tuning.noise import Noise
+from tuning.noise import SURE, Noise
 from tuning.objective import COSTS
 from tuning.trials import (
     Trial,
@@ -68,8 +68,7 @@ def draw_pareto(
     """Accuracy against cost, the Pareto front, and the default if it was trained."""
     figure, axes = new_figure(6, 4)
     unit, scale = UNITS[cost]
-    # Two accuracies differ by more than one does from what it would be on average.
-    error = 100 * noise.difference / math.sqrt(2) if noise else None
+    error = 100 * SURE * noise.deviation if noise else None
 
     def draw(some: Sequence[Trial], label: str, **style: Any) -> None:
         costs = [trial.metrics[cost] / scale for trial in some]

@@ -12,6 +12,7 @@ from keras_resnet import files
 from keras_resnet.recipe import Recipe
 from keras_resnet.units import in_units
 from tuning import search_plots
+from tuning.expected import expected_accuracy
 from tuning.importance import effects, importance, sentences
 from tuning.noise import Noise, read_noise
 from tuning.objective import COSTS, Objective
@@ -28,6 +29,10 @@ from tuning.trials import (
     to_text,
 )
 
+EXPECTED = (
+    " `expected` is what to expect of the network trained again: what of a trial's "
+    "accuracy its seed explains, by the default's noise, is taken off."
+)
 LISTED = 30  # trials in the summary: the best ones
 
 
@@ -60,7 +65,7 @@ def write_report(folder: Path) -> Path:
         )
         search_plots.draw_effects(effects(done), report / "effects.png")
         search_plots.draw_shapes(done, base, report / "shapes.png")
-    parts = [_summary(trials, noise), _listing(trials, objective)]
+    parts = [_summary(trials, noise), _listing(trials, objective, noise)]
     if (folder / COMPARISON).exists():
         parts.append(_comparison(files.read_json(folder / COMPARISON)))
     lines = [line for part in parts for line in part]
@@ -104,17 +109,21 @@ def _summary(trials: Sequence[Trial], noise: Noise | None) -> list[str]:
     ]
 
 
-def _listing(trials: Sequence[Trial], objective: Objective) -> list[str]:
+def _listing(
+    trials: Sequence[Trial], objective: Objective, noise: Noise | None
+) -> list[str]:
     """The best trials, and the plots."""
     done = ranked(trials, objective)
     best = next(iter(done), None)
     if best is None:
         return []
     names = names_of(done)
-    heads = ["trial", *names, "widths", "accuracy", "multiply-adds", "parameters", "s"]
+    hopes = expected_accuracy(done, noise.deviation) if noise else []
+    heads = ["trial", *names, "widths", "accuracy", *(["expected"] if hopes else [])]
+    heads += ["multiply-adds", "parameters", "s"]
     front = {trial.id for trial in pareto_front(trials, objective.cost)}
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    for trial in done[:LISTED]:
+    for i, trial in enumerate(done[:LISTED]):
         spec = trial.recipe.model
         outer = (spec.outer_width(stage) for stage in range(len(spec.depths)))
         cells = [
@@ -122,6 +131,7 @@ def _listing(trials: Sequence[Trial], objective: Objective) -> list[str]:
             *(to_text(trial.hyperparameters.get(name, "")) for name in names),
             "-".join(map(str, outer)),
             f"{trial.accuracy:.2%}",
+            *([f"{hopes[i]:.2%}"] if hopes else []),
             in_units(trial.metrics["macs"], "MAC"),
             in_units(trial.metrics["params"], ""),
             f"{trial.metrics['seconds']:.0f}",
@@ -129,7 +139,7 @@ def _listing(trials: Sequence[Trial], objective: Objective) -> list[str]:
         lines.append("| " + " | ".join(cells) + " |")
     return [
         f"The best is trial {best.id}. \\*: no other is as good for less "
-        f"{COSTS[objective.cost]}; `trials.csv` has all.",
+        f"{COSTS[objective.cost]}; `trials.csv` has all." + (EXPECTED if hopes else ""),
         "",
         *lines,
         "",
