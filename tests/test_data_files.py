@@ -353,3 +353,33 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "photos").write_text("")
     with pytest.raises(DataError, match="photos is not a folder"):
         data.load(f"folder:{tmp_path / 'photos'}")
+
+
+@pytest.mark.parametrize(
+    "augment", [Augment(pad=2, flip=True), Augment(scale=(0.4, 1))]
+)
+def test_a_resumed_run_reads_the_same_at_any_memory(tmp_path, augment):
+    """With damaged files among them, from within an epoch on."""
+    write_folder(tmp_path, {"cat": 16, "dog": 16}, form="jpg", size=(48, 40))
+    for name in ("cat/001", "cat/007", "dog/003"):
+        file = tmp_path / f"{name}.jpg"
+        file.write_bytes(file.read_bytes()[:900])
+    seen = []
+    for memory, start in ((None, None), (0, None), (0, (1, 2)), (None, (1, 2))):
+        with pytest.warns(DataWarning, match="3 unreadable"):
+            splits = data.load(
+                f"folder:{tmp_path}", augment=augment, batch_size=5, memory=memory,
+                image_size=24,
+            )  # fmt: skip
+        if start:
+            splits.start(*start)
+        else:
+            arrays(splits.train)  # the first epoch
+        batches = list(splits.train.as_numpy_iterator())
+        assert len(batches) == splits.steps == 4
+        seen.append(batches[2:])
+        assert sum(splits.counts.values()) == 29
+    for other in seen[1:]:
+        for batch, expected in zip(other, seen[0], strict=True):
+            np.testing.assert_array_equal(batch[0], expected[0])
+            np.testing.assert_array_equal(batch[1], expected[1])
