@@ -9,7 +9,7 @@ from PIL import Image
 
 from keras_resnet.data import Augment, decoding
 from keras_resnet.data.decoding import make_batch
-from keras_resnet.data.image_files import resize_part
+from keras_resnet.data.resizing import resize_part
 from keras_resnet.data.transforms import draw_all
 
 EVERYTHING = Augment(

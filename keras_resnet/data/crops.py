@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from keras_resnet.data.augment import Augment
-from keras_resnet.data.image_files import Box, Choose
+from keras_resnet.data.resizing import Box, Choose
 
 ASPECTS = (3 / 4, 4 / 3)  # width over height of a crop by area (Inception)
 TRIES = 10

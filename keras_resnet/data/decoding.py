@@ -11,14 +11,9 @@ import numpy as np
 
 from keras_resnet.data.augment import Augment
 from keras_resnet.data.crops import chooser
-from keras_resnet.data.image_files import (
-    CENTRAL,
-    Choose,
-    read_crop,
-    read_image,
-    resize_part,
-)
+from keras_resnet.data.image_files import CENTRAL, read_crop, read_image
 from keras_resnet.data.images import Images
+from keras_resnet.data.resizing import Choose, resize_part
 from keras_resnet.data.transforms import change_image
 
 Shape = tuple[int, int, int]

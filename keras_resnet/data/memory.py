@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.decoding import Shape, decode_all
-from keras_resnet.data.image_files import central_box
 from keras_resnet.data.images import Images, Stream
 from keras_resnet.data.options import Options
+from keras_resnet.data.resizing import central_box
 
 CHUNK = 1000  # images that are resized at a time, to need little more memory
 
