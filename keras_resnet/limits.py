@@ -27,6 +27,12 @@ PIXELS = int(os.environ.get("KERAS_RESNET_MAX_PIXELS", 2**25))
 GIF = 2**18  # bytes
 
 
+# What changes the direction of text, or is nothing: it may show one text as another.
+_BIDI = "\u061c\u200b\u200e\u200f\ufeff" + "".join(
+    map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))
+)
+
+
 class LimitError(ValueError):
     """More than is read, or nothing that is read at all."""
 
@@ -40,9 +46,16 @@ def clean(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     text = re.sub(r"[\s\x1c-\x1f\x85]+", " ", text)
-    return "".join(
-        "?" if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c for c in text
-    )
+    return "".join("?" if _harms(c) else c for c in text)
+
+
+def is_clean(text: str) -> bool:
+    """Whether a text has no control, escape or bidirectional characters."""
+    return not any(map(_harms, text))
+
+
+def _harms(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") or character in _BIDI
 
 
 def hide_passwords(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from keras_resnet import records
 from keras_resnet.data.augment import Augment
 from keras_resnet.errors import RecipeError, UserError
+from keras_resnet.limits import is_clean
 from keras_resnet.plan import STAGE
 from keras_resnet.presets import get_spec
 from keras_resnet.spec import ResNetSpec
@@ -36,8 +37,13 @@ _FRACTION = records.number(0, 1, above=True, below=True)
 
 _CHECKS: dict[str, records.Check] = {
     "name": (
-        lambda value: isinstance(value, str) and bool(value) and "/" not in value,
-        "a name without '/'",
+        lambda value: (
+            isinstance(value, str)
+            and bool(value)
+            and "/" not in value
+            and is_clean(value)
+        ),
+        "a name without '/' and control characters",
     ),
     "model": (lambda value: isinstance(value, ResNetSpec), "a spec"),
     "epochs": _POSITIVE,

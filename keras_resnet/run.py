@@ -28,6 +28,7 @@ from keras_resnet.files import (
     reading,
     write_text,
 )
+from keras_resnet.limits import clean
 from keras_resnet.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -118,6 +119,10 @@ class Run:
         if not data.keys() >= _DATA_KEYS:
             keys = ", ".join(sorted(_DATA_KEYS))
             raise RunFolderError(f"run: {self.folder / DATA} lacks {keys}")
+        if data["class_names"] is not None:  # which are shown in terminals
+            if not isinstance(data["class_names"], list):
+                raise RunFolderError(f"run: {self.folder / DATA} has no class_names")
+            data["class_names"] = [clean(str(name)) for name in data["class_names"]]
         return data
 
     @property

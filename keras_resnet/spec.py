@@ -12,6 +12,7 @@ from typing import Literal
 
 from keras_resnet import records
 from keras_resnet.errors import SpecError
+from keras_resnet.limits import is_clean
 
 Stem = Literal["imagenet", "cifar", "deep", "dense"]
 Block = Literal["basic", "bottleneck", "dense"]
@@ -56,8 +57,13 @@ _CHANNELS = records.integer(1, MAX_CHANNELS)
 
 _CHECKS: dict[str, records.Check] = {
     "name": (
-        lambda value: isinstance(value, str) and bool(value) and "/" not in value,
-        "a string, not empty, without '/'",
+        lambda value: (
+            isinstance(value, str)
+            and bool(value)
+            and "/" not in value
+            and is_clean(value)
+        ),
+        "a string, not empty, without '/' and control characters",
     ),
     "input_shape": (
         lambda value: (

@@ -178,9 +178,9 @@ def test_a_message_is_short_and_clean():
     assert len(str(error)) == limits.MESSAGE
     assert str(error).startswith("data: [0, 1, 2")
     assert str(error).endswith("give a list of ten")
-    hostile = UserError("net: \x1b[2J\u202egnp.exe\u2066 \ud800 a\nb\x00\x9b \u200d")
+    hostile = UserError("net: \x1b[2J\u202egnp.exe\u2066 \ud800 a\nb\x00\x9b \ufeff")
     assert str(hostile) == "net: ?[2J?gnp.exe? ? a b?? ?"
-    assert str(UserError("Größe: 5 µm, 猫 ✓")) == "Größe: 5 µm, 猫 ✓"
+    assert str(UserError("Größe: 5 µm, 猫 ✓ 👩‍🔬")) == "Größe: 5 µm, 猫 ✓ 👩‍🔬"
 
 
 def checkpoints(folder):

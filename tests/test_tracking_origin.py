@@ -208,3 +208,17 @@ def test_a_run_that_is_damaged_does_not_stop_the_others(workplace, store):
     assert f"runs/a: sent to {store}" in output
     assert "runs/b: " in output
     assert f"runs/c: sent to {store}" in output
+
+
+def test_a_sender_that_is_killed_is_started_again(workplace, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:1")
+    monkeypatch.setattr("keras_resnet.tracking.tracker.FAILING", 1)
+    tracker = MLflowTracker("mine")
+    tracker.start("mine", {}, workplace / "run")
+    first = tracker._writer
+    first.kill()
+    first.wait()
+    tracker.log_metrics({"loss": 1.0}, 1)
+    assert tracker._writer.pid != first.pid
+    assert tracker._writer.poll() is None
+    tracker.finish("FINISHED")

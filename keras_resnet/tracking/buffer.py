@@ -95,7 +95,10 @@ class Buffer:
 
     def exists(self) -> bool:
         """Whether this run has events."""
-        return (self.folder / _EVENTS).is_file()
+        try:
+            return (self.folder / _EVENTS).is_file()
+        except (OSError, ValueError):  # no name of a file
+            return False
 
     def append(self, kind: str, at: int | None = None, **fields: Any) -> None:
         """Adds an event after those of other processes, in one write.

@@ -222,6 +222,8 @@ class MLflowTracker:
         self._points |= {(key, step) for key in new}
         if new:
             self._append("metrics", metrics=new, step=step)
+        if self._writer and self._writer.poll() is not None:  # it was killed
+            self._try(self._start_writer)
 
     def log_files(self, paths: list[Path]) -> None:
         """Copies of files and folders in the run folder."""
