@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from keras_resnet import build, cifar_resnet, weights
 from keras_resnet.cli import main
-from keras_resnet.weights import WeightsError, hub, origins
+from keras_resnet.weights import WeightsError, descriptions, hub, origins
 from keras_resnet.weights.architectures import ARCHITECTURES
 
 PEERS = json.loads(RECORDED.read_text())
@@ -103,7 +103,7 @@ def test_every_name_has_a_repository_but_kerass():
         assert bool(row.hub) == (not name.startswith("keras/"))
         if row.hub:
             architecture = row.hub.removeprefix("timm/").partition(".")[0]
-            spec = hub.described(config(architecture), name).spec
+            spec = descriptions.described(config(architecture), name).spec
             other = row.describe().spec
             same = {"name": "x", "input_shape": other.input_shape}
             assert spec.replace(**same) == other.replace(**same)
@@ -184,21 +184,21 @@ def test_what_is_not_there_or_not_expressed_is_a_line(server, name, message):
 )
 def test_configurations_that_no_spec_expresses(changes, message):
     with pytest.raises(WeightsError, match=message):
-        hub.described(config(**changes), "hf:me/mine")
+        descriptions.described(config(**changes), "hf:me/mine")
 
 
 def test_a_configuration_decides():
     arguments = {"in_chans": 1, "num_classes": 5, "output_stride": 8, "drop_rate": 0.1}
-    spec = hub.described(config("resnet50", model_args=arguments), "x").spec
+    spec = descriptions.described(config("resnet50", model_args=arguments), "x").spec
     assert spec.input_shape == (SIDE, SIDE, 1)
     assert (spec.classes, spec.output_stride) == (5, 8)
     names = {"label_names": ["n1", "n2"], "label_descriptions": {"n1": "tench"}}
-    assert hub.described(config(**names), "x").class_names == ("tench", "n2")
+    assert descriptions.described(config(**names), "x").class_names == ("tench", "n2")
 
 
 def test_every_architecture_is_a_network():
     for name in ARCHITECTURES:
-        assert hub.described(config(name), name).spec.name == name
+        assert descriptions.described(config(name), name).spec.name == name
 
 
 def test_without_a_network_the_cache_is_used(server, monkeypatch):

@@ -9,8 +9,9 @@ from pathlib import Path
 from keras_resnet.errors import WeightsError
 from keras_resnet.run import BEST, Run
 from keras_resnet.spec import ResNetSpec
-from keras_resnet.weights import hub, keras_files, torch_files
-from keras_resnet.weights.hub import Described, Repository
+from keras_resnet.weights import descriptions, hub, keras_files, torch_files
+from keras_resnet.weights.descriptions import Described
+from keras_resnet.weights.hub import Repository
 from keras_resnet.weights.zoo import PUBLISHED, Published, closest
 
 MODEL = "model.keras"  # in a repository of ours
@@ -49,7 +50,7 @@ class Source:
         if self.published:
             return self.published.describe()
         if self.repository and self.repository.has(hub.CONFIG):
-            return hub.describe(self.repository)
+            return descriptions.describe(self.repository)
         return None
 
     @cached_property

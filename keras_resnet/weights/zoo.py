@@ -9,7 +9,8 @@ from typing import Literal, NamedTuple
 from keras_resnet.errors import WeightsError
 from keras_resnet.presets import get_spec
 from keras_resnet.weights import download, torch_files
-from keras_resnet.weights.hub import TENSORS, Described, Repository
+from keras_resnet.weights.descriptions import Described
+from keras_resnet.weights.hub import TENSORS, Repository
 
 TORCHVISION = "https://download.pytorch.org/models/"
 TIMM = (
