@@ -240,7 +240,7 @@ def _read_run(path: Path) -> None:
 
 
 def _read_search(path: Path) -> None:
-    from tuning.trials import read_result
+    from tuning.selection import read_result
 
     folder = path.parent / "search"
     shutil.copytree(PREVIOUS / "search", folder, dirs_exist_ok=True)

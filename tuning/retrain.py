@@ -21,6 +21,7 @@ from keras_resnet.tracking import MLflowTracker, closing
 from tuning.objective import Objective
 from tuning.search_report import write_report
 from tuning.search_tracking import log_best
+from tuning.selection import ranked
 from tuning.trials import (
     BEST,
     COMPARISON,
@@ -29,7 +30,6 @@ from tuning.trials import (
     SEARCH,
     SearchResult,
     Trial,
-    ranked,
 )
 
 

@@ -16,6 +16,7 @@ from tuning.expected import expected_accuracy
 from tuning.importance import effects, importance, sentences
 from tuning.noise import Noise, read_noise
 from tuning.objective import COSTS, Objective
+from tuning.selection import ranked
 from tuning.trials import (
     COMPARISON,
     REPORT,
@@ -24,7 +25,6 @@ from tuning.trials import (
     completed,
     names_of,
     pareto_front,
-    ranked,
     read_trials,
     to_text,
 )

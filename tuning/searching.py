@@ -19,6 +19,7 @@ from tuning.objective import Against, CostName, Kind, Objective, SearchError
 from tuning.search_progress import Progress
 from tuning.search_report import write_report
 from tuning.search_tracking import log_best, tracked
+from tuning.selection import read_result
 from tuning.space import Space
 from tuning.trials import (
     ABSENT,
@@ -27,7 +28,6 @@ from tuning.trials import (
     SEARCH,
     SearchResult,
     open_search,
-    read_result,
 )
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from statistics import mean
 from typing import Any, NamedTuple
 
 from keras_resnet import files, statistics
-from keras_resnet.errors import UserError
 from keras_resnet.plan import make_plan
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import LOCK, Run
@@ -178,30 +177,6 @@ def open_search(folder: Path, settings: dict[str, Any]) -> None:
         ) from None
 
 
-def read_result(folder: Path) -> SearchResult:
-    """The best trial of a search, and all others.
-
-    Raises:
-        SearchError: no trial was completed.
-    """
-    trials = read_trials(folder)
-    told = files.read_json(folder / SEARCH)
-    try:
-        with files.reading():
-            best = best_of(trials, Objective.of(told))
-    except ValueError as error:
-        if isinstance(error, UserError):
-            raise
-        raise SearchError(f"search: can't read {folder / SEARCH}: {error}") from None
-    if best is None:
-        reasons = sorted({trial.reason for trial in trials if trial.reason})
-        raise SearchError(
-            f"search: none of {len(trials)} trials in {folder} was completed: "
-            f"{'; '.join(reasons[:3])}"
-        )
-    return SearchResult(folder, best, best.recipe, trials)
-
-
 def read_trials(folder: Path) -> list[Trial]:
     """All trials of a search, in the order of their ids."""
     paths = folder.glob(f"{PROJECT}/trial_*/trial.json")
@@ -254,22 +229,6 @@ def reference(trials: Sequence[Trial], objective: Objective) -> float | None:
     if objective.against == "best":
         default += [trial.accuracy for trial in completed(trials)]
     return max(default, default=None)
-
-
-def ranked(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
-    """Candidates, the best first; of equal ones the cheapest, then the first."""
-    least = reference(trials, objective)
-
-    def key(trial: Trial) -> tuple[bool, float, float]:
-        short = objective.kind == "cheapest" and trial.accuracy < objective.least(least)
-        return short, -objective.score(trial.metrics, least), trial.metrics["macs"]
-
-    return sorted(completed(trials), key=key)
-
-
-def best_of(trials: Sequence[Trial], objective: Objective) -> Trial | None:
-    """The best candidate, if any was trained to its end."""
-    return next(iter(ranked(trials, objective)), None)
 
 
 def pareto_front(trials: Sequence[Trial], cost: str = "macs") -> list[Trial]:

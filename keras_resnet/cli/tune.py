@@ -313,7 +313,7 @@ def tune(
     import tuning
     from keras_resnet.run import new_folder
     from tuning.retrain import retrain
-    from tuning.trials import read_result
+    from tuning.selection import read_result
 
     console = Console(highlight=False, markup=False, stderr=as_json)
     folder = place.folder or new_folder("search")
