@@ -6,10 +6,12 @@ so (`prepare`); a library must not, and says where it is off (`warn_once`).
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib.metadata
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -161,6 +163,20 @@ def detached() -> dict[str, Any]:
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
+
+
+_PR_SET_PDEATHSIG = 1  # of Linux' prctl
+
+
+def ended_with_parent() -> dict[str, Any]:
+    """Arguments of `Popen` for a process that gets SIGTERM once this one is gone.
+
+    By a kill too; on Linux alone, elsewhere it lives on.
+    """
+    if sys.platform != "linux":
+        return {}
+    libc = ctypes.CDLL(None)
+    return {"preexec_fn": lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)}
 
 
 def versions() -> dict[str, str | None]:

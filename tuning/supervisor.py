@@ -5,7 +5,6 @@ A dead worker is started under its own name. No TensorFlow.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from keras_resnet.errors import UserError
-from keras_resnet.runtime import share_of_machine
+from keras_resnet.runtime import ended_with_parent, share_of_machine
 from tuning.processes import JOIN, answers, variables
 
 DEATHS = 5  # of all processes together, after which the search gives up
@@ -73,16 +72,6 @@ def supervise(
         signal.signal(signal.SIGTERM, before)
 
 
-def _end_with_parent() -> None:
-    """In a child, on Linux: SIGTERM once the supervisor is gone, by a kill too."""
-    if _LIBC:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-_PR_SET_PDEATHSIG = 1
-
-
 class _Processes:
     """The processes, by name."""
 
@@ -100,7 +89,7 @@ class _Processes:
             rank = int(name.removeprefix("worker-"))
             environment |= share_of_machine(rank, self.workers)
         self.running[name] = subprocess.Popen(
-            self.command, env=environment, preexec_fn=_end_with_parent
+            self.command, env=environment, **ended_with_parent()
         )
 
     def stop(self) -> None:
