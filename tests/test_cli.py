@@ -236,7 +236,7 @@ def ask_by_command(url, samples, expected):
     Path("bad.png").write_text("no image")
     refused = invoke("client", "bad.png", *patient)
     assert (refused.exit_code, refused.stdout) == (1, "")
-    assert refused.stderr == "error: image: bad.png is not an image file\n"
+    assert refused.stderr == "Error: image: bad.png is not an image file\n"
     for arguments, message in (
         ((image, "--url", f"{url}/1"), "ends in no model's name"),
         ((image, "--url", f"{url}s"), "NOT_FOUND, Servable not found"),

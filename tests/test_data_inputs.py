@@ -55,8 +55,8 @@ def test_a_broken_image_does_not_keep_others_from_an_answer(photos):
         f"{photos}/a.png",
         f"{photos}/more/c.png",
     ]
-    assert f"error: image: {photos}/b.png is not an image file" in done.stderr
-    assert f"error: image: can't read {photos}/gone.png: No such file" in done.stderr
+    assert f"Error: image: {photos}/b.png is not an image file" in done.stderr
+    assert f"Error: image: can't read {photos}/gone.png: No such file" in done.stderr
     done = CliRunner().invoke(main, ["predict", "--json", *asked])
     found = json.loads(done.stdout)
     assert ["classes" in each for each in found] == [True, True, False, False]

@@ -132,10 +132,11 @@ def test_the_main_job_in_an_empty_folder(installed):
     bad = place / "bad.png"
     bad.write_text("no image")
     wrong = invoke("predict", place / "runs/mine", samples[0], bad)
-    assert (wrong.exit_code, wrong.output) == (
-        2,
+    assert (wrong.exit_code, wrong.stderr) == (
+        1,
         f"Error: image: {bad} is not an image file\n",
     )
+    assert wrong.stdout == shown.stdout
     again = invoke("train", "--folder", place / "runs/mine")
     assert (again.exit_code, again.output) == (
         2,

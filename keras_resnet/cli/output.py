@@ -75,7 +75,7 @@ def print_classes(
             guesses = "  ".join(f"{name} {p:.1%}" for name, p in classes.items())
             click.echo(f"{path}: {guesses}")
     for _, error in failed:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"Error: {error}", err=True)
     if failed:
         raise SystemExit(1)
 
