@@ -353,7 +353,7 @@ def _small(spec: ResNetSpec) -> ResNetSpec:
     """The same family with one unit a stage and a stem of 16 channels or so."""
     factor = max(spec.stem_width // 16, 1)
     return spec.replace(
-        name=f"{spec.name}_smoke",
+        name=spec.name.removesuffix("_smoke") + "_smoke",
         depths=(1,) * len(spec.depths),
         stem_width=spec.stem_width // factor,
         widths=tuple(width // factor for width in spec.widths),

@@ -22,10 +22,12 @@ from keras_resnet import (
 )
 from keras_resnet.data import Augment
 from keras_resnet.errors import RunFolderError, UserError
+from keras_resnet.limits import is_clean
 from keras_resnet.recipes import ROWS
 from keras_resnet.run import Run
 from keras_resnet.training import RECIPES, Recipe, RecipeError, get_recipe
-from keras_resnet.training.compile import compile_args, learning_rates
+from keras_resnet.training.compile import compile_args
+from keras_resnet.training.schedules import learning_rates
 
 DIGITS = get_recipe("digits")
 
@@ -51,8 +53,9 @@ def recipes(draw):
     drops = st.sets(st.floats(0.01, 0.99), min_size=1, max_size=4).map(sorted)
     warm = draw(st.booleans()) and schedule != "plateau" and epochs > 1
     size = draw(st.none() | st.integers(8, 512))
+    names = st.text(st.characters(exclude_characters="/"), min_size=1)
     return Recipe(
-        name=draw(st.text(st.characters(exclude_characters="/"), min_size=1)),
+        name=draw(names.filter(is_clean)),
         model=get_spec(draw(st.sampled_from(sorted(PRESETS)))),
         epochs=epochs,
         batch_size=draw(st.integers(1, 8192)),

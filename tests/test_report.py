@@ -15,8 +15,8 @@ from sklearn.metrics import (
 
 from keras_resnet.recipes import get_recipe
 from keras_resnet.training import plots, report
-from keras_resnet.training.compile import rates_by_epoch
 from keras_resnet.training.evaluation import WORST, evaluate_logits, pick
+from keras_resnet.training.schedules import rates_by_epoch
 
 
 def answers(images, classes, seed=0):

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from keras_resnet.data.folder_layout import some, split_of
 from keras_resnet.data.image_files import examine
 from keras_resnet.data.images import DataError, Found, Images
-from keras_resnet.data.layout import some, split_of
 from keras_resnet.data.options import Options
 from keras_resnet.errors import one_line
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_resnet.data import index
+from keras_resnet.data.folder_layout import OTHERS, some, understand
 from keras_resnet.data.images import DataError, Found, Images
 from keras_resnet.data.index import Index, cache_of, find_out, list_files
-from keras_resnet.data.layout import OTHERS, some, understand
 from keras_resnet.data.options import Options
 from keras_resnet.data.tree import Folder, read_tree
 

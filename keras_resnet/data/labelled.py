@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_resnet.data.decoding import Shape
+from keras_resnet.data.folder_layout import some
 from keras_resnet.data.images import DataError, Images
-from keras_resnet.data.layout import some
 from keras_resnet.data.memory import resize
 from keras_resnet.data.options import Options, free_memory
 from keras_resnet.data.pipeline import evaluation_batches

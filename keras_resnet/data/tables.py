@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_resnet.data.folder_layout import some, split_of
 from keras_resnet.data.folders import describe
 from keras_resnet.data.images import DataError, Found
 from keras_resnet.data.index import BAD, cache_of, find_out, locate_files
-from keras_resnet.data.layout import some, split_of
 from keras_resnet.data.options import Options
 from keras_resnet.data.tree import read_tree
 

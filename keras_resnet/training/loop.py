@@ -45,7 +45,7 @@ from keras_resnet.training import (
     stopping,
 )
 from keras_resnet.training.callbacks import callbacks_for
-from keras_resnet.training.compile import compile_args, rates_by_epoch
+from keras_resnet.training.compile import compile_args
 from keras_resnet.training.devices import replicas
 from keras_resnet.training.devices import strategy as devices
 from keras_resnet.training.devices.distribution import cooperating
@@ -53,6 +53,7 @@ from keras_resnet.training.environment import describe_data, describe_environmen
 from keras_resnet.training.evaluation import evaluate_model, pick
 from keras_resnet.training.plots import draw_curves
 from keras_resnet.training.resume import MINUTES, check_same
+from keras_resnet.training.schedules import rates_by_epoch
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
