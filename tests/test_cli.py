@@ -16,7 +16,7 @@ from conftest import ROOT
 from servers import served
 
 from keras_resnet import PRESETS, ResNetSpec, cifar_resnet, data, get_spec
-from keras_resnet.cli import main
+from keras_resnet.cli import main, options, output
 
 
 def invoke(*arguments: object):
@@ -92,6 +92,66 @@ def test_listing_never_imports_tensorflow():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+FINISHED = ROOT / "tests" / "golden" / "previous" / "finished"
+EARLY = [
+    (["train", "--data", "folder:nowhere"], 2, "folder nowhere doesn't exist"),
+    (["train", "--data", "../nowhere"], 2, "is named by folder:../nowhere"),
+    (["train", "--weights", "nowhere"], 2, "nowhere is no file, run folder or"),
+    (["train", "--weights", "nowhere.h5"], 2, "file nowhere.h5 doesn't exist"),
+    (["train", "--weights", "."], 2, "run: . is not a run folder"),
+    (["train", "--image-size", "48x48"], 2, "'48x48' is not one number, the side"),
+    (["tune", "--space", "wied"], 2, "'wied' is not one of depth, wide"),
+    (["tune", "--data", "folder:nowhere"], 2, "folder nowhere doesn't exist"),
+    (["predict", FINISHED, "notes.txt"], 1, "notes.txt"),
+    (["predict", "nowhere", "notes.txt"], 2, "nowhere is not a run folder"),
+    (["convert", "nowhere.h5", "a.keras"], 2, "file nowhere.h5 doesn't exist"),
+    (["convert", "empty.h5", "a.keras"], 2, "name a preset by --model"),
+    (["explain", "nowhere"], 2, "nowhere is not a run folder"),
+    (["evaluate", "nowhere"], 2, "nowhere is not a run folder"),
+]
+
+
+def test_mistakes_are_found_before_tensorflow_is_loaded(workplace):
+    Path("notes.txt").write_text("no image")
+    Path("empty.h5").touch()
+    code = (
+        "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None\n"
+        "import json; from click.testing import CliRunner\n"
+        "from keras_resnet.cli import main\n"
+        "for asked in json.loads(sys.argv[1]):\n"
+        "    done = CliRunner().invoke(main, asked)\n"
+        "    print(json.dumps([done.exit_code, ' '.join(done.output.split())]))"
+    )
+    asked = json.dumps([[str(word) for word in words] for words, *_ in EARLY])
+    done = subprocess.run(
+        [sys.executable, "-c", code, asked], capture_output=True, text=True, check=True
+    )
+    answers = map(json.loads, done.stdout.splitlines())
+    for (words, code, message), (told, text) in zip(EARLY, answers, strict=True):
+        assert (told, message in text) == (code, True), (words, text)
+        assert text.count("Error: ") == 1
+
+
+def test_json_alone_is_on_stdout():
+    """Whatever a library prints on the way is on standard error."""
+    for file in Path(output.__file__).parent.glob("*.py"):
+        others = file.name != "output.py" and "json.dumps" in file.read_text()
+        assert not others, f"{file} prints JSON by other means"
+
+    @main.command("chatter")
+    @options.as_json
+    def chatter(as_json):
+        print("from a library")
+        output.print_json({"a": 1})
+
+    try:
+        asked, plain = invoke("chatter", "--json"), invoke("chatter")
+    finally:
+        del main.commands["chatter"]
+    assert (json.loads(asked.stdout), asked.stderr) == ({"a": 1}, "from a library\n")
+    assert plain.stdout.startswith("from a library\n{")
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in main.commands)])

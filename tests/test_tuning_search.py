@@ -270,10 +270,18 @@ def test_a_bayesian_search_ends_with_a_winner_judged_on_test_images(recipe, work
     assert f"best {found.best.metrics['val_accuracy']:.2%}" in table.getvalue()
     assert len({trial.values["l2"] for trial in found.trials}) == 4  # 3 are random
 
-    def judge():
-        return retrain(found, recipe, "digits", seeds=(1,), final=2, tracker=tracker)
+    def judge(console=None):
+        return retrain(
+            found, recipe, "digits", seeds=(1,), final=2, tracker=tracker,
+            console=console,
+        )  # fmt: skip
 
-    compared = judge()
+    said = io.StringIO()
+    compared = judge(Console(file=said, width=200))
+    # A line for each training, and none of what its data and device are.
+    assert said.getvalue().count("default, seed 1: 8 layers deep, 1 epochs, in ") == 1
+    assert said.getvalue().count(", seed 1: ") == 3
+    assert "device " not in said.getvalue()
     assert judge() == compared
     one, other = sorted(compared.finalists, key=lambda f: mean(f.validation))
     assert compared.trial == other.trial

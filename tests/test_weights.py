@@ -416,6 +416,46 @@ def test_pretrained_takes_raw_pixels(tmp_path, monkeypatch):
     assert new.output_shape == (None, 5)
 
 
+@pytest.mark.parametrize("suffix", [".safetensors", ".keras", ".weights.h5", ".pth"])
+def test_normalization_goes_with_the_weights(suffix, tiny_spec, tmp_path):
+    """Where a format can't hold it, that is said."""
+    if suffix == ".pth":
+        pytest.importorskip("torch")
+
+    def run(*arguments):
+        done = CliRunner().invoke(main, ["convert", *map(str, arguments)])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    spec = tiny_spec.replace(shortcut="project", classes=4, input_shape=(8, 8, 3))
+    stats = [[120.0, 130.0, 9.5], [50.0, 60.5, 70.0]]
+    model = randomize(build(spec, pixel_stats=stats))
+    model.save(tmp_path / "first.keras")
+    # A preset's classes are others than the file's.
+    (tmp_path / "spec.json").write_text(spec.replace(classes=9).to_json())
+    network = ("--spec", tmp_path / "spec.json", "--classes", 4)
+    middle, last = tmp_path / f"middle{suffix}", tmp_path / "last.keras"
+    said = run(tmp_path / "first.keras", middle, *network)
+    lost = suffix in (".weights.h5", ".pth")
+    assert ("can't hold how pixels are normalized: less 120, 130, 9.5" in said) == lost
+    assert middle.stat().st_mode == (tmp_path / "spec.json").stat().st_mode
+    if lost:
+        return
+    assert "random weights" not in run(middle, last, *network)
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, *spec.input_shape))
+    answers = [
+        each.predict(pixels, verbose=0)
+        for each in (model, keras.models.load_model(last, compile=False))
+    ]
+    np.testing.assert_allclose(answers[1], answers[0], rtol=1e-6)
+    assert "classifier of 5 classes is new" in run(
+        middle, tmp_path / "five.keras", *network[:2], "--classes", 5
+    )
+    if suffix == ".safetensors":
+        with pytest.warns(match=r"normalizes pixels, this one doesn't: .*120\.0, 130"):
+            weights.load(build(spec), middle)
+
+
 def test_convert(cifar20, tmp_path):
     def run(*arguments):
         return CliRunner().invoke(main, ["convert", *map(str, arguments)])
@@ -446,6 +486,10 @@ def test_convert(cifar20, tmp_path):
         ((cifar20, tmp_path / "x.onnx"), "doesn't end in"),
         ((cifar20, tmp_path / "x.keras"), "doesn't name its network"),
         ((cifar20, tmp_path / "x.keras", "--model", "cifar_resnet32"), "it fits cifar"),
+        (
+            (gray, tmp_path / "x.keras", "--model", "cifar_resnet20"),
+            "it fits cifar_resnet20 or cifar_plain20 with classes=3",
+        ),
         ((tmp_path / "no.pth", tmp_path / "x.keras"), "no.pth doesn't exist"),
         (("timm/resnet5", tmp_path / "x.keras"), "closest: resnet50"),
         (

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from keras_resnet import files
+from keras_resnet.plan import make_plan
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import Run
 from keras_resnet.statistics import LEVEL, t_test
@@ -252,6 +253,8 @@ def _train(name: str, recipe: Recipe, seed: int, how: _Training) -> Run:
             strategy=how.strategy,
             tracker=how.tracker.child(how.folder) if how.tracker else None,
             console=how.console,
+            announcement=f"{name}, seed {seed}: {make_plan(recipe.model).depth} layers "
+            f"deep, {recipe.epochs} epochs, in {run.folder}",
             **how.loading,
         )
     return run

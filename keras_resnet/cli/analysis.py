@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from keras_resnet.cli import options
 from keras_resnet.cli.group import main
 from keras_resnet.cli.output import (
     macs_text,
+    print_json,
     print_table,
     save_text,
     shape_text,
@@ -30,7 +30,7 @@ MIB = 2**20
 @click.argument("network")
 @click.option(
     "--image-size",
-    type=click.IntRange(1),
+    type=options.SIDE,
     help="Side in pixels: of a preset, or where a model's is open.",
 )
 @click.option("--measure", "measured", is_flag=True, help="Time it here, too.")
@@ -101,7 +101,7 @@ def profile(
                 kind: [row._asdict() for row in rows] for kind, rows in found.items()
             },
         }
-        click.echo(json.dumps(fields, indent=2))
+        print_json(fields)
         return
     _print_costs(costs)
     for batch in batches:
@@ -235,7 +235,7 @@ def compare(
     results = published.lecture() + own
     paths = charts.draw(comparing.Comparison(results, found), out)
     if as_json:
-        click.echo(json.dumps([str(path) for path in paths], indent=2))
+        print_json([str(path) for path in paths])
         return
     table = table_of("network", "top-1 %>", "trainable>", "MACs>", "test set", "source")
     for result in sorted(results, key=lambda result: -result.accuracy):
@@ -279,7 +279,7 @@ def _print_best(
             kind: entry and entry._asdict() | {"accuracy": entry.accuracy}
             for kind, entry in best.items()
         }
-        click.echo(json.dumps(fields, indent=2))
+        print_json(fields)
         return
     for kind, entry in best.items():
         if entry is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 from keras_resnet import runtime
 from keras_resnet.cli import options
 from keras_resnet.cli.group import main
-from keras_resnet.errors import UserError
+from keras_resnet.errors import UserError, WeightsError
 
 
 @main.command()
@@ -65,42 +66,39 @@ def convert(
     changes: dict[str, Any] = {}
     if output_stride:
         changes["output_stride"] = int(output_stride)
-    runtime.prepare()
-    from keras_resnet import files, weights
-    from keras_resnet.network import build
     from keras_resnet.weights import origins
     from keras_resnet.weights.channels import adapted_stats
 
     found = origins.find(source)
-    stats = None
     if spec is None and found.run:
         spec = found.spec
-        stats = adapted_stats(found.run.data["pixel_stats"], channels)
-    if spec is None and found.described:
-        side = image_size or found.described.size
-        network = weights.pretrained(
-            source, classes=classes, input_shape=(side, side, channels or 3), **changes
-        )
-    elif spec is None:
+    if spec is None and not found.described:
         raise UserError(
             f"model: {source} doesn't name its network; name a preset by --model, or "
             "give --spec"
         )
-    else:
+    runtime.prepare()
+    from keras_resnet import files, weights
+    from keras_resnet.network import build
+
+    new_head = False
+    if spec is None and found.described:
+        side = image_size or found.described.size
+        new_head = classes not in (None, found.described.spec.classes)
+        network = weights.pretrained(
+            source, classes=classes, input_shape=(side, side, channels or 3), **changes
+        )
+    elif spec:
+        shape = spec.image_shape(image_size, channels)
+        stats = found.pixel_stats
         network = build(
             spec,
-            input_shape=spec.image_shape(image_size, channels),
+            input_shape=shape,
             classes=classes,
-            pixel_stats=stats,
+            pixel_stats=stats and adapted_stats(stats, shape[-1]),
             **changes,
         )
-        weights.load(
-            network,
-            source,
-            head=classes in (None, spec.classes),
-            adapt_channels=channels is not None,
-            key=key,
-        )
+        new_head = _load(network, source, classes, channels is not None, key)
     if target.suffix in (".safetensors", ".pth"):
         weights.save(network, target, dialect=dialect)
     else:
@@ -108,3 +106,36 @@ def convert(
         with files.replacing(target) as temporary:
             write(temporary)
     click.echo(f"{target}: {network.name}, {network.count_params():,} parameters")
+    if new_head:
+        click.echo(f"its classifier of {classes} classes is new: random weights")
+    if target.suffix not in (".keras", ".safetensors"):
+        _say_lost(network, target.suffix)
+
+
+def _load(
+    network: Any, source: str, classes: int | None, adapt: bool, key: str | None
+) -> bool:
+    """Loads weights; whether the classifier isn't among them, but a new one."""
+    from keras_resnet import weights
+
+    load = partial(weights.load, network, source, adapt_channels=adapt, key=key)
+    try:
+        load()
+    except WeightsError:
+        if classes is None:
+            raise
+        load(head=False)
+        return True
+    return False
+
+
+def _say_lost(network: Any, suffix: str) -> None:
+    """Says what a format can't hold of a network."""
+    from keras_resnet.network import pixel_stats_of
+
+    if stats := pixel_stats_of(network):
+        mean, std = (", ".join(f"{n:.6g}" for n in numbers) for numbers in stats)
+        click.echo(
+            f"{suffix} can't hold how pixels are normalized: less {mean}, divided by "
+            f"{std}; do it before the network, or convert to .safetensors"
+        )

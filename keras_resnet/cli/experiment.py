@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import click
 from keras_resnet import runtime
 from keras_resnet.cli import options
 from keras_resnet.cli.group import Commands, main, stoppable
-from keras_resnet.cli.output import print_table, table_of, warnings_as_lines
+from keras_resnet.cli.output import print_json, print_table, table_of, warnings_as_lines
 
 if TYPE_CHECKING:
     from keras_resnet.experiments import Experiment, Setting
@@ -85,7 +84,7 @@ def list_experiments(as_json: bool) -> None:
             }
             for row in EXPERIMENTS.values()
         ]
-        click.echo(json.dumps(fields, indent=2))
+        print_json(fields)
         return
     table = table_of("experiment", "networks>", "claims>", "title", "source")
     for row in EXPERIMENTS.values():
@@ -204,7 +203,7 @@ def _report(
                 for judged in written.verdicts
             ],
         }  # fmt: skip
-        click.echo(json.dumps(fields, indent=2))
+        print_json(fields)
         return
     keys = columns_of(experiment, written.rows)
     labels = [f"{MEASURES[k].label} {MEASURES[k].unit}".rstrip() + ">" for k in keys]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from keras_resnet.cli import options
 from keras_resnet.cli.group import main
-from keras_resnet.cli.output import print_table, table_of
+from keras_resnet.cli.output import print_json, print_table, table_of
 from keras_resnet.units import in_units
 
 SORTS = {
@@ -41,7 +40,7 @@ def runs(folder: Path, sort: str, as_json: bool) -> None:
     entries = sorted(find(folder), key=SORTS[sort])
     if as_json:
         rows = [entry._asdict() | {"path": str(entry.path)} for entry in entries]
-        click.echo(json.dumps(rows, indent=2))
+        print_json(rows)
         return
     if not entries:
         click.echo(f"no runs in {folder}; the first: keras-resnet train")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from keras_resnet.cli import options
 from keras_resnet.cli.group import main
 from keras_resnet.cli.output import (
     macs_text,
+    print_json,
     print_table,
     save_text,
     shape_text,
@@ -51,7 +51,7 @@ def list_command(pattern: str, as_json: bool) -> None:
             }
             for name, preset, cost in rows
         ]
-        click.echo(json.dumps(fields, indent=2))
+        print_json(fields)
         return
     table = table_of("name", "depth>", "trainable>", "total>", "MACs>", "source")
     for name, preset, cost in rows:
@@ -69,7 +69,7 @@ def list_command(pattern: str, as_json: bool) -> None:
 @main.command()
 @click.argument("name", required=False)
 @click.option("--spec", "spec_file", type=options.PATH, help="JSON spec.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: spec, cost, parts.")
+@options.json_option("Print JSON: spec, cost, parts.")
 @click.option("--save-spec", type=options.PATH, help="Write the spec, to edit it.")
 @click.option("--diagram", type=options.PATH, help="Draw it into an SVG file.")
 def show(
@@ -103,7 +103,7 @@ def show(
             "cost": cost._asdict(),
             "parts": _rows(plan),
         }
-        click.echo(json.dumps(fields, indent=2))
+        print_json(fields)
         return
     from rich.markup import escape
 
@@ -192,7 +192,7 @@ def doctor(names: tuple[str, ...], as_json: bool) -> None:
     remedies = runtime.remedies()
     if as_json:
         fields = {"versions": versions, "convolutions": paths, "remedies": remedies}
-        click.echo(json.dumps(facts | fields, indent=2))
+        print_json(facts | fields)
         return
     table = table_of("", "")
     table.show_header = False

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from keras_resnet.cli.output import json_alone
 from keras_resnet.errors import SpecError, UserError
 from keras_resnet.presets import get_spec
 from keras_resnet.spec import ResNetSpec
@@ -26,7 +28,27 @@ Option = Callable[[Command], Command]
 PATH = click.Path(path_type=Path)
 POSITIVE = click.IntRange(1)
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+class Side(click.IntRange):
+    """Of square images, in pixels."""
+
+    def convert(self, value: Any, *place: Any) -> Any:
+        """The number, or a hint where two were given."""
+        if re.fullmatch(r"\d+[x*,]\d+", str(value).strip()):
+            self.fail(f"{value!r} is not one number, the side of a square.", *place)
+        return super().convert(value, *place)
+
+
+SIDE = Side(1)
+
+
+def json_option(text: str) -> Option:
+    """--json, with which a command prints JSON alone."""
+    option = click.option("--json", "as_json", is_flag=True, help=text)
+    return lambda command: option(json_alone(command))
+
+
+as_json = json_option("Print JSON.")
 folder = click.option("--folder", type=PATH, help="Run folder.")
 
 model = click.option("--model", help="A preset instead of the recipe's network.")
@@ -46,7 +68,7 @@ recipe_or_choice = click.option(
     help="Name or JSON file; by default digits, or what suits --data folder:PATH.",
 )
 epochs = click.option("--epochs", type=POSITIVE, help="Instead of the recipe's.")
-image_size = click.option("--image-size", type=POSITIVE, help="Side in pixels.")
+image_size = click.option("--image-size", type=SIDE, help="Side in pixels.")
 
 data = click.option(
     "--data",

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from keras_resnet.errors import UserError
+
+_STDOUT = "keras_resnet.stdout"  # of a command whose other output is held off it
 
 
 def save_text(path: Path, text: str) -> None:
@@ -69,7 +73,7 @@ def print_classes(
     if as_json:
         found = [{"image": str(path), "classes": dict(c)} for path, c in answers]
         lost = [{"image": str(path), "error": str(error)} for path, error in failed]
-        click.echo(json.dumps([*found, *lost], indent=2))
+        print_json([*found, *lost])
     else:
         for path, classes in answers:
             guesses = "  ".join(f"{name} {p:.1%}" for name, p in classes.items())
@@ -78,6 +82,29 @@ def print_classes(
         click.echo(f"Error: {error}", err=True)
     if failed:
         raise SystemExit(1)
+
+
+def json_alone(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that has --json, with which it prints JSON and nothing else.
+
+    Whatever it and the libraries below it print besides goes to standard error.
+    """
+
+    @functools.wraps(command)
+    def guarded(**values: Any) -> None:
+        if not values["as_json"]:
+            return command(**values)
+        click.get_current_context().meta[_STDOUT] = sys.stdout
+        with contextlib.redirect_stdout(sys.stderr):
+            return command(**values)
+
+    return guarded
+
+
+def print_json(value: Any) -> None:
+    """Prints what --json asks for, from a command that is `json_alone`."""
+    stdout = click.get_current_context().meta.get(_STDOUT)
+    click.echo(json.dumps(value, indent=2), file=stdout)
 
 
 def macs_text(macs: int | None) -> str:

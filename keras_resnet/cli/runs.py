@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,6 +14,7 @@ from keras_resnet.cli import options
 from keras_resnet.cli.group import main, stoppable
 from keras_resnet.cli.output import (
     print_classes,
+    print_json,
     print_table,
     table_of,
     warnings_as_lines,
@@ -45,7 +45,7 @@ def recipes(pattern: str, as_json: bool) -> None:
     if not rows:
         raise RecipeError(f"pattern: no recipe matches {pattern!r}")
     if as_json and rows[0].recipe.name == pattern:
-        click.echo(rows[0].recipe.to_json(), nl=False)
+        print_json(rows[0].recipe.to_dict())
         return
     if as_json:
         fields = [
@@ -58,7 +58,7 @@ def recipes(pattern: str, as_json: bool) -> None:
             }
             for row in rows
         ]
-        click.echo(json.dumps(fields, indent=2))
+        print_json(fields)
         return
     table = table_of("recipe", "network", "epochs>", "batch>", "data", "source")
     for row in rows:
@@ -89,9 +89,7 @@ def recipes(pattern: str, as_json: bool) -> None:
         help="Instead of the recipe's, over all devices; the learning rate stays.",
     ),
     click.option("--learning-rate", type=float, help="Instead of the recipe's."),
-    click.option(
-        "--image-size", type=click.IntRange(1), help="Instead of the recipe's."
-    ),
+    click.option("--image-size", type=options.SIDE, help="Instead of the recipe's."),
     click.option(
         "--freeze",
         help="Last stage to keep as it is, such as conv4; all: train the head.",
@@ -174,9 +172,12 @@ def train(
     from keras_resnet.data import sources
     from keras_resnet.recipe import check_weights
     from keras_resnet.run import Run, new_folder
+    from keras_resnet.weights import origins
 
     recipe, data = training.resolve()
     sources.find(data)
+    if weights and (start := origins.find(weights).run):
+        start.check_trained()
     if folder:
         Run(folder).check_free()
     if training.leaves_choice:
@@ -317,7 +318,7 @@ def evaluate(run: Path, data: str | None, as_json: bool) -> None:
             metrics = run_evaluation(run, other=data)
             click.echo(f"{data} is other data than that of the run", err=True)
     if as_json:
-        click.echo(json.dumps(metrics))
+        print_json(metrics)
     else:
         click.echo(_verdict(metrics))
 
@@ -337,7 +338,7 @@ def predict(model: Path, images: tuple[Path, ...], top: int, as_json: bool) -> N
 
     Example: keras-resnet predict runs/demo runs/demo/samples/*.png
     """
-    from keras_resnet.data.inputs import list_images
+    from keras_resnet.data.inputs import list_images, why_none
     from keras_resnet.run import Run
     from keras_resnet.serving import runtimes
 
@@ -345,6 +346,8 @@ def predict(model: Path, images: tuple[Path, ...], top: int, as_json: bool) -> N
         runtimes.refuse_versions(model)
         Run(model).check_trained()
     listed = list_images(images)
+    if lost := why_none(listed):
+        print_classes([], lost, as_json)
     runtime.prepare()
     from keras_resnet.prediction import predict_files
 

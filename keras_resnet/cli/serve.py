@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import click
 from keras_resnet import runtime
 from keras_resnet.cli import options
 from keras_resnet.cli.group import main
-from keras_resnet.cli.output import print_classes, warnings_as_lines
+from keras_resnet.cli.output import print_classes, print_json, warnings_as_lines
 from keras_resnet.errors import UserError
 
 
@@ -108,7 +106,7 @@ def _print_exports(
             name: {"path": str(path), "check": checks[name]}
             for name, path in written.items()
         }
-        click.echo(json.dumps({**each[first], "serve": line, "formats": each}))
+        print_json({**each[first], "serve": line, "formats": each})
         return
     for name, path in written.items():
         click.echo(f"{'SavedModel' if name == 'saved_model' else name:<12}{path}")
@@ -165,12 +163,11 @@ def serve(model: Path, rest_port: int, grpc_port: int, as_json: bool) -> None:
 
     server = Server(model, rest_port, grpc_port)
     if as_json:
-        click.echo(json.dumps(server.urls))
+        print_json(server.urls)
     else:
         click.echo("Ctrl-C ends it; ask it:")
         for url in server.urls.values():
             click.echo(f"  keras-resnet client IMAGE... --url {url}")
-    sys.stdout.flush()
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
 import os
 import re
 import sys
@@ -16,10 +14,11 @@ import click
 from keras_resnet import runtime
 from keras_resnet.cli import options
 from keras_resnet.cli.group import main, stoppable
-from keras_resnet.cli.output import warnings_as_lines
+from keras_resnet.cli.output import print_json, warnings_as_lines
 from keras_resnet.errors import UserError
 
 if TYPE_CHECKING:
+    from keras_resnet.recipe import Recipe
     from tuning import SearchResult, Space
     from tuning.retrain import Comparison
 
@@ -61,13 +60,14 @@ class Search:
         del fields["space"]
         return fields
 
-    def read_space(self) -> Space | str:
-        """A space's JSON file, or the name of a preset."""
+    def read_space(self, recipe: Recipe) -> Space:
+        """That of a JSON file, or a preset for the recipe's network."""
         from tuning.space import Space
+        from tuning.spaces import get_space
 
         if self.space.endswith(".json"):
             return Space.from_json(options.read_text(Path(self.space)))
-        return self.space
+        return get_space(self.space, recipe.model)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -301,8 +301,11 @@ def tune(
 
     Example: keras-resnet tune --space wide --budget 40MMAC --folder runs/search
     """
+    from keras_resnet.data import sources
+
     recipe, data = training.resolve()
-    space = asked.read_space()
+    sources.find(data)
+    space = asked.read_space(recipe)
     place.join()
     supervised = place.supervised
     if place.workers and not supervised:
@@ -325,9 +328,7 @@ def tune(
         "console": console,
     }
     comparison = None
-    printing = sys.stderr if as_json else sys.stdout  # KerasTuner prints, too
     with (
-        contextlib.redirect_stdout(printing),
         warnings_as_lines(),
         stoppable(f"the same command with --folder {folder}"),
     ):
@@ -365,7 +366,7 @@ def _print_json(result: SearchResult, comparison: Comparison | None) -> None:
         "metrics": result.best.metrics,
         "comparison": comparison.to_dict() if comparison else None,
     }
-    click.echo(json.dumps(fields, indent=2))
+    print_json(fields)
 
 
 def _print(result: SearchResult, comparison: Comparison | None, options: str) -> None:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from keras_resnet.data.image_files import open_image
 from keras_resnet.data.images import DataError
 from keras_resnet.data.tree import read_tree
 
@@ -40,3 +41,16 @@ def list_images(named: Iterable[Path | str]) -> list[Path]:
                 raise DataError(f"image: no file fits {name}")
             found += list_images(fitting)
     return found
+
+
+def why_none(images: Iterable[Path]) -> list[tuple[Path, DataError]]:
+    """What is wrong with each image; nothing as soon as one of them can be opened."""
+    lost: list[tuple[Path, DataError]] = []
+    for path in images:
+        try:
+            open_image(path, 3)
+        except DataError as error:
+            lost.append((path, error))
+        else:
+            return []
+    return lost

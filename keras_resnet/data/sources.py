@@ -102,6 +102,11 @@ def find(source: str) -> tuple[Callable[[str, Options], Found], str]:
     ):
         if source and Path(source).expanduser().is_dir():
             raise DataError(f"data: {source} is a folder; write folder:{source}")
+        if source.startswith(("/", ".", "~")):
+            raise DataError(
+                f"data: {source} doesn't exist; a folder of images is named by "
+                f"folder:{source}"
+            )
         forms = ", ".join(repr(form) for _, form in SOURCES.values())
         raise DataError(f"data: {source!r} is not one of {forms}")
     if kind in ("folder", "npz", "csv") and not Path(argument).expanduser().exists():

@@ -171,7 +171,9 @@ def read_source(source: Path | str, spec: ResNetSpec) -> Source:
             raise WeightsError(f"weights: can't load {file}: {error}") from None
     else:
         # No file of others' has stochastic depth; the network to be trained may.
-        model = build(spec, survival=1.0)
+        stats = found.pixel_stats
+        stats = stats and adapted_stats(stats, spec.input_shape[-1])
+        model = build(spec, survival=1.0, pixel_stats=stats)
         weights.load(model, file, head=False)
     with file.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()

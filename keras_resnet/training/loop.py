@@ -150,6 +150,7 @@ def train(
     export: bool = True,
     resume: bool = True,
     checkpoint_minutes: float = MINUTES,
+    announcement: str | None = None,
     **loading: Any,
 ) -> RunResult:
     """Builds, trains, tests, draws, logs and exports: a whole run in one folder.
@@ -179,6 +180,7 @@ def train(
         export: whether a SavedModel is made.
         resume: whether an unfinished run in `folder` is continued, or refused.
         checkpoint_minutes: between two checkpoints within an epoch.
+        announcement: a line that is shown in place of all that is about to be done.
         **loading: other arguments of `data.load`, such as `data_dir`.
 
     Raises:
@@ -230,7 +232,10 @@ def train(
             _opened(run, recipe, described, environment, resume),
             logging.tracked(tracker, run.folder, recipe, environment | described),
         ):
-            preamble.show(console, run, recipe, splits, environment | described)
+            if announcement is None:
+                preamble.show(console, run, recipe, splits, environment | described)
+            elif console:
+                console.print(announcement, soft_wrap=True)
             report.write_augmented(splits, run.folder / AUGMENTED)
             leaks.write_trained_on(splits, run, source.run if source else None)
             _fit(

@@ -62,6 +62,7 @@ def check(model: Any, own: Mapping[str, Any], content: Content) -> None:
         raise WeightsError(
             f"weights: {content.name} doesn't fit {model.name}: {'; '.join(problems)}"
             + (f"; it fits {presets}" if presets else "")
+            + (_other_classes(own, content.arrays) if presets else "")
         )
 
 
@@ -155,6 +156,17 @@ def _presets_of(content: Content) -> str:
         if _body(shapes) == _body(wanted):
             found.append(name)
     return " or ".join(found[:4])
+
+
+def _other_classes(own: Mapping[str, Any], arrays: Arrays) -> str:
+    """A hint where the file's classifier is of another number of classes."""
+    if not {*own} & {*arrays} & {dialects.HEAD}:
+        return ""
+    held, wanted = (
+        arrays[dialects.HEAD][0].shape[-1],
+        own[dialects.HEAD].weights[0].shape[-1],
+    )
+    return f" with classes={held}" if held != wanted else ""
 
 
 def _body(shapes: Mapping[str, Any]) -> dict[str, Any]:

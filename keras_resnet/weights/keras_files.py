@@ -88,6 +88,19 @@ def _read(path: Path, most: int | None) -> Layers:
         return _of_keras_3(file)
 
 
+def read_pixel_stats(path: Path) -> tuple[list[float], list[float]] | None:
+    """Mean and deviation of each channel by a file that holds a whole model of ours.
+
+    Raises:
+        WeightsError: as for `read`.
+    """
+    config = read(path).configs.get("pixel_stats", {})
+    if "mean" not in config or "variance" not in config:
+        return None
+    mean, std = np.ravel(config["mean"]), np.sqrt(np.ravel(config["variance"]))
+    return mean.tolist(), std.tolist()
+
+
 def _configs(model: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Names and configurations of layers, those of nested models too."""
     for layer in model.get("config", {}).get("layers", []):

@@ -11,7 +11,7 @@ import keras
 
 from keras_resnet import files
 from keras_resnet.errors import WeightsError
-from keras_resnet.network import build
+from keras_resnet.network import build, pixel_stats_of
 from keras_resnet.plan import stage_of
 from keras_resnet.spec import ResNetSpec
 from keras_resnet.weights import (
@@ -107,6 +107,9 @@ def _read(
     found = origins.find(source)
     path = found.file
     if origins.is_torch(path):
+        if options.head and pixel_stats_of(model) is None and found.pixel_stats:
+            normalized = "its network normalizes pixels, this one doesn't: build it by"
+            state_dicts.say([f"{normalized} pixel_stats={found.pixel_stats}"], path)
         return _read_torch(path, _spec_of(model, spec), options)
     held = keras_files.read(path, _most(model))
     arrays = _by_name(held, model)
@@ -155,7 +158,8 @@ def save(
     """Writes a network's weights as a state dict for torch, whole or not at all.
 
     Args:
-        model: a network of ours; its pixel statistics are not part of a state dict.
+        model: a network of ours. A `.safetensors` keeps its pixel statistics in the
+            metadata, a `.pth` has no place for them.
         path: a `.safetensors` or `.pth` file, which needs torch.
         dialect: how the title of one of `dialects.DIALECTS` begins: whose network is
             to load it.
@@ -173,7 +177,7 @@ def save(
     arrays = {name: layer.get_weights() for name, layer in _weighted(model).items()}
     tensors = dialects.to_torch(arrays, spec, dialects.by_title(dialect))
     with files.replacing(path) as temporary:
-        torch_files.write(temporary, tensors)
+        torch_files.write(temporary, tensors, pixel_stats_of(model))
 
 
 def _spec_of(model: Any, spec: ResNetSpec | None) -> ResNetSpec:

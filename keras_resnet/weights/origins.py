@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -69,6 +70,26 @@ class Source:
             self.run.check_trained()
             return self.run.folder / BEST
         return Path(self.name)
+
+    @property
+    def pixel_stats(self) -> tuple[Sequence[float], Sequence[float]] | None:
+        """Mean and deviation of each channel that the network normalizes by, if known.
+
+        Raises:
+            UserError: it can't be read.
+        """
+        if self.described:
+            return self.described.mean, self.described.std
+        if self.run:
+            self.run.check_trained()
+            mean, std = self.run.data["pixel_stats"]
+            return mean, std
+        name = self.file.name.lower()
+        if name.endswith(keras_files.SUFFIXES):
+            return keras_files.read_pixel_stats(self.file)
+        if name.endswith(torch_files.SAFETENSORS):
+            return torch_files.read_pixel_stats(self.file)
+        return None
 
     @property
     def spec(self) -> ResNetSpec | None:

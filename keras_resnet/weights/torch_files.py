@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from keras_resnet import files, limits
 from keras_resnet.errors import WeightsError
 
 SAFETENSORS = ".safetensors"
+STATS = "pixel_stats"  # in the file's metadata: JSON of means and deviations
 # Endings of what `torch.save` writes.
 PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".th", ".pth.tar", ".pt.tar")
 
@@ -47,6 +49,31 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
     return load_file(path)
+
+
+def read_pixel_stats(path: Path) -> tuple[list[float], list[float]] | None:
+    """Mean and deviation of each channel by a `.safetensors`, where `write` was told.
+
+    Raises:
+        WeightsError: damaged.
+    """
+    from safetensors import safe_open
+
+    try:
+        with files.reading():
+            limits.check_regular(path)
+            with safe_open(path, framework="np") as opened:
+                text = (opened.metadata() or {}).get(STATS)
+            if text is None:
+                return None
+            mean, std = (list(map(float, numbers)) for numbers in json.loads(text))
+            if len(mean) != len(std):
+                raise ValueError(f"{STATS}: {len(mean)} means, {len(std)} deviations")
+            return mean, std
+    except ValueError as error:
+        raise WeightsError(
+            f"weights: {path} is not a whole safetensors file: {error}"
+        ) from None
 
 
 def _pickled(path: Path) -> Mapping[Any, Any]:
@@ -84,17 +111,31 @@ def _as_arrays(content: Any, torch: Any) -> Any:
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 
 
-def write(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+def write(
+    path: Path,
+    tensors: Mapping[str, np.ndarray],
+    pixel_stats: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> None:
     """Writes a state dict, as `.safetensors` or as `torch.save` does.
+
+    Args:
+        path: the file.
+        tensors: by name.
+        pixel_stats: mean and deviation of each channel, by which the network
+            normalizes; a `.safetensors` keeps them in its metadata.
 
     Raises:
         WeightsError: torch is needed and not installed.
     """
     contiguous = {name: np.array(value, order="C") for name, value in tensors.items()}
     if path.name.lower().endswith(SAFETENSORS):
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
-        save_file(contiguous, path, metadata={"format": "pt"})
+        metadata = {"format": "pt"}
+        if pixel_stats is not None:
+            metadata[STATS] = json.dumps(pixel_stats)
+        # `save_file` would leave a file that its owner alone may read.
+        path.write_bytes(save(contiguous, metadata=metadata))
         return
     check_torch(f"{path.suffix} is")
     import torch
