@@ -101,10 +101,15 @@ def json_alone(command: Callable[..., None]) -> Callable[..., None]:
     return guarded
 
 
-def print_json(value: Any) -> None:
-    """Prints what --json asks for, from a command that is `json_alone`."""
+def print_json(value: Any, indent: int | None = 2) -> None:
+    """Prints what --json asks for, from a command that is `json_alone`.
+
+    Args:
+        value: of what JSON has.
+        indent: None: all on one line, for those who read line by line.
+    """
     stdout = click.get_current_context().meta.get(_STDOUT)
-    click.echo(json.dumps(value, indent=2), file=stdout)
+    click.echo(json.dumps(value, indent=indent), file=stdout)
 
 
 def macs_text(macs: int | None) -> str:

@@ -318,7 +318,7 @@ def evaluate(run: Path, data: str | None, as_json: bool) -> None:
             metrics = run_evaluation(run, other=data)
             click.echo(f"{data} is other data than that of the run", err=True)
     if as_json:
-        print_json(metrics)
+        print_json(metrics, None)
     else:
         click.echo(_verdict(metrics))
 

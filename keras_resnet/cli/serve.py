@@ -106,7 +106,7 @@ def _print_exports(
             name: {"path": str(path), "check": checks[name]}
             for name, path in written.items()
         }
-        print_json({**each[first], "serve": line, "formats": each})
+        print_json({**each[first], "serve": line, "formats": each}, None)
         return
     for name, path in written.items():
         click.echo(f"{'SavedModel' if name == 'saved_model' else name:<12}{path}")
@@ -163,7 +163,7 @@ def serve(model: Path, rest_port: int, grpc_port: int, as_json: bool) -> None:
 
     server = Server(model, rest_port, grpc_port)
     if as_json:
-        print_json(server.urls)
+        print_json(server.urls, None)
     else:
         click.echo("Ctrl-C ends it; ask it:")
         for url in server.urls.values():
