@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from keras_resnet import build, cifar_resnet, get_spec, surgery, weights
 from keras_resnet.cli import main
+from keras_resnet.training.finetuning import read_source
 from keras_resnet.weights import WeightsError, channels
 
 PEERS = json.loads(RECORDED.read_text())
@@ -448,6 +449,8 @@ def test_normalization_goes_with_the_weights(suffix, tiny_spec, tmp_path):
         for each in (model, keras.models.load_model(last, compile=False))
     ]
     np.testing.assert_allclose(answers[1], answers[0], rtol=1e-6)
+    start = read_source(middle, spec)  # as training starts from it
+    np.testing.assert_allclose(start.pixel_stats(3), stats, rtol=1e-6)
     assert "classifier of 5 classes is new" in run(
         middle, tmp_path / "five.keras", *network[:2], "--classes", 5
     )
