@@ -65,6 +65,7 @@ def tolerance(folder: Path) -> float:
     return 0 if equal and versions.items() <= runtime.versions().items() else 1e-3
 
 
+@pytest.mark.filterwarnings("ignore:.*is resumed with other")
 def test_an_unfinished_run_ends_as_it_did(workplace):
     """From within its second epoch: order, state and rate go on."""
     folder = workplace / "run"
