@@ -35,6 +35,12 @@ def read_result(folder: Path) -> SearchResult:
         if isinstance(error, UserError):
             raise
         raise SearchError(f"search: can't read {folder / SEARCH}: {error}") from None
+    if best is None and completed(trials):
+        raise SearchError(
+            f"search: all of {len(trials)} trials in {folder} are of the default, by "
+            "which noise is known; give more --trials, or a space with other networks "
+            "within the budget"
+        )
     if best is None:
         reasons = sorted({trial.reason for trial in trials if trial.reason})
         raise SearchError(

@@ -277,7 +277,8 @@ def _write_file(
         raise
     except Exception as error:  # whatever a converter raises
         raise ExportError(
-            f"format: {name} can't hold {source.model.name}: {one_line(error)}"
+            f"format: {source.model.name} can't be written as {name}"
+            f"{f' ({options.quantize})' * bool(options.quantize)}: {one_line(error)}"
         ) from None
     (folder / "labels.txt").write_text("".join(f"{n}\n" for n in source.names))
     files.write_json(folder / "model.json", about)
