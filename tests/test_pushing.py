@@ -90,6 +90,14 @@ def test_what_timm_has_is_written_for_timm(resnet18, tmp_path):
     assert "timm.create_model" in card_of(target)[1]
 
 
+def test_folders_that_hold_no_published_weights_are_told_apart(resnet18, tmp_path):
+    pushing.push(resnet18, "me/flowers", dry_run=tmp_path / "hub")
+    with pytest.raises(WeightsError, match=r"name .*model\.safetensors"):
+        weights.pretrained(str(tmp_path / "hub"))
+    with pytest.raises(WeightsError, match=r"is a run; keras\.models\.load_model"):
+        weights.pretrained(str(resnet18 / "best.keras"))
+
+
 @pytest.mark.slow
 def test_a_run_is_sent_and_read_back(resnet18, small, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", TOKEN)

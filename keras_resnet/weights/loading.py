@@ -242,6 +242,11 @@ def pretrained(
     if described is None:
         if found.repository and not (classes or input_shape or pooling or changes):
             return keras.models.load_model(found.file, compile=False)
+        if found.run:
+            raise WeightsError(
+                f"weights: {name} is a run; keras.models.load_model('{found.file}') is "
+                "its whole model"
+            )
         raise WeightsError(f"weights: {name} doesn't tell its network{closest(name)}")
     if input_shape is not None:
         changes["input_shape"] = tuple(input_shape)

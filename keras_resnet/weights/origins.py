@@ -115,6 +115,10 @@ def find(source: Path | str) -> Source:
     name, path = str(source), Path(source)
     if row := PUBLISHED.get(name):
         return Source(name, published=row)
+    if (path / hub.TENSORS).is_file() and not (path / BEST).is_file():
+        raise WeightsError(
+            f"weights: {path} is made for the hub; name {path / hub.TENSORS}"
+        )
     if path.is_dir():
         return Source(name, run=Run(path))
     if path.name == BEST and Run(path.parent).exists:
