@@ -369,14 +369,14 @@ def _read_grpc(path: Path) -> None:
 
 def _read_hub(path: Path) -> None:
     from keras_resnet.errors import UserError
-    from keras_resnet.weights import hub
+    from keras_resnet.weights import descriptions
 
     try:
         config = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise UserError(str(error)) from None
     if isinstance(config, dict):
-        hub.described(config, "hf:a/b")
+        descriptions.described(config, "hf:a/b")
 
 
 READERS: dict[str, Reader] = {

@@ -43,7 +43,7 @@ def test_a_mistake_names_its_field(fields, message):
     ("fields", "message"),
     [
         ({"pat": 1}, "augment: pat: not a field; the fields are pad, "),
-        (3, "augment: 3 is not an object of pad, "),
+        (3, "augment: 3 is not a JSON object of fields"),
     ],
 )
 def test_a_dictionary_of_something_else(fields, message):

@@ -194,7 +194,7 @@ def read_trial(path: Path) -> Trial:
             fields = json.loads(path.read_text())
             metrics = fields["metrics"]["metrics"]
             values = dict(fields["hyperparameters"]["values"])
-            int(fields["trial_id"])  # by which trials are sorted
+            int(str(fields["trial_id"]))  # by which trials are sorted
             return Trial(
                 str(fields["trial_id"]),
                 str(fields["status"]),

@@ -95,9 +95,12 @@ def read_tfrecord(pattern: str, options: Options) -> Found:
 def _examples(path: str) -> Iterator[Mapping[str, Any]]:
     import tensorflow as tf
 
+    record = None
     try:
         for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
             yield tf.train.Example.FromString(record).features.feature
+        if record is None:  # TensorFlow takes a few bytes of anything for the end
+            raise DataError(f"data: can't read {path}: it holds no record")
     except DataError:
         raise
     except Exception as error:  # of TensorFlow and of protobuf
