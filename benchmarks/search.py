@@ -11,6 +11,7 @@ default is ResNet-20, and every candidate costs its multiply-adds. About half an
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +86,20 @@ def write_images(path: Path) -> str:
     if not path.exists():
         splits = data.load("fashion_mnist", batch_size=1000, image_size=SIDE)
         parts = {"train": splits.train.take(IMAGES // 1000), "test": splits.test}
-        arrays = {}
-        for name, batches in parts.items():
-            pixels, labels = zip(*batches.as_numpy_iterator(), strict=True)
-            arrays[f"x_{name}"] = np.concatenate(pixels)
-            arrays[f"y_{name}"] = np.concatenate(labels)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with files.replacing(path) as temporary:
-            np.savez_compressed(temporary, **arrays)
+        write_arrays(path, parts)
     return str(path)
+
+
+def write_arrays(path: Path, parts: Mapping[str, Any]) -> None:
+    """Batches of (images, labels) as the `.npz` file that `data.load` reads."""
+    arrays = {}
+    for name, batches in parts.items():
+        pixels, labels = zip(*batches.as_numpy_iterator(), strict=True)
+        arrays[f"x_{name}"] = np.concatenate(pixels)
+        arrays[f"y_{name}"] = np.concatenate(labels)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.replacing(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
 
 
 def records(found: SearchResult, compared: Comparison) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ import keras
 import numpy as np
 
 from benchmarks.options import RESULTS
+from benchmarks.search import write_arrays
 from keras_resnet import build, cifar_resnet, data, files, runtime, training
 from keras_resnet.errors import BudgetError
 from keras_resnet.recipe import Recipe
@@ -93,14 +94,7 @@ def write_images(path: Path, data_dir: Path | None) -> str:
             "val": splits.val.take(VAL // 1000),
             "test": splits.test.take(TEST // 1000),
         }
-        arrays = {}
-        for name, batches in taken.items():
-            pixels, labels = zip(*batches.as_numpy_iterator(), strict=True)
-            arrays[f"x_{name}"] = np.concatenate(pixels)
-            arrays[f"y_{name}"] = np.concatenate(labels)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with files.replacing(path) as temporary:
-            np.savez_compressed(temporary, **arrays)
+        write_arrays(path, taken)
     return str(path)
 
 

@@ -32,19 +32,15 @@ def by_nncf(model: Any, examples: Sequence[Any]) -> Any:
 
     nncf.set_log_level(logging.ERROR)
     quantize = functools.partial(
-        nncf.quantize, calibration_dataset=nncf.Dataset(examples)
+        nncf.quantize, model, nncf.Dataset(examples), subset_size=len(examples)
     )
     with contextlib.redirect_stdout(sys.stderr):  # its progress
         # Layer by layer, each on what the quantized ones before it give: the fast way
         # lost 0.8 points on the digits, where this loses none.
         try:
-            return quantize(
-                model,
-                subset_size=len(examples),
-                fast_bias_correction=False,
-            )
+            return quantize(fast_bias_correction=False)
         except Exception:  # of NNCF's ONNX backend, at stages of several basic units
-            return quantize(model, subset_size=len(examples))
+            return quantize()
 
 
 def calibration_images(run: Run | None, images: np.ndarray | None) -> np.ndarray:
