@@ -220,6 +220,7 @@ def test_without_a_network_the_cache_is_used(server, monkeypatch):
             "hf download timm/resnet18.ra_in1k config.json model.safetensors" in message
         )
         assert "models--timm--resnet18.ra_in1k" in message
+        assert ("HF_HUB_OFFLINE is set" in message) is offline
         assert "\n" not in message
     assert time.monotonic() - began < 20
 

@@ -131,9 +131,12 @@ class Repository(NamedTuple):
                 f"weights: the download of {self} {file} ended too early; try again, "
                 "and it is continued"
             )
+        why = f"{hub} can't be reached ({one_line(error)})"
+        if constants.HF_HUB_OFFLINE:
+            why = "HF_HUB_OFFLINE is set"
         return (
-            f"weights: {self} {file} is not in the hub's cache, and {hub} can't be "
-            f"reached ({one_line(error)}); where there is a network, run `hf download "
+            f"weights: {self} {file} is not in the hub's cache, and {why}; where there "
+            "is a network, run `hf download "
             f"{self.name} {CONFIG} {TENSORS}`, and copy the folder {folder} to "
             f"{constants.HF_HUB_CACHE}"
         )
