@@ -6,6 +6,7 @@ keeps classes; Keras' own losses and metrics take one kind each.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -22,23 +23,32 @@ class LabelLoss(keras.losses.Loss):
         binary: one sigmoid and binary cross-entropy a class, averaged over the classes
             (Wightman 2021, section 2), instead of a softmax over all.
         label_smoothing: share of each label that is spread over all classes.
+        class_weight: what each class counts; None: 1. An image's loss is the sum of
+            its classes' by their shares and weights: of one that isn't mixed, its
+            class' weight times its loss, as by Keras' `class_weight`.
         **kwargs: as `keras.losses.Loss`.
 
     The loss of an image whose class there isn't is not a number.
 
     Raises:
-        ValueError: the smoothing is no share; labels of neither kind, or a single
-            logit, which has no classes to choose from.
+        ValueError: the smoothing is no share; labels of neither kind, a single logit,
+            which has no classes to choose from, or weights of other classes.
     """
 
     def __init__(
-        self, *, binary: bool = False, label_smoothing: float = 0.0, **kwargs: Any
+        self,
+        *,
+        binary: bool = False,
+        label_smoothing: float = 0.0,
+        class_weight: Sequence[float] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**{"name": "label_loss", **kwargs})
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing: {label_smoothing!r} is not in [0, 1)")
         self.binary = binary
         self.label_smoothing = label_smoothing
+        self.class_weight = class_weight and tuple(class_weight)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The loss of each image."""
@@ -48,19 +58,40 @@ class LabelLoss(keras.losses.Loss):
             y_true = _flat(y_true)
             known = ops.logical_and(y_true >= 0, y_true < classes)
             y_true = ops.one_hot(y_true, classes, dtype=y_pred.dtype)
+        weight: Any = 1.0
+        if self.class_weight:
+            if len(self.class_weight) != classes:
+                raise ValueError(
+                    f"class_weight: {len(self.class_weight)} weights of {classes} "
+                    "classes"
+                )
+            y_true = y_true * ops.convert_to_tensor(self.class_weight, y_pred.dtype)
+            weight = ops.sum(y_true, axis=-1)
+            # A gradient of the cross-entropy is right for labels of sum 1 only.
+            y_true = ops.divide_no_nan(y_true, weight[..., None])
         y_true = (1 - self.label_smoothing) * y_true + self.label_smoothing / classes
         if self.binary:
             each = ops.binary_crossentropy(y_true, y_pred, from_logits=True)
             loss = ops.mean(each, axis=-1)
         else:
             loss = ops.categorical_crossentropy(y_true, y_pred, from_logits=True)
+        loss = loss * weight
         # One-hot, a class that there isn't is no label at all, and would cost nothing.
         return loss if known is True else ops.where(known, loss, float("nan"))
 
     def get_config(self) -> dict[str, Any]:
         """The arguments."""
-        names = ("binary", "label_smoothing")
+        names = ("binary", "label_smoothing", "class_weight")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def balanced_weights(counts: Sequence[int]) -> tuple[float, ...]:
+    """What each class counts so that all count alike: n / (k * its images).
+
+    Of n images in k classes; their mean over the images is 1. scikit-learn's
+    `compute_class_weight("balanced")`.
+    """
+    return tuple(sum(counts) / (len(counts) * count) for count in counts)
 
 
 @register

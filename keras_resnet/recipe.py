@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from keras_resnet import records
-from keras_resnet.data.augment import Augment
+from keras_resnet.data.augment import Augment, Sampling
 from keras_resnet.errors import RecipeError, UserError
 from keras_resnet.limits import is_clean
 from keras_resnet.plan import STAGE
@@ -24,6 +24,7 @@ WarmUpKind = Literal["linear", "constant"]
 OptimizerName = Literal["sgd", "lamb", "adamw"]
 BatchNormMode = Literal["follow", "frozen", "train"]
 LossName = Literal["cross_entropy", "binary"]
+ClassWeight = Literal["none", "balanced"]
 
 
 ALL_STAGES = "all"
@@ -76,6 +77,8 @@ _CHECKS: dict[str, records.Check] = {
     "ema": _BELOW_ONE,
     "loss": records.choice(LossName),
     "label_smoothing": _BELOW_ONE,
+    "class_weight": records.choice(ClassWeight),
+    "sampling": records.choice(Sampling),
     "freeze": (
         lambda value: (
             value is None
@@ -139,6 +142,12 @@ class Recipe(records.Record):
         loss: "cross_entropy" of the softmax, or "binary" cross-entropies of one
             sigmoid a class (Wightman 2021).
         label_smoothing: share of a label spread over all classes.
+        class_weight: "balanced": an image's loss counts n / (k * m), of n training
+            images in k classes, m of them in its own (scikit-learn's formula; King
+            2001). Of mixed images each label counts so; validation's loss does too.
+        sampling: "balanced": an epoch has as many images of each class, of a rare
+            one several times, of a common one a part that changes; "uniform": each
+            image once.
         freeze: the last stage that keeps its weights, such as "conv4"; "all" but the
             head; None freezes none. See `training.freeze`.
         batch_norm: "follow": batch norms are frozen with their stage; "frozen": all
@@ -188,6 +197,8 @@ class Recipe(records.Record):
     ema: float = 0.0
     loss: LossName = "cross_entropy"
     label_smoothing: float = 0.0
+    class_weight: ClassWeight = "none"
+    sampling: Sampling = "uniform"
     freeze: str | None = None
     batch_norm: BatchNormMode = "follow"
     stage_decay: float = 1.0
@@ -292,11 +303,13 @@ class Recipe(records.Record):
             return get_spec(value) if named else ResNetSpec.from_dict(value)
         return Augment.from_dict(value) if field == "augment" else value
 
-    def compile_args(self, model: Any, steps: int) -> dict[str, Any]:
+    def compile_args(
+        self, model: Any, steps: int, class_counts: Sequence[int] = ()
+    ) -> dict[str, Any]:
         """Arguments for `model.compile`; see `training.compile_args`."""
         from keras_resnet import training
 
-        return training.compile_args(self, model, steps)
+        return training.compile_args(self, model, steps, class_counts)
 
     def callbacks(
         self, folder: Path | str | None = None, data: Any = None, **options: Any
@@ -396,6 +409,11 @@ def _check_combinations(recipe: Recipe) -> None:
         raise RecipeError(
             f"recipe: stage_decay: {recipe.stage_decay:g} with {other}, for which "
             "Keras has one rate for all weights; use 'sgd' with l2"
+        )
+    if recipe.class_weight == recipe.sampling == "balanced":
+        raise RecipeError(
+            "recipe: class_weight: 'balanced' with sampling 'balanced', which would "
+            "count rare classes twice; leave one of them out"
         )
     if recipe.test_size and not recipe.image_size:
         raise RecipeError(

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT
 from images import arrays, labels, noise
+from rich.console import Console
+from sklearn.utils.class_weight import compute_sample_weight
 
 from keras_resnet import data
 from keras_resnet.data import Augment, DataError, DataWarning
+from keras_resnet.data.pipeline import draw_balanced
+from keras_resnet.data.summary import summary
 
 SAMPLE = Path(__file__).parent / "golden" / "fashion_mnist"
 
@@ -59,6 +64,41 @@ def test_a_seed_fixes_splits_order_and_augmentation():
     assert not np.array_equal(test, epochs(4)[1])
 
 
+def test_balanced_sampling_draws_images_by_scikit_learns_weights():
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [80, 15, 5]))
+    epochs = 300
+    times = np.zeros(100)
+    for epoch in range(epochs):
+        order = draw_balanced(labels, [7, epoch])
+        counts = np.bincount(labels[order])
+        assert len(order) == 100
+        assert set(counts) == {33, 34}
+        # None is missing, or comes twice more, while another of its class waits.
+        drawn = np.bincount(order, minlength=100)
+        assert all(np.ptp(drawn[labels == label]) <= 1 for label in range(3))
+        times += drawn
+    expected = compute_sample_weight("balanced", labels)
+    np.testing.assert_allclose(times / epochs, expected, rtol=0.25)
+    np.testing.assert_array_equal(order, draw_balanced(labels, [7, epoch]))
+
+
+def test_a_balanced_epoch_has_as_many_of_each_class():
+    images = noise(100)
+    labels = np.repeat([0, 1], [90, 10])
+    found = data.load((images, labels), sampling="balanced", batch_size=16)
+    drawn = np.concatenate([batch.numpy() for _, batch in found.train])
+    assert len(drawn) == found.counts["train"]
+    assert abs(np.diff(np.bincount(drawn))) <= 1
+    assert "times" not in shown(summary(found))
+    assert "5.14" in shown(summary(found, {"times an epoch": (0.55, 5.1435)}))
+
+
+def shown(table):
+    console = Console(width=100, file=io.StringIO())
+    console.print(table)
+    return console.file.getvalue()
+
+
 def test_unknown_source():
     with pytest.raises(DataError, match="data: 'digitz' is not one of 'digits'"):
         data.load("digitz")
@@ -68,6 +108,7 @@ def test_unknown_source():
     ("arguments", "message"),
     [
         ({"batch_size": 0}, "batch_size: 0 is not a positive integer"),
+        ({"sampling": "even"}, "sampling: 'even' is not one of 'uniform', "),
         ({"seed": -1}, "seed: -1 is not an integer"),
         ({"augment": {"pad": 1}}, "augment: .* is not an Augment"),
         ({"augment": Augment(pad=8)}, "augment: pad: 8 pixels, but the images are 8x8"),

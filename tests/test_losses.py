@@ -3,8 +3,10 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from sklearn.utils.class_weight import compute_class_weight
 
-from keras_resnet.losses import LabelAccuracy, LabelLoss
+from keras_resnet.losses import LabelAccuracy, LabelLoss, balanced_weights
 
 RANDOM = np.random.default_rng(0)
 LOGITS = RANDOM.normal(0, 3, (8, 6)).astype("float32")
@@ -45,6 +47,46 @@ def test_binary_is_a_sigmoid_a_class():
         expected(smoothed, LOGITS),
         rtol=1e-6,
     )
+
+
+def test_balanced_weights_are_scikit_learns():
+    labels = np.repeat(np.arange(6), [40, 3, 7, 1, 90, 9])
+    expected = compute_class_weight("balanced", classes=np.arange(6), y=labels)
+    np.testing.assert_allclose(balanced_weights(np.bincount(labels)), expected)
+
+
+WEIGHTS = (0.2, 3.0, 1.0, 0.5, 7.0, 1.5)
+
+
+@pytest.mark.parametrize("labels", [CLASSES, CLASSES[:, None], ONE_HOT])
+@pytest.mark.parametrize("options", [{}, {"binary": True}, {"label_smoothing": 0.1}])
+def test_a_class_weight_counts_as_keras_counts_it(labels, options):
+    expected = LabelLoss(**options)(
+        labels, LOGITS, sample_weight=np.array(WEIGHTS, "float32")[CLASSES]
+    )
+    loss = LabelLoss(class_weight=WEIGHTS, **options)
+    np.testing.assert_allclose(loss(labels, LOGITS), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"binary": True}, {"label_smoothing": 0.1}])
+def test_each_label_of_a_mixed_image_counts_by_its_class(options):
+    """The loss and its gradient are the sums over the labels, by shares and weights."""
+    plain, weighed = LabelLoss(**options), LabelLoss(class_weight=WEIGHTS, **options)
+    logits = tf.Variable(LOGITS)
+    with tf.GradientTape(persistent=True) as tape:
+        every = [plain.call(np.full(8, c), logits) for c in range(6)]
+        counted = SHARES * np.array(WEIGHTS, "float32")
+        expected = tf.reduce_sum(tf.stack(every, axis=1) * counted, axis=1)
+        loss = weighed.call(SHARES, logits)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        tape.gradient(loss, logits), tape.gradient(expected, logits), atol=1e-5
+    )
+
+
+def test_weights_of_other_classes_are_refused():
+    with pytest.raises(ValueError, match="class_weight: 2 weights of 6 classes"):
+        LabelLoss(class_weight=(1.0, 2.0))(CLASSES, LOGITS)
 
 
 @pytest.mark.parametrize("k", [1, 3, 5])

@@ -326,6 +326,14 @@ def test_the_optimizer_has_the_recipes_numbers(tiny_spec):
     assert model.steps_per_execution == 7
 
 
+def test_classes_are_weighed_by_their_training_images(tiny_spec):
+    model, recipe = build(tiny_spec, classes=3), DIGITS.replace(class_weight="balanced")
+    loss = recipe.compile_args(model, 5, class_counts=(60, 30, 10))["loss"]
+    assert loss.class_weight == pytest.approx((100 / 180, 100 / 90, 100 / 30))
+    with pytest.raises(RecipeError, match="class_weight: 'balanced' needs the"):
+        recipe.compile_args(model, 5)
+
+
 @pytest.mark.parametrize("name", ["sgd", "lamb", "adamw"])
 @pytest.mark.parametrize("on_vectors", [True, False])
 def test_decoupled_decay(tiny_spec, name, on_vectors):
@@ -451,6 +459,7 @@ def test_fields_are_set_by_texts():
         [
             "learning_rate=0.2",
             "schedule=steps",
+            "class_weight=balanced",
             "drops=[0.5, 0.75]",
             "model.zero_gamma=true",
             "augment.pad=2",
@@ -458,7 +467,7 @@ def test_fields_are_set_by_texts():
     )
     assert (recipe.learning_rate, recipe.drops) == (0.2, (0.5, 0.75))
     assert recipe.model == DIGITS.model.replace(zero_gamma=True)
-    assert recipe.augment == Augment(pad=2)
+    assert (recipe.class_weight, recipe.augment) == ("balanced", Augment(pad=2))
     other = DIGITS.set(["model=resnet18", "model.survival=0.5"])
     assert other.model == get_spec("resnet18").replace(survival=0.5)
     assert DIGITS.set([]) == DIGITS
@@ -474,6 +483,8 @@ def test_fields_are_set_by_texts():
         (["lr=1"], "lr: not a field; the fields are"),
         (["epochs=many"], "epochs: 'many' is not a positive integer"),
         (["model.depths=[1]"], "depths: 1 stages, but widths has 3"),
+        (["class_weight=auto"], "class_weight: 'auto' is not one of 'none', 'bal"),
+        (["class_weight=balanced", "sampling=balanced"], "count rare classes twice"),
         (["early_stopping=-1"], "early_stopping: -1 is not a number of epochs"),
     ],
 )

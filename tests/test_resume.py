@@ -52,7 +52,12 @@ def splits(source=None, recipe=TINY, **options):
         "test": (noise(9, seed=2), labels(9)),
     }
     return data.load(
-        source, batch_size=8, augment=recipe.augment, image_size=8, **options
+        source,
+        batch_size=8,
+        augment=recipe.augment,
+        sampling=recipe.sampling,
+        image_size=8,
+        **options,
     )
 
 
@@ -84,6 +89,8 @@ def fit(folder, recipe=TINY, found=None, stop=0, **options):
 
 CASES = {
     "arrays": {},
+    "classes weighed": {"recipe": TINY.replace(class_weight="balanced")},
+    "classes drawn alike": {"recipe": TINY.replace(sampling="balanced")},
     "averages, plateaus": {
         "recipe": TINY.replace(
             ema=0.9, warmup_epochs=0, schedule="plateau", patience=1, drop=0.5

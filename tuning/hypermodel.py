@@ -96,7 +96,7 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
         """The data at a recipe's batch size, augmentation and image size."""
         if isinstance(self.data, Splits):
             return self.data
-        key = (recipe.batch_size, recipe.augment)
+        key = (recipe.batch_size, recipe.augment, recipe.sampling)
         if key not in self._loaded:
             if len(self._loaded) >= _KEPT:
                 self._loaded.pop(next(iter(self._loaded)))
@@ -104,6 +104,7 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
                 self.data,
                 batch_size=recipe.batch_size,
                 augment=recipe.augment,
+                sampling=recipe.sampling,
                 seed=self.seed,
                 image_size=recipe.image_size,
                 test_size=recipe.test_size,

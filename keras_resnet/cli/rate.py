@@ -75,7 +75,10 @@ def rate(
 
     with warnings_as_lines():
         splits = data.load(
-            **source, batch_size=recipe.batch_size, augment=recipe.augment
+            **source,
+            batch_size=recipe.batch_size,
+            augment=recipe.augment,
+            sampling=recipe.sampling,
         )
     keras.utils.set_random_seed(seed)
     model = build(

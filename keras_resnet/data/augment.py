@@ -10,6 +10,7 @@ from keras_resnet.errors import AugmentError
 
 PadMode = Literal["mean", "reflect"]
 Policy = Literal["none", "trivial", "rand"]
+Sampling = Literal["uniform", "balanced"]  # of the training images of an epoch
 
 
 def _increasing(end: records.Check, allowed: str) -> records.Check:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 
-from keras_resnet.data.augment import Augment
+from keras_resnet.data.augment import Augment, Sampling
 from keras_resnet.data.decoding import Shape
 from keras_resnet.data.images import DataError, DataWarning, Found, Images, Stream
 from keras_resnet.data.memory import keep
@@ -127,6 +127,7 @@ def load(
     *,
     batch_size: int = 128,
     augment: Augment | None = None,
+    sampling: Sampling = "uniform",
     seed: int = 0,
     split_seed: int | None = None,
     image_size: int | tuple[int, int] | None = None,
@@ -149,6 +150,8 @@ def load(
             `tf.data.Dataset` of images and labels.
         batch_size: images a batch.
         augment: random changes of the training images.
+        sampling: "balanced": each class comes as often in an epoch, up to one image;
+            "uniform": each image comes once.
         seed: fixes splits, order and augmentation.
         split_seed: fixes the splits instead.
         image_size: height and width of the batches, or both. None keeps the size of
@@ -175,6 +178,7 @@ def load(
     options = Options(
         batch_size=batch_size,
         augment=Augment() if augment is None else augment,
+        sampling=sampling,
         seed=seed,
         split_seed=split_seed,
         image_size=image_size,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 
-from keras_resnet.data.augment import Augment
+from keras_resnet.data.augment import Augment, Sampling
 from keras_resnet.data.images import DataError
 
 
@@ -19,6 +19,7 @@ class Options:
 
     batch_size: int = 128
     augment: Augment = dataclasses.field(default_factory=Augment)
+    sampling: Sampling = "uniform"
     seed: int = 0
     split_seed: int | None = None
     image_size: Any = None
@@ -47,6 +48,11 @@ class Options:
                 raise DataError(
                     f"{name}: {value!r} is not an integer from 0 to 2**32 - 1"
                 )
+        if self.sampling not in get_args(Sampling):
+            raise DataError(
+                f"sampling: {self.sampling!r} is not one of "
+                f"{', '.join(map(repr, get_args(Sampling)))}"
+            )
         if not isinstance(self.augment, Augment):
             raise DataError(
                 f"augment: {self.augment!r} is not an Augment(pad=, flip=, ...)"

@@ -62,10 +62,18 @@ def training_batches(
         shape: height, width, channels of the batches.
         fill: the mean pixel.
         classes: number of classes.
-        options: batch size, seed, augmentation, and whether a last batch that isn't
-            full is left out.
+        options: batch size, seed, augmentation, sampling, and whether a last batch
+            that isn't full is left out.
+
+    Raises:
+        DataError: a stream is to be sampled by its classes, which aren't known.
     """
     augment = options.augment
+    if options.sampling != "uniform" and isinstance(images, Stream):
+        raise DataError(
+            f"sampling: {options.sampling!r} needs the classes of all images, which of "
+            "what doesn't fit into memory, a stream, aren't known"
+        )
     batches = steps(images.count, options.batch_size, options.drop_remainder)
     fetch = _fetcher(images, shape, augment, fill)
 
@@ -106,12 +114,13 @@ def _content(images: Images | Stream, begun: Any, options: Options) -> Any:
     Args:
         images: what the batches are made of.
         begun: int (3,): seed, epoch and first step.
-        options: batch size, and whether a last batch that isn't full is left out.
+        options: batch size, sampling, and whether a last batch that isn't full is
+            left out.
     """
     epoch, first = begun[:2], begun[2]
     drop, batch_size = options.drop_remainder, options.batch_size
     if isinstance(images, Images):
-        order = _order(images.count, epoch)
+        order = _order(images, epoch, options)
         one = tf.data.Dataset.from_tensor_slices((order[:1],))
         rest = tf.data.Dataset.from_tensor_slices((order[first * batch_size :],))
         skipped = one.batch(1).repeat(first)
@@ -172,9 +181,32 @@ def steps(count: int, batch_size: int, drop_remainder: bool) -> int:
     return count // batch_size if drop_remainder else -(-count // batch_size)
 
 
-def _order(count: int, epoch: Any) -> Any:
-    indices = tf.range(count, dtype=tf.int64)
+def _order(images: Images, epoch: Any, options: Options) -> Any:
+    if options.sampling == "balanced":
+        drawn = tf.numpy_function(
+            lambda epoch: draw_balanced(images.labels, epoch.tolist()),
+            [epoch],
+            tf.int64,
+        )
+        return tf.ensure_shape(drawn, [images.count])
+    indices = tf.range(images.count, dtype=tf.int64)
     return tf.random.experimental.stateless_shuffle(indices, seed=epoch)
+
+
+def draw_balanced(labels: np.ndarray, seed: Any) -> np.ndarray:
+    """Which images come, in random order: of each class as many, up to one.
+
+    As many as there are. On the average an image comes n / (k * m) times, of n images
+    in k classes, m of them in its own.
+    """
+    random = np.random.default_rng(seed)
+    classes = random.permutation(np.unique(labels))
+    shares = np.array_split(np.arange(len(labels)), len(classes))
+    drawn = [
+        np.resize(random.permutation(np.flatnonzero(labels == label)), len(share))
+        for label, share in zip(classes, shares, strict=True)
+    ]
+    return random.permutation(np.concatenate(drawn))
 
 
 def _fetcher(

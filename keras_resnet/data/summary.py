@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -12,12 +14,22 @@ ROWS = 12  # classes that are listed one by one
 LINES = 8  # of what is left out
 
 
-def summary(splits: Splits) -> RenderableType:
-    """Images by class and split, then what isn't read, and why."""
+def summary(
+    splits: Splits, columns: Mapping[str, Sequence[float]] | None = None
+) -> RenderableType:
+    """Images by class and split, then what isn't read, and why.
+
+    Args:
+        splits: the data.
+        columns: numbers for each class, to be shown beside, by their titles.
+    """
+    columns = columns or {}
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("images")
     for split in splits.counts:
         table.add_column(split, justify="right")
+    for title in columns:
+        table.add_column(title, justify="right")
     counts = splits.class_counts
     order = range(len(splits.class_names))
     listed = order if len(order) <= ROWS else ()
@@ -26,11 +38,13 @@ def summary(splits: Splits) -> RenderableType:
             table.add_row(
                 Text(splits.class_names[label]),
                 *(f"{counts[split][label]:,}" for split in splits.counts),
+                *(f"{numbers[label]:.3g}" for numbers in columns.values()),
             )
         if not listed:
             table.add_row(
                 f"in each of {len(order):,} classes",
                 *(f"{min(counts[s]):,} to {max(counts[s]):,}" for s in splits.counts),
+                *(f"{min(n):.3g} to {max(n):.3g}" for n in columns.values()),
             )
     table.add_row("all", *(f"{count:,}" for count in splits.counts.values()))
     return Group(table, *map(Text, _lines(splits)))

@@ -75,7 +75,8 @@ def steps(run: Path, spec: ResNetSpec, data: Splits, seed: int) -> Probed:
     keras.utils.set_random_seed(seed)
     recipe = Run(run).recipe
     model = build(spec, pixel_stats=data.pixel_stats)
-    model.compile(**recipe.compile_args(model, data.steps))
+    counts = data.class_counts.get("train", ())
+    model.compile(**recipe.compile_args(model, data.steps, counts))
     images, labels = next(iter(data.train))
     model.train_on_batch(images, labels)  # traces
     means = []

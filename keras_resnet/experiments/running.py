@@ -184,6 +184,7 @@ def _run_one(session: _Session, job: _Job) -> None:
         seed=job.seed,
         batch_size=recipe.batch_size,
         augment=recipe.augment,
+        sampling=recipe.sampling,
         image_size=recipe.image_size,
         test_size=recipe.test_size,
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from keras_resnet.errors import RecipeError
 from keras_resnet.heads import head_of
-from keras_resnet.losses import LabelAccuracy, LabelLoss
+from keras_resnet.losses import LabelAccuracy, LabelLoss, balanced_weights
 from keras_resnet.optimizers import SGD
 from keras_resnet.recipe import Recipe
 from keras_resnet.training.finetuning import rate_factors
@@ -17,16 +18,24 @@ from keras_resnet.training.schedules import learning_rates
 TOP_5_FROM = 100  # classes: where single guesses are a hard test, as on ImageNet
 
 
-def compile_args(recipe: Recipe, model: keras.Model, steps: int) -> dict[str, Any]:
+def compile_args(
+    recipe: Recipe,
+    model: keras.Model,
+    steps: int,
+    class_counts: Sequence[int] = (),
+) -> dict[str, Any]:
     """Arguments for `model.compile`: optimizer, loss on logits, metrics.
 
     Args:
         recipe: the recipe.
         model: the model to train; it must put out logits.
         steps: steps an epoch, `Splits.steps`.
+        class_counts: training images of each class, `Splits.class_counts["train"]`,
+            where the recipe weighs classes.
 
     Raises:
-        UserError: the model does not put out logits.
+        UserError: the model does not put out logits, or classes are to be weighed
+            whose images aren't counted.
     """
     if (kind := head_of(model).kind) != "logits":
         raise RecipeError(
@@ -40,7 +49,7 @@ def compile_args(recipe: Recipe, model: keras.Model, steps: int) -> dict[str, An
         accuracy = ["accuracy"]
     return {
         "optimizer": _optimizer(recipe, model, learning_rates(recipe, steps)),
-        "loss": _loss(recipe),
+        "loss": _loss(recipe, class_counts),
         "metrics": accuracy + [LabelAccuracy(k=5, name="top5_accuracy")] * top_5,
         "steps_per_execution": recipe.steps_per_execution,
     }
@@ -71,10 +80,19 @@ def _optimizer(recipe: Recipe, model: keras.Model, rates: Any) -> Any:
     return optimizer
 
 
-def _loss(recipe: Recipe) -> Any:
+def _loss(recipe: Recipe, class_counts: Sequence[int]) -> Any:
+    weights = balanced_weights(class_counts) if recipe.class_weight != "none" else None
+    if recipe.class_weight != "none" and not class_counts:
+        raise RecipeError(
+            f"class_weight: {recipe.class_weight!r} needs the training images of each "
+            "class, which of what doesn't fit into memory, a stream, aren't known; "
+            "compile_args takes them as class_counts"
+        )
     plain = recipe.loss == "cross_entropy" and not recipe.label_smoothing
-    if plain and not recipe.augment.mixes:
+    if plain and not recipe.augment.mixes and weights is None:
         return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     return LabelLoss(
-        binary=recipe.loss == "binary", label_smoothing=recipe.label_smoothing
+        binary=recipe.loss == "binary",
+        label_smoothing=recipe.label_smoothing,
+        class_weight=weights,
     )

@@ -115,7 +115,7 @@ def fit(
         RunFolderError: the folder holds something else.
         DistributionError: Keras can't train so under this strategy.
     """
-    _compile(model, recipe, data.steps, strategy)
+    _compile(model, recipe, data, strategy)
     if initial_epoch:
         model.optimizer.iterations.assign(initial_epoch * data.steps)
     return _fit(
@@ -221,7 +221,7 @@ def train(
             finetuning.transplant(source.model, model)
         if sync_batch_norm:
             replicas.synchronize_batch_norm(model)
-        _compile(model, recipe, splits.steps, strategy)
+        _compile(model, recipe, splits, strategy)
         run = Run(folder or new_folder(recipe.name))
         epochs = range(recipe.epochs)
         if not devices.is_chief(strategy):
@@ -316,6 +316,7 @@ def _load(
             data,
             batch_size=recipe.batch_size,
             augment=recipe.augment,
+            sampling=recipe.sampling,
             seed=seed,
             image_size=recipe.image_size or (source and source.size),
             test_size=recipe.test_size,
@@ -337,7 +338,7 @@ def _build(recipe: Recipe, data: Splits, recompute: bool) -> keras.Model:
     )
 
 
-def _compile(model: keras.Model, recipe: Recipe, steps: int, strategy: Any) -> None:
+def _compile(model: keras.Model, recipe: Recipe, data: Splits, strategy: Any) -> None:
     """Freezes and compiles: what can't be trained is refused before it starts."""
     devices.check_strategy(
         strategy,
@@ -346,7 +347,8 @@ def _compile(model: keras.Model, recipe: Recipe, steps: int, strategy: Any) -> N
     )
     finetuning.apply(recipe, model)
     with devices.scope(strategy):
-        model.compile(**compile_args(recipe, model, steps))
+        counts = data.class_counts.get("train", ())
+        model.compile(**compile_args(recipe, model, data.steps, counts))
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from rich.console import Console
 from keras_resnet.cost import estimate_cost
 from keras_resnet.data import Splits
 from keras_resnet.data.summary import summary
+from keras_resnet.losses import balanced_weights
 from keras_resnet.plan import make_plan
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import Run
@@ -35,9 +36,19 @@ def show(
     """
     if console is None:
         return
-    console.print(summary(data))
+    console.print(summary(data, _balance(recipe, data)))
     for label, text in _lines(run, recipe, data, facts):
         console.print(f"{label:<10}{text}", soft_wrap=True)
+
+
+def _balance(recipe: Recipe, data: Splits) -> dict[str, tuple[float, ...]]:
+    """How much each class counts, where the recipe balances them."""
+    weights = balanced_weights(data.class_counts.get("train", ()))
+    asked = {
+        "weight in the loss": recipe.class_weight == "balanced",
+        "times an epoch": recipe.sampling == "balanced",
+    }
+    return {title: weights for title, is_asked in asked.items() if is_asked}
 
 
 def _lines(

@@ -69,7 +69,8 @@ def range_test(
         warmup_epochs=0,
         steps_per_execution=1,
     )
-    model.compile(**compile_args(plain, model, data.steps))
+    counts = data.class_counts.get("train", ())
+    model.compile(**compile_args(plain, model, data.steps, counts))
     batches = iter(data.train.repeat())
     rates: list[float] = []
     losses: list[float] = []
