@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +65,7 @@ class _Process:
 
     def __init__(self, task: Task, limit: float) -> None:
         job = {
+            "module": task.peer.prepare.__module__,
             "prepare": task.peer.prepare.__name__,
             "arguments": {**task.arguments, **task.peer.options},
         }
@@ -229,11 +230,21 @@ def throughputs(
                 "note": result.error,
             }
         )
-    speeds = {record["peer"]: record["images_per_second"] for record in records}
-    for record in records:
-        if speeds.get("ours") and record["images_per_second"]:
-            record["ours_over_it"] = speeds["ours"] / record["images_per_second"]
+    add_ratios(records)
     return records
+
+
+def add_ratios(records: Iterable[dict[str, Any]]) -> None:
+    """Adds what `ours` of the same case is, in each record's speed."""
+    records = list(records)
+    ours = {
+        record["case"]: record["images_per_second"]
+        for record in records
+        if record["peer"] == "ours"
+    }
+    for record in records:
+        if ours.get(record["case"]) and record["images_per_second"]:
+            record["ours_over_it"] = ours[record["case"]] / record["images_per_second"]
 
 
 def onednn_by_itself() -> bool:

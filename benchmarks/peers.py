@@ -7,6 +7,7 @@ seconds. It ends with its input. Frameworks are imported only by the jobs that u
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -15,7 +16,6 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -38,7 +38,7 @@ class Peer(NamedTuple):
     """One side of a comparison.
 
     Attributes:
-        prepare: a function of this module that makes a job.
+        prepare: a function of a module that makes a job.
         options: arguments of `prepare`.
         environment: of its process. TensorFlow is told to use oneDNN, as the package's
             commands do, or else decides by the processor.
@@ -83,7 +83,7 @@ def train_keras(
 
     run(1)
     first_step = time.perf_counter() - built
-    return _onednn() | {"build": built - started, "first_step": first_step}, run
+    return onednn() | {"build": built - started, "first_step": first_step}, run
 
 
 def train_torch(spec: ResNetSpec, batch: int, *, compiled: bool = False) -> Job:
@@ -114,86 +114,6 @@ def train_torch(spec: ResNetSpec, batch: int, *, compiled: bool = False) -> Job:
     return {"build": built - started, "first_step": first_step}, run
 
 
-def serve(
-    spec: ResNetSpec, batch: int, *, stock: bool = False, fold: bool = True
-) -> Job:
-    """The serving signature of our SavedModel, or of stock Keras' own."""
-    import tensorflow as tf
-
-    with tempfile.TemporaryDirectory() as folder:
-        loaded = tf.saved_model.load(_export(spec, Path(folder), stock, fold))
-    signature = loaded.signatures["serving_default"]
-    ((name, image),) = signature.structured_input_signature[1].items()
-    x = tf.constant(_pixels(spec, batch), image.dtype)
-    return _onednn(), _repeated(lambda: signature(**{name: x}))
-
-
-def predict_stock(spec: ResNetSpec, batch: int) -> Job:
-    """`predict_on_batch` of stock Keras."""
-    from keras_resnet import build
-    from keras_resnet.surgery import to_stock
-
-    model, x = to_stock(build(spec)), _pixels(spec, batch).astype("float32")
-    return _onednn(), _repeated(lambda: model.predict_on_batch(x))
-
-
-def infer_torch(spec: ResNetSpec, batch: int, *, compiled: bool = False) -> Job:
-    """Inference mode, eager or compiled, in channels-last memory."""
-    import torch
-
-    from benchmarks import torch_nets
-
-    x = torch_nets.images(torch.from_numpy(_pixels(spec, batch)).float())
-    net = torch_nets.network(spec).eval()
-    forward = torch.compile(net) if compiled else net
-
-    def infer() -> None:
-        with torch.inference_mode():
-            forward(x)
-
-    return {}, _repeated(infer)
-
-
-def infer_openvino(spec: ResNetSpec, batch: int) -> Job:
-    """Our SavedModel as OpenVINO reads it, in float32."""
-    import openvino
-    from openvino.properties import hint
-
-    pixels = _pixels(spec, batch)
-    with tempfile.TemporaryDirectory() as folder:
-        model = openvino.Core().read_model(_export(spec, Path(folder), stock=False))
-        model.reshape(list(pixels.shape))
-        hints = {
-            hint.performance_mode: hint.PerformanceMode.LATENCY,
-            hint.inference_precision: openvino.Type.f32,
-        }
-        request = openvino.compile_model(model, "CPU", hints).create_infer_request()
-    request.set_input_tensor(openvino.Tensor(pixels))
-    return {}, _repeated(request.infer)
-
-
-def infer_file(
-    spec: ResNetSpec, batch: int, *, form: str, quantize: str | None = None
-) -> Job:
-    """Our export in another format, as `serving.load` runs it in its own runtime."""
-    from keras_resnet import build, serving
-
-    pixels = _pixels(spec, batch)
-    with tempfile.TemporaryDirectory() as folder:
-        path = serving.export(
-            trained(build(spec)),
-            folder,
-            format=form,
-            quantize=quantize,
-            images=_pixels(spec, 32),
-            check=False,
-        )
-        served = serving.load(path)
-        megabytes = sum(f.stat().st_size for f in path.iterdir()) / 1e6
-        served.predict(pixels)  # some read their files as they run
-    return {"megabytes": megabytes}, _repeated(lambda: served.predict(pixels))
-
-
 def save(spec: ResNetSpec, *, stock: bool = False) -> Job:
     """Seconds of saving, loading and exporting, once each: all is in the facts."""
     import keras
@@ -217,7 +137,7 @@ def save(spec: ResNetSpec, *, stock: bool = False) -> Job:
             ),
         }
         facts = {what: _seconds(call) for what, call in calls.items()}
-    return facts, _repeated(lambda: None)
+    return facts, repeated(lambda: None)
 
 
 def multiply_torch(side: int) -> Job:
@@ -225,7 +145,7 @@ def multiply_torch(side: int) -> Job:
     import torch
 
     a, b = torch.randn(2, side, side)
-    return {}, _repeated(lambda: a @ b)
+    return {}, repeated(lambda: a @ b)
 
 
 def multiply_tensorflow(side: int) -> Job:
@@ -233,12 +153,12 @@ def multiply_tensorflow(side: int) -> Job:
     import tensorflow as tf
 
     a, b = (tf.random.stateless_normal((side, side), (0, seed)) for seed in (0, 1))
-    return _onednn(), _repeated(lambda: tf.matmul(a, b))
+    return onednn(), repeated(lambda: tf.matmul(a, b))
 
 
 def wait() -> Job:
     """No work: reports what TensorFlow does by itself."""
-    return _onednn(), _repeated(lambda: None)
+    return onednn(), repeated(lambda: None)
 
 
 UNTOUCHED = Peer(wait, {})
@@ -252,26 +172,6 @@ TRAINING = {
     "torch.compile": Peer(train_torch, {"compiled": True}),
     "torch+malloc": Peer(train_torch, {}, KEEP_MEMORY),
     "torch.compile+malloc": Peer(train_torch, {"compiled": True}, KEEP_MEMORY),
-}
-INFERENCE = {
-    "ours": Peer(serve, {}, ONEDNN),
-    "ours-unfolded": Peer(serve, {"fold": False}, ONEDNN),
-    "openvino": Peer(infer_openvino, {}, ONEDNN),
-    **{
-        name + (f"-{quantize}" if quantize else ""): Peer(
-            infer_file, {"form": form, "quantize": quantize}, ONEDNN
-        )
-        for name, form in (
-            ("litert", "litert"),
-            ("onnxruntime", "onnx"),
-            ("openvino-file", "openvino"),
-        )
-        for quantize in (None, "int8")
-    },
-    "stock-export": Peer(serve, {"stock": True}),
-    "stock-predict": Peer(predict_stock, {}),
-    "torch": Peer(infer_torch, {}),
-    "torch.compile": Peer(infer_torch, {"compiled": True}),
 }
 SAVING = {"ours": Peer(save, {}, ONEDNN), "stock": Peer(save, {"stock": True})}
 PRODUCTS = {
@@ -289,43 +189,8 @@ def _examples(spec: ResNetSpec, batch: int) -> tuple[Any, Any]:
     return images, np.arange(batch) % spec.classes
 
 
-def _pixels(spec: ResNetSpec, batch: int) -> Any:
-    import numpy as np
-
-    shape = (batch, *spec.input_shape)
-    return np.random.default_rng(0).integers(0, 256, shape, "uint8")
-
-
-def trained(model: Any) -> Any:
-    """The model, with batch norms as training may leave them.
-
-    Initial ones have no offset: a graph without its additions is not what is served.
-    """
-    import numpy as np
-
-    random = np.random.default_rng(0)
-    for weight in model.weights:
-        if weight.name in ("gamma", "moving_variance"):
-            weight.assign(random.uniform(0.5, 1.5, weight.shape))
-        elif weight.name in ("beta", "moving_mean"):
-            weight.assign(random.normal(0, 0.1, weight.shape))
-    return model
-
-
-def _export(spec: ResNetSpec, folder: Path, stock: bool, fold: bool = True) -> str:
-    """A SavedModel of a network, as a path."""
-    from keras_resnet import build
-    from keras_resnet.serving import export
-    from keras_resnet.surgery import to_stock
-
-    model = trained(build(spec))
-    if not stock:
-        return str(export(model, folder, fold=fold, check=False))
-    to_stock(model).export(str(folder), verbose=False)
-    return str(folder)
-
-
-def _onednn() -> dict[str, Any]:
+def onednn() -> dict[str, Any]:
+    """Whether TensorFlow uses oneDNN here."""
     from tensorflow.python.util import _pywrap_util_port
 
     return {"onednn": bool(_pywrap_util_port.IsMklEnabled())}
@@ -337,7 +202,7 @@ def _seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def _repeated(call: Callable[[], Any]) -> Run:
+def repeated(call: Callable[[], Any]) -> Run:
     """Steps of one call, which is made once now to trace and compile."""
     call()
 
@@ -367,7 +232,8 @@ def main() -> None:
         arguments = job["arguments"]
         if "spec" in arguments:
             arguments["spec"] = ResNetSpec.from_dict(arguments["spec"])
-        facts, run = globals()[job["prepare"]](**arguments)
+        module = importlib.import_module(job["module"])
+        facts, run = getattr(module, job["prepare"])(**arguments)
         answer(**facts)
         for line in sys.stdin:
             steps = int(line)

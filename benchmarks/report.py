@@ -19,7 +19,10 @@ from rich.table import Table
 from keras_resnet import files
 from keras_resnet.figures import COLORS, MARKERS, caption, new_figure, write_figure
 
-PACKAGES = ("keras-residual", "tensorflow", "keras", "torch", "openvino", "numpy")
+PACKAGES = (
+    "keras-residual", "tensorflow", "keras", "torch", "openvino", "onnxruntime",
+    "ai-edge-litert", "numpy",
+)  # fmt: skip
 
 Records = Sequence[Mapping[str, Any]]
 Columns = Mapping[str, tuple[str, str]]  # name: a record's key, format
@@ -91,6 +94,21 @@ def show(title: str, columns: Columns, records: Records, *notes: str) -> None:
     if not console.is_terminal:
         console.width = 120
     console.print(table)
+
+
+def add_earlier(out: Path, records: Records) -> list[dict[str, Any]]:
+    """With what the benchmark measured before on this machine, by case and peer."""
+    found = [dict(record) for record in records]
+    file = out / f"{_name()}.json"
+    if not file.exists():
+        return found
+    earlier = files.read_json(file)
+    if earlier["machine"] != machine():
+        return found
+    rows = {(record["case"], record["peer"]): record for record in earlier["records"]}
+    rows |= {(record["case"], record["peer"]): record for record in found}
+    cases = list(dict.fromkeys(case for case, _ in rows))
+    return [rows[key] for key in sorted(rows, key=lambda key: cases.index(key[0]))]
 
 
 def publish(

@@ -135,3 +135,15 @@ def network(spec: ResNetSpec) -> nn.Sequential:
 def images(batch: torch.Tensor) -> torch.Tensor:
     """(batch, height, width, channels) as torch's shape, without a copy."""
     return batch.permute(0, 3, 1, 2)
+
+
+def quantized(net: nn.Module, x: torch.Tensor) -> nn.Module:
+    """A network in eight-bit integers, its ranges those of one batch."""
+    from torch.ao.quantization import get_default_qconfig_mapping, quantize_fx
+
+    engine = "x86"  # fbgemm or oneDNN, whichever has the operation
+    torch.backends.quantized.engine = engine
+    observed = quantize_fx.prepare_fx(net, get_default_qconfig_mapping(engine), (x,))
+    with torch.inference_mode():
+        observed(x)
+    return quantize_fx.convert_fx(observed)

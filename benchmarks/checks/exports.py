@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 
 from benchmarks import options, report
-from benchmarks.peers import trained
+from benchmarks.inference_peers import trained
 
 CASES = (
     "cifar_plain20", "cifar_highway20", "cifar_resnet20", "cifar_resnet110_sd",

@@ -13,7 +13,7 @@ import click
 import numpy as np
 import torch
 
-from benchmarks.peers import trained
+from benchmarks.inference_peers import trained
 from benchmarks.torch_nets import images, network
 from keras_resnet import runtime
 from keras_resnet.cost import estimate_cost
