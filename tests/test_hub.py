@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import sys
 import time
@@ -92,6 +93,69 @@ def test_logits_are_timms(server):
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+TRANSFORMERS = {
+    "model_type": "resnet",
+    "architectures": ["ResNetForImageClassification"],
+    "layer_type": "basic",
+    "depths": [2, 2, 2, 2],
+    "hidden_sizes": [64, 128, 256, 512],
+    "embedding_size": 64,
+    "id2label": {str(i): f"class {i}" for i in range(1000)},
+}
+PROCESSOR = {
+    "crop_pct": 0.875,
+    "image_mean": [0.5, 0.4, 0.3],
+    "image_std": [0.25, 0.2, 0.1],
+    "resample": 3,
+    "size": {"shortest_edge": SIDE},
+}
+
+
+def transformers_name(name):
+    """What transformers calls a tensor of torchvision's ResNet-18."""
+    kinds = {"conv": "convolution", "bn": "normalization"}
+    if name.startswith("fc."):
+        return f"classifier.1.{name[3:]}"
+    if match := re.match(r"(conv|bn)1\.(.*)", name):
+        return f"resnet.embedder.embedder.{kinds[match[1]]}.{match[2]}"
+    match = re.match(r"layer(.)\.(.)\.(?:(conv|bn)(.)|downsample\.(.))\.(.*)", name)
+    stage, unit, kind, number, place, rest = match.groups()
+    part = f"layer.{int(number) - 1}" if kind else "shortcut"
+    kind = kinds[kind] if kind else list(kinds.values())[int(place)]
+    return f"resnet.encoder.stages.{int(stage) - 1}.layers.{unit}.{part}.{kind}.{rest}"
+
+
+def test_a_repository_of_transformers_is_read(server, files):
+    folder = files / "me" / "transformers"
+    folder.mkdir(exist_ok=True)
+    tensors = {transformers_name(name): value for name, value in RESNET18.items()}
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(TRANSFORMERS))
+    (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
+    model = weights.pretrained("hf:me/transformers")
+    assert model.class_names[7] == "class 7"
+    described = origins.find("hf:me/transformers").described
+    assert (described.size, described.resize) == (SIDE, round(SIDE / 0.875))
+    pixels = images() * described.std + described.mean
+    expected = np.array(PEERS["torchvision resnet18"]["logits"])
+    found = model.predict(pixels, verbose=0)[:, : expected.shape[1]]
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"downsample_in_bottleneck": True}, "downsample_in_bottleneck True"),
+        ({"hidden_sizes": [32, 64, 128, 256]}, "hidden_sizes"),
+        ({"depths": [1, 1, 1, 1]}, "basic units with depths"),
+        ({"layer_type": None}, "units with depths"),
+    ],
+)
+def test_transformers_networks_that_timm_has_not(changes, message):
+    with pytest.raises(WeightsError, match=message):
+        descriptions.described(TRANSFORMERS | changes, "hf:me/mine", PROCESSOR)
+
+
 def test_a_name_of_torchvisions_reads_the_hubs_file(server):
     row = weights.published("torchvision/resnet18.IMAGENET1K_V1")
     assert row.fetch().name == "model.safetensors"
@@ -178,7 +242,7 @@ def test_what_is_not_there_or_not_expressed_is_a_line(server, name, message):
     [
         ({"architecture": "resnetaa50d"}, "against aliasing"),
         ({"model_args": {"block_args": {}}}, "resnet18 with block_args, which no spec"),
-        ({"architecture": None, "model_type": "resnet"}, "transformers' resnet"),
+        ({"architecture": None, "model_type": "vit"}, "transformers' vit"),
         ({"pretrained_cfg": {}}, "is not whole"),
     ],
 )

@@ -48,7 +48,8 @@ def test_wrappers_prefixes_mean_nothing(model, prefix, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "prefix", ["model.", "net.", "backbone.", "encoder.", "module.model.backbone."]
+    "prefix",
+    ["model.", "net.", "backbone.", "module.model.backbone.", "cnn.", "0.", "a.b."],
 )
 def test_other_prefixes_are_said(model, prefix, tmp_path):
     with pytest.warns(WeightsWarning, match=f"read what is under {prefix!r}"):
@@ -57,7 +58,12 @@ def test_other_prefixes_are_said(model, prefix, tmp_path):
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [("module.encoder_q.", "module.encoder_k."), ("student.", "teacher.")],
+    [
+        ("module.encoder_q.", "module.encoder_k."),
+        ("student.", "teacher."),
+        ("module.base_encoder.", "module.momentum_encoder."),
+        ("online_network.", "target_network."),
+    ],
 )
 def test_the_second_network_of_a_pair_is_left_out(model, first, second, tmp_path):
     other = {name: np.asarray(value + 1) for name, value in STATE.items()}
@@ -67,9 +73,50 @@ def test_the_second_network_of_a_pair_is_left_out(model, first, second, tmp_path
         loaded(model, both, tmp_path, head=False)
 
 
-def test_two_networks_that_could_both_be_meant_are_refused(model, tmp_path):
-    with pytest.raises(WeightsError, match=r"networks under 'model\.' and 'net\.'"):
-        loaded(model, under("model.") | under("net."), tmp_path)
+@pytest.mark.parametrize(("first", "second"), [("model.", "net."), ("a.b.", "c.")])
+def test_two_networks_that_could_both_be_meant_are_refused(
+    model, first, second, tmp_path
+):
+    other = {name: np.asarray(value + 1) for name, value in STATE.items()}
+    both = under(first) | under(second, other)
+    with pytest.raises(WeightsError, match=f"networks under '{first}' and '{second}'"):
+        loaded(model, both, tmp_path)
+    loaded(model, both, tmp_path, key=first[:-1])
+
+
+def test_what_stands_beside_a_backbone_is_left_out(model, tmp_path):
+    pyramid = {"fpn.layer_blocks.0.0.weight": np.zeros((8, 512, 3, 3), "float32")}
+    with pytest.warns(WeightsWarning, match=r"under 'backbone\.body\.'"):
+        loaded(model, under("backbone.body.") | pyramid, tmp_path, head=False)
+
+
+def test_children_of_a_sequential_are_the_network(model, tmp_path):
+    """`nn.Sequential(*resnet18().children())`, all or all but the last."""
+    places = {"conv1": "0", "bn1": "1", "fc": "9"}
+    places |= {f"layer{i}": str(i + 3) for i in (1, 2, 3, 4)}
+    state = {
+        f"{places[module]}.{rest}": value
+        for name, value in STATE.items()
+        for module, _, rest in [name.partition(".")]
+    }
+    with pytest.warns(WeightsWarning, match="took '9' for the classifier"):
+        loaded(model, state, tmp_path)
+    body = {n: v for n, v in under("features.", state).items() if ".9." not in n}
+    with pytest.warns(WeightsWarning, match="read what is under 'features.'"):
+        loaded(model, body, tmp_path, head=False)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_quantized_kernels_are_refused(model, dtype, tmp_path):
+    kernel = {"layer1.0.conv1.weight": STATE["layer1.0.conv1.weight"].astype(dtype)}
+    with pytest.raises(WeightsError, match=r"conv1\.weight holds .* a quantized net"):
+        loaded(model, STATE | kernel, tmp_path)
+
+
+def test_a_variance_below_zero_is_refused(model, tmp_path):
+    wrong = {"layer1.0.bn1.running_var": -STATE["layer1.0.bn1.running_var"]}
+    with pytest.raises(WeightsError, match="1 below zero: conv2_block1_1_bn/moving_va"):
+        loaded(model, STATE | wrong, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["OWN.SAFETENSORS", "own.SafeTensors"])

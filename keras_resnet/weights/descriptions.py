@@ -1,4 +1,4 @@
-"""What a repository's config.json says of its network, as timm writes it."""
+"""What a repository's config.json says of its network: timm's or transformers'."""
 
 from __future__ import annotations
 
@@ -12,8 +12,27 @@ from keras_resnet.spec import ResNetSpec
 from keras_resnet.weights import architectures
 from keras_resnet.weights.hub import CONFIG, Repository
 
+PROCESSOR = "preprocessor_config.json"  # transformers' file beside config.json
 # Arguments of timm's networks that change nothing in inference.
 _IDLE = ("drop_rate", "drop_path_rate", "drop_block_rate", "zero_init_last", "img_size")
+
+# transformers' ResNet: the block's layers and depths -> timm's name.
+_TRANSFORMERS = {
+    ("basic", (2, 2, 2, 2)): "resnet18",
+    ("basic", (3, 4, 6, 3)): "resnet34",
+    ("bottleneck", (2, 2, 2, 2)): "resnet26",
+    ("bottleneck", (3, 4, 6, 3)): "resnet50",
+    ("bottleneck", (3, 4, 23, 3)): "resnet101",
+    ("bottleneck", (3, 8, 36, 3)): "resnet152",
+}
+# What they have beside, as the default of its configuration.
+_TRANSFORMERS_FIELDS = {
+    "embedding_size": 64,
+    "hidden_act": "relu",
+    "downsample_in_first_stage": False,
+    "downsample_in_bottleneck": False,
+}
+_PILLOW = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
 class Described(NamedTuple):
@@ -44,29 +63,47 @@ class Described(NamedTuple):
 
 
 def describe(repository: Repository) -> Described:
-    """Reads the config.json of a repository of timm's.
+    """Reads the config.json of a repository of timm's, or of transformers' ResNet.
 
     Raises:
         WeightsError: it can't be had, or is of a network that no spec expresses.
     """
-    path = repository.fetch(CONFIG)
+    config = _json(repository, CONFIG)
+    transformers = config.get("model_type") == "resnet" and "architecture" not in config
+    processor = _json(repository, PROCESSOR) if transformers else None
+    return described(config, str(repository), processor)
+
+
+def _json(repository: Repository, name: str) -> Mapping[str, Any]:
+    path = repository.fetch(name)
     try:
-        config = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
         raise WeightsError(
-            f"weights: {repository}: its {CONFIG} is not JSON: {error}"
+            f"weights: {repository}: its {name} is not JSON: {error}"
         ) from None
-    return described(config, str(repository))
+    if not isinstance(content, dict):
+        raise WeightsError(f"weights: {repository}: its {name} is no object")
+    return content
 
 
-def described(config: Mapping[str, Any], source: str) -> Described:
-    """What timm's config.json says.
+def described(
+    config: Mapping[str, Any], source: str, processor: Mapping[str, Any] | None = None
+) -> Described:
+    """What a config.json says.
+
+    Args:
+        config: timm's; or transformers', then with its preprocessor_config.json.
+        source: what messages call the repository.
+        processor: the latter.
 
     Raises:
-        WeightsError: a network that no spec expresses, or no config of timm's.
+        WeightsError: a network that no spec expresses, or neither's config.
     """
     try:
         with files.reading():
+            if processor is not None:
+                config = _of_transformers(config, processor, source)
             return _read_config(config, source)
     except ValueError as error:
         if isinstance(error, UserError):
@@ -74,6 +111,40 @@ def described(config: Mapping[str, Any], source: str) -> Described:
         raise WeightsError(
             f"weights: {source}: its {CONFIG} is not whole: {error}"
         ) from None
+
+
+def _of_transformers(
+    config: Mapping[str, Any], processor: Mapping[str, Any], source: str
+) -> dict[str, Any]:
+    """The same as timm would write it."""
+    block, depths = config["layer_type"], tuple(config["depths"])
+    name = _TRANSFORMERS.get((block, depths))
+    widths = [64 * 2**stage * (4 if block == "bottleneck" else 1) for stage in range(4)]
+    expected = {**_TRANSFORMERS_FIELDS, "hidden_sizes": widths}
+    other = [f for f, value in expected.items() if config.get(f, value) != value]
+    if name is None or other:
+        what = f"{other[0]} {config[other[0]]}" if other else f"depths {list(depths)}"
+        raise WeightsError(
+            f"weights: {source} is transformers' resnet of {block} units with {what}, "
+            "which no network of timm's has"
+        )
+    if not (processor.get("do_rescale", True) and processor.get("do_normalize", True)):
+        raise WeightsError(
+            f"weights: {source}: its {PROCESSOR} leaves pixels as they are; only "
+            "normalized ones are read"
+        )
+    size = processor["size"]
+    side = size.get("shortest_edge") or size["height"]
+    return {
+        "architecture": name,
+        "num_classes": len(config["id2label"]),
+        "label_names": config["id2label"],
+        "input_size": [config.get("num_channels", 3), side, side],
+        "crop_pct": processor.get("crop_pct") or 1,
+        "interpolation": _PILLOW.get(processor.get("resample", 3), "bicubic"),
+        "mean": processor["image_mean"],
+        "std": processor["image_std"],
+    }
 
 
 def _read_config(config: Mapping[str, Any], source: str) -> Described:

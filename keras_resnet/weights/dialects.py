@@ -33,11 +33,11 @@ class Dialect(NamedTuple):
         title: whose.
         sign: a tensor that only this dialect has.
         names: our layers of stem and head -> its modules.
-        unit: its name of a unit, of {stage} from 1 - `first` and {unit} from 0.
+        unit: its name of a unit, of {stage} and {unit} from 0.
         parts: the layers of a unit.
         facts: fields of a spec that it can't be loaded without: files don't tell.
         pooled: the number in its name of a projection that follows an average pool.
-        first: 1 if it counts stages from 0.
+        first: what its numbers of stages lack to ours: 1 if it counts from 0.
         centered: whether option A pads channels on both sides, not after the data's.
         projects: whether its first unit must project: an identity would take the
             input before the activation, and ours after it.
@@ -68,6 +68,11 @@ _POST = {
     "stride_at": "first",
     "survival": 1.0,
 }
+
+# Units and facts of torchvision's and timm's ResNet, as several libraries have them.
+_RESNET_PARTS = {**_PARTS, "0_conv": "downsample.0", "0_bn": "downsample.1"}
+_RESNET_POOLED = {"0_conv": "downsample.1", "0_bn": "downsample.2"}
+_RESNET = {**_POST, "stride_on": "3x3", "project_norm": True}
 
 DIALECTS: tuple[Dialect, ...] = (
     Dialect(
@@ -132,9 +137,39 @@ DIALECTS: tuple[Dialect, ...] = (
             HEAD: "fc",
         },
         unit="layer{stage}.{unit}.",
-        parts={**_PARTS, "0_conv": "downsample.0", "0_bn": "downsample.1"},
-        facts={**_POST, "stride_on": "3x3", "project_norm": True},
-        pooled={"0_conv": "downsample.1", "0_bn": "downsample.2"},
+        parts=_RESNET_PARTS,
+        facts=_RESNET,
+        pooled=_RESNET_POOLED,
+    ),
+    # Its children in order, as torch.nn.Sequential numbers them; 2 and 3 are ReLU and
+    # pool.
+    Dialect(
+        title="torchvision's ResNet in a Sequential",
+        sign="4.0.conv1.weight",
+        names={"conv1_conv": "0", "conv1_bn": "1", HEAD: "fc"},
+        unit="{stage}.{unit}.",
+        first=-3,
+        parts=_RESNET_PARTS,
+        facts={**_RESNET, "stem": "imagenet"},
+        pooled=_RESNET_POOLED,
+    ),
+    Dialect(
+        title="transformers' ResNet",
+        sign="embedder.embedder.convolution.weight",
+        names={
+            "conv1_conv": "embedder.embedder.convolution",
+            "conv1_bn": "embedder.embedder.normalization",
+            HEAD: "classifier.1",
+        },
+        unit="encoder.stages.{stage}.layers.{unit}.",
+        first=1,
+        parts={
+            **{f"{i}_conv": f"layer.{i - 1}.convolution" for i in (1, 2, 3)},
+            **{f"{i}_bn": f"layer.{i - 1}.normalization" for i in (1, 2, 3)},
+            "0_conv": "shortcut.convolution",
+            "0_bn": "shortcut.normalization",
+        },
+        facts={**_RESNET, "stem": "imagenet"},
     ),
 )
 
@@ -151,9 +186,8 @@ def dialect_of(tensors: Mapping[str, Any], spec: ResNetSpec, source: object) -> 
         if dialect.sign not in tensors:
             continue
         cifar = by_title(CIFAR)
-        if f"{dialect.names[HEAD]}.weight" not in tensors and not wrong_facts(
-            spec, cifar
-        ):
+        headless = f"{dialect.names[HEAD]}.weight" not in tensors
+        if headless and dialect.unit == cifar.unit and not wrong_facts(spec, cifar):
             raise WeightsError(
                 f"weights: {source} has no classifier, by whose name {cifar.title} are "
                 f"told from {dialect.title}; give the dialect to weights.load"

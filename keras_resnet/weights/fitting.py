@@ -58,6 +58,7 @@ def check(model: Any, own: Mapping[str, Any], content: Content) -> None:
     # Shapes say nothing of which preset has a file's strides.
     presets = _presets_of(content) if problems else ""
     problems += _some("of another setting", list(_settings(model, content.configs)))
+    problems += _some("below zero", list(_negative(own, content.arrays)))
     if problems:
         raise WeightsError(
             f"weights: {content.name} doesn't fit {model.name}: {'; '.join(problems)}"
@@ -86,6 +87,14 @@ def _differences(own: Mapping[str, Any], arrays: Arrays) -> Iterator[str]:
     yield from _some("missing", missing)
     yield from _some("too much", surplus)
     yield from _some("of another shape", misshapen)
+
+
+def _negative(own: Mapping[str, Any], arrays: Arrays) -> Iterator[str]:
+    """Variances that are none, of which inference takes the root."""
+    for name in filter(arrays.__contains__, own):
+        for weight, value in zip(own[name].weights, arrays[name], strict=False):
+            if weight.name == "moving_variance" and (value < 0).any():
+                yield f"{name}/{weight.name}"
 
 
 def _settings(model: Any, configs: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

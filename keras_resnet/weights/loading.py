@@ -54,8 +54,8 @@ def load(
             channels is made from the file's; see `channels`.
         dialect: how the title of one of `dialects.DIALECTS` begins: whose names a state
             dict has, if that can't be seen in it.
-        key: where in a checkpoint the state dict is, such as "state_dict_ema"; the
-            usual keys are looked for if None.
+        key: where in a checkpoint the state dict is, such as "state_dict_ema", or the
+            prefix of its names; the usual ones are looked for if None.
         spec: the model's, if it was loaded and not built in this process; only state
             dicts need it.
 
@@ -139,7 +139,7 @@ def _read_torch(path: Path, spec: ResNetSpec, options: _Options) -> fitting.Cont
     arrays, left = dialects.from_torch(state.tensors, spec, names, path)
     heads = dialects.heads_among(left, state.tensors, spec, names)
     if not options.head:
-        left = [name for name in left if name not in heads]
+        left = [name for name in left if name not in {*heads, *state.beside}]
     elif HEAD not in arrays and (found_head := dialects.linear(heads, state.tensors)):
         title, arrays[HEAD] = found_head
         left = [name for name in left if name not in heads]

@@ -15,11 +15,14 @@ KEYS = (
     "state_dict", "model_state_dict", "model_state", "model", "net", "network",
     "params", "state_dict_ema", "model_ema",
 )  # fmt: skip
-# What wrappers put before a network's names, also one in another.
+# What wrappers put before a network's names, also one in another. Of two networks, the
+# one under these alone is meant.
 WRAPPERS = {
-    "module", "_orig_mod", "model", "net", "backbone", "encoder", "encoder_q",
-    "student",
+    "module", "_orig_mod", "_forward_module", "model", "net", "backbone", "encoder",
+    "encoder_q", "base_encoder", "online_encoder", "online_network", "student",
 }  # fmt: skip
+# What torch and transformers put there by themselves.
+_UNSAID = {"module", "_orig_mod", "resnet"}
 # Of a network's tensors, what it computes nothing with.
 _COUNTERS = ("num_batches_tracked", "n_averaged")
 
@@ -30,10 +33,12 @@ class State(NamedTuple):
     Attributes:
         tensors: the network's.
         chosen: what had to be chosen on the way to them, to be said.
+        beside: those of other modules beside the one that the network is.
     """
 
     tensors: dict[str, np.ndarray]
     chosen: list[str]
+    beside: frozenset[str] = frozenset()
 
 
 def find(
@@ -44,11 +49,12 @@ def find(
     Args:
         content: tensors by name, or dicts that hold them at some depth.
         signs: names of tensors, one of which every network has.
-        key: where they are, with a dot from one dict to the next; found if None.
+        key: where they are, with a dot from one dict to the next, or the prefix of
+            their names; found if None.
         source: what messages call the file.
 
     Raises:
-        WeightsError: no tensors there, two networks under different prefixes, or
+        WeightsError: no tensors there, several networks under different prefixes, or
             tensors that hold no finite real numbers.
     """
     chosen: list[str] = []
@@ -58,8 +64,9 @@ def find(
         for name, value in content.items()
         if isinstance(value, np.ndarray) and not str(name).endswith(_COUNTERS)
     }
-    tensors = _without_prefix(tensors, signs, source, chosen)
-    return State({n: as_float(v, n, source) for n, v in tensors.items()}, chosen)
+    tensors, beside = _without_prefix(tensors, signs, source, chosen)
+    arrays = {name: as_float(value, name, source) for name, value in tensors.items()}
+    return State(arrays, chosen, beside)
 
 
 def say(chosen: Iterable[str], source: object) -> None:
@@ -73,10 +80,16 @@ def as_float(value: np.ndarray, name: str, source: object) -> np.ndarray:
     """The array in float32.
 
     Raises:
-        WeightsError: a complex number, NaN or an infinity.
+        WeightsError: a complex number, NaN or an infinity; or a kernel of integers,
+            which are nothing without their scales.
     """
     if value.dtype.kind not in "fiubV":
         raise WeightsError(f"weights: {source}: {name} holds {value.dtype} numbers")
+    if value.ndim > 1 and value.dtype.kind in "iub":
+        raise WeightsError(
+            f"weights: {source}: {name} holds {value.dtype} numbers, as a quantized "
+            "network's; only float ones are read"
+        )
     plain = value.astype("float32")
     if not np.isfinite(plain).all():
         kind = "NaN" if np.isnan(plain).any() else "infinite numbers"
@@ -96,6 +109,9 @@ def _keys(content: Mapping[Any, Any]) -> list[str]:
 
 def _at(content: Mapping[Any, Any], key: str, source: object) -> Mapping[Any, Any]:
     """The dict at a key."""
+    under = {n: v for n, v in content.items() if str(n).startswith(f"{key}.")}
+    if _has_tensors(under):
+        return {str(n).removeprefix(f"{key}."): v for n, v in under.items()}
     for part in key.split("."):
         inner: Any = content.get(part)
         if not _has_tensors(inner):
@@ -130,28 +146,28 @@ def _unnested(
 def _without_prefix(
     tensors: dict[str, np.ndarray], signs: Iterable[str], source: object,
     chosen: list[str],
-) -> dict[str, np.ndarray]:  # fmt: skip
-    """The tensors after a wrapper's prefix, and those beside it by their own names."""
+) -> tuple[dict[str, np.ndarray], frozenset[str]]:  # fmt: skip
+    """The tensors after a wrapper's prefix, those beside it, and the latter's names."""
     prefixes = {
         name[: -len(sign)] for sign in signs for name in tensors if _ends(name, sign)
     }
     usual = sorted(p for p in prefixes if set(p.split(".")[:-1]) <= WRAPPERS)
-    if "" in usual or not usual:
-        return tensors
-    if len(usual) > 1:
+    meant = usual or sorted(prefixes)
+    if "" in meant or not meant:
+        return tensors, frozenset()
+    if len(meant) > 1:
         raise WeightsError(
-            f"weights: {source} holds networks under {' and '.join(map(repr, usual))}; "
-            "save the one that you mean alone"
+            f"weights: {source} holds networks under {' and '.join(map(repr, meant))}; "
+            f"name the one that you mean: key={meant[0][:-1]!r}"
         )
-    prefix = usual[0]
-    stem = prefix.split(".")
+    prefix = meant[0]
     other = [p for p in prefixes if p != prefix]  # another network, to be left out
-    shared = {"module.", "_orig_mod."}
-    if stem[:-1] and not {f"{part}." for part in stem[:-1]} <= shared:
+    if not set(prefix.split(".")[:-1]) <= _UNSAID:
         chosen.append(f"read what is under {prefix!r}")
     if other:
         chosen.append(f"left out what is under {', '.join(map(repr, sorted(other)))}")
-    result = {}
+    result: dict[str, np.ndarray] = {}
+    beside = set()
     for name, value in tensors.items():
         if name.startswith(prefix):
             result[name.removeprefix(prefix)] = value
@@ -159,8 +175,10 @@ def _without_prefix(
             # A head beside the backbone.
             while name.partition(".")[0] in WRAPPERS and "." in name:
                 name = name.partition(".")[2]
-            result.setdefault(name, value)
-    return result
+            if name not in result:
+                result[name] = value
+                beside.add(name)
+    return result, frozenset(beside)
 
 
 def _ends(name: str, sign: str) -> bool:
