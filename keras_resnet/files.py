@@ -11,16 +11,17 @@ import shutil
 import struct
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from keras_resnet import limits
+from keras_resnet import hdf5, limits
 from keras_resnet.errors import RunFolderError, UserError, one_line
 
 TEMPORARY = ".part-"  # how the name of a file that is being written begins
 
 SEAL = b"sha256 "  # begins the comment of an archive that has its own checksum
+_sealed: set[bytes] = set()  # checksums of what this process has written
 
 
 @contextmanager
@@ -73,10 +74,14 @@ def seal(path: Path) -> None:
         file.write(SEAL + digest)
         file.flush()
         os.fsync(file.fileno())
+    _sealed.add(digest)
 
 
-def check_seal(path: Path) -> None:
+def check_seal(path: Path) -> bool:
     """Compares an archive with its checksum; one without is as good as it is.
+
+    Returns:
+        Whether this process has written it; a checksum alone could be anybody's.
 
     Raises:
         ValueError: they differ.
@@ -85,12 +90,12 @@ def check_seal(path: Path) -> None:
     length = len(SEAL) + hashlib.sha256().digest_size
     content = path.stat().st_size - length
     if content <= 0:
-        return
+        return False
     with path.open("rb") as file:
         file.seek(content)
         told = file.read()
         if not told.startswith(SEAL):
-            return
+            return False
         file.seek(0)
         digest = hashlib.sha256()
         while content:
@@ -99,6 +104,7 @@ def check_seal(path: Path) -> None:
             content -= len(chunk)
     if digest.digest() != told.removeprefix(SEAL):
         raise ValueError("its checksum differs")
+    return digest.digest() in _sealed
 
 
 def load_keras(path: Path, **options: Any) -> Any:
@@ -116,9 +122,9 @@ def load_keras(path: Path, **options: Any) -> Any:
     import numpy as np
 
     with reading():
-        check_seal(path)
-        limits.check_keras(path)
-        model = keras.models.load_model(path, **options)
+        own = check_seal(path)
+        with nullcontext(path) if own else hdf5.rewritten(path) as safe:
+            model = keras.models.load_model(safe, **options)
         limits.check_numbers((w.path, np.asarray(w)) for w in model.weights)
     return model
 

@@ -6,13 +6,12 @@ their own, with the file's name. Only the standard library is imported at the to
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import stat
 import unicodedata
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +55,34 @@ def is_clean(text: str) -> bool:
 
 def _harms(character: str) -> bool:
     return unicodedata.category(character) in ("Cc", "Cs") or character in _BIDI
+
+
+def check_names(names: Sequence[str], classes: int | None = None) -> None:
+    """Refuses class names by which an answer can't tell its class.
+
+    Args:
+        names: of the classes, or some of them.
+        classes: how many there are, if these are not all.
+
+    Raises:
+        LimitError: one is empty or has control characters, or several are the same.
+    """
+    last: dict[str, int] = {}
+    for place, name in enumerate(names):
+        if not name.strip():
+            raise LimitError(f"class {place} has no name")
+        if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
+            raise LimitError(
+                f"class {name!r} has line breaks, control characters or bytes "
+                "that are not UTF-8; rename it"
+            )
+        before = last.setdefault(name, place)
+        if before != place and (classes or len(names), name) not in _TWICE:
+            raise LimitError(f"classes {before} and {place} have one name, {name!r}")
+
+
+# ImageNet's own list has a bird and a machine, and two bathing suits.
+_TWICE = {(1000, "crane"), (1000, "maillot")}
 
 
 def hide_passwords(text: str) -> str:
@@ -173,63 +200,6 @@ def unpack(file: Any, most: int) -> bytes:
     if len(content) > most:
         raise LimitError(f"it unpacks to more than the {most:,} bytes it announces")
     return content
-
-
-def check_hdf5(file: Any, most: int | None = None) -> None:
-    """Refuses an HDF5 file, opened by h5py, that leads to other files, or is too large.
-
-    Datasets may lie in other files (external storage, virtual datasets), and links may
-    lead there: they would be read into weights.
-
-    Args:
-        file: an `h5py.File`.
-        most: bytes that its datasets may have together; None for free memory.
-
-    Raises:
-        LimitError: as told.
-    """
-    import h5py
-
-    count = 0
-    seen: set[Any] = set()
-    todo = [(file["/"], "")]
-    while todo:
-        group, place = todo.pop()
-        for name in group:
-            where = f"{place}/{name}"
-            kind = type(group.get(name, getlink=True))
-            if kind is h5py.SoftLink:
-                continue  # of this file; what it leads to has a hard link, or is none
-            if kind is not h5py.HardLink:
-                raise LimitError(f"{clean(where)} leads to another file")
-            found = group[name]
-            if found.id in seen:
-                continue
-            seen.add(found.id)
-            if isinstance(found, h5py.Group):
-                todo.append((found, where))
-            elif isinstance(found, h5py.Dataset):
-                if found.external or found.is_virtual:
-                    raise LimitError(f"{clean(where)} lies in another file")
-                count += found.size * found.dtype.itemsize if found.size else 0
-    check_size(count, count if most is None else most)
-
-
-def check_keras(path: Path) -> None:
-    """Refuses a `.keras` file that leads to other files, or for which is no room.
-
-    Raises:
-        OSError, KeyError, zipfile.BadZipFile: it is damaged.
-        LimitError: as told.
-    """
-    import h5py
-
-    check_regular(path)
-    with zipfile.ZipFile(path) as archive:
-        check_memory(sum(member.file_size for member in archive.infolist()))
-        content = io.BytesIO(read_member(archive, "model.weights.h5"))
-    with h5py.File(content) as file:
-        check_hdf5(file)
 
 
 def check_numbers(arrays: Iterable[tuple[str, Any]]) -> None:

@@ -28,7 +28,7 @@ from keras_resnet.files import (
     reading,
     write_text,
 )
-from keras_resnet.limits import clean
+from keras_resnet.limits import LimitError, check_names, clean
 from keras_resnet.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -122,7 +122,11 @@ class Run:
         if data["class_names"] is not None:  # which are shown in terminals
             if not isinstance(data["class_names"], list):
                 raise RunFolderError(f"run: {self.folder / DATA} has no class_names")
-            data["class_names"] = [clean(str(name)) for name in data["class_names"]]
+            names = data["class_names"] = [clean(str(n)) for n in data["class_names"]]
+            try:
+                check_names(names)
+            except LimitError as error:
+                raise RunFolderError(f"run: {self.folder / DATA}: {error}") from None
         return data
 
     @property

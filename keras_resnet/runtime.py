@@ -165,6 +165,17 @@ def detached() -> dict[str, Any]:
     return {"start_new_session": True}
 
 
+def own_module(name: str) -> tuple[list[str], dict[str, str]]:
+    """Command and environment of a module of this package as a program.
+
+    It finds the package where it was found here, and nothing in the working folder.
+    """
+    before = os.environ.get("PYTHONPATH")
+    paths = [str(Path(__file__).parents[1]), *([before] if before else [])]
+    command = [sys.executable, "-P", "-m", name]
+    return command, os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
 
 

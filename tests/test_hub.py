@@ -244,6 +244,8 @@ def test_what_is_not_there_or_not_expressed_is_a_line(server, name, message):
         ({"model_args": {"block_args": {}}}, "resnet18 with block_args, which no spec"),
         ({"architecture": None, "model_type": "vit"}, "transformers' vit"),
         ({"pretrained_cfg": {}}, "is not whole"),
+        ({"label_names": ["a", "b"]}, "has 2 label_names for 1000 classes"),
+        ({"num_classes": 2, "label_names": ["a", "a"]}, "0 and 1 have one name, 'a'"),
     ],
 )
 def test_configurations_that_no_spec_expresses(changes, message):
@@ -256,8 +258,10 @@ def test_a_configuration_decides():
     spec = descriptions.described(config("resnet50", model_args=arguments), "x").spec
     assert spec.input_shape == (SIDE, SIDE, 1)
     assert (spec.classes, spec.output_stride) == (5, 8)
-    names = {"label_names": ["n1", "n2"], "label_descriptions": {"n1": "tench"}}
-    assert descriptions.described(config(**names), "x").class_names == ("tench", "n2")
+    names = {"num_classes": 2, "label_names": ["n1", "n2"]}
+    for told, expected in (("tench", ("tench", "n2")), ("n2", ("n1", "n2"))):
+        named = config(**names, label_descriptions={"n1": told})
+        assert descriptions.described(named, "x").class_names == expected
 
 
 def test_every_architecture_is_a_network():

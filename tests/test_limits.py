@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from keras_resnet import build, cifar_resnet, data, files, limits, weights
+from keras_resnet import build, cifar_resnet, data, files, hdf5, limits, weights
 from keras_resnet.data import DataError
 from keras_resnet.data.idx import read_idx
 from keras_resnet.data.image_files import read_image
@@ -109,6 +109,34 @@ def test_hdf5_leads_to_no_other_file(small, saved, tmp_path, feature, kind):
         inner.rename(path)
     with pytest.raises(WeightsError, match=r"(leads to|lies in) another file"):
         weights.load(small, path)
+
+
+@pytest.mark.parametrize("kind", ["net.keras", "net.weights.h5"])
+def test_a_file_that_crashes_the_hdf5_library_is_refused(small, tmp_path, kind):
+    inner = tmp_path / "model.weights.h5"
+    small.save_weights(inner)
+    content = bytearray(inner.read_bytes())
+    kind_of_text = content.index(b"name\0") + 9  # of an attribute; one that is none
+    content[kind_of_text] ^= 4
+    path = tmp_path / kind
+    path.write_bytes(content)
+    if kind.endswith(".keras"):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("config.json", "{}")
+            archive.writestr("model.weights.h5", bytes(content))
+        with pytest.raises(
+            ValueError, match=r"the HDF5 library crashes on it \(signal"
+        ):
+            files.load_keras(path)
+    with pytest.raises(WeightsError, match=r"the HDF5 library crashes on it \(signal"):
+        weights.load(small, path)
+
+
+def test_reading_hdf5_has_an_end(small, saved, tmp_path, monkeypatch):
+    monkeypatch.setattr(hdf5, "SECONDS", 0.01)
+    monkeypatch.setattr(hdf5, "RATE", 2**40)
+    with pytest.raises(WeightsError, match="it takes over 0 s to read"):
+        weights.load(small, saved)
 
 
 def zeros(path, count):
@@ -245,6 +273,22 @@ def test_weights_that_are_no_numbers_are_refused(small, tmp_path):
         files.load_keras(tmp_path / "nan.keras")
     with pytest.raises(WeightsError, match="NaN"):
         weights.load(small, tmp_path / "nan.keras")
+
+
+def test_names_tell_classes_apart():
+    limits.check_names(["a", "b", "A", "\u00e4"])
+    for wrong, told in (
+        (["a", "b", "a"], "classes 0 and 2 have one name, 'a'"),
+        (["a", " "], "class 1 has no name"),
+        (["a", "b\n"], "has line breaks, control characters"),
+    ):
+        with pytest.raises(LimitError, match=told):
+            limits.check_names(wrong)
+    imagenet = ["crane", "maillot", *map(str, range(996)), "crane", "maillot"]
+    limits.check_names(imagenet)
+    limits.check_names(["crane", "crane"], 1000)
+    with pytest.raises(LimitError, match="one name"):
+        limits.check_names(["crane", "crane"])
 
 
 def test_limits_say_what_is_too_much():

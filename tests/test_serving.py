@@ -166,7 +166,11 @@ def test_probabilities_stay_probabilities(tiny_spec, tmp_path):
         ({"version": 0}, "version: 0 is not a positive integer"),
         ({"version": "1"}, "version: '1' is not a positive integer"),
         ({"class_names": ["a"]}, "class_names: 1 names for 10 classes"),
-        ({"class_names": ["a\nb", *"cdefghijk"]}, r"class_names: 'a\\nb' has a line"),
+        (
+            {"class_names": ["a\nb", *"cdefghijk"]},
+            r"class_names: class 'a\\nb' has line",
+        ),
+        ({"class_names": ["a", *"abcdefghi"]}, "classes 0 and 1 have one name, 'a'"),
         ({"class_names": [1, 2]}, "class_names: 1 is not a string"),
         ({"class_names": {"a": 1}}, r"class_names: {'a': 1} is not a list of names"),
         ({"class_names": "abcdefghij"}, "class_names: 'abcdefghij' is not a list"),

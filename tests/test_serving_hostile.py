@@ -89,6 +89,8 @@ def test_a_large_answer_is_not_read(monkeypatch):
         ({"classes": [2]}, "classes that aren't there"),
         ({"classes": [-1]}, "classes that aren't there"),
         ({"labels": [["a"], ["b"]]}, "labels of 1 images are"),
+        ({"labels": [["a", "a"]]}, "its labels: classes 0 and 1 have one name, 'a'"),
+        ({"labels": [["a", ""]]}, "its labels: class 1 has no name"),
     ],
 )
 def test_what_is_no_answer_is_refused(changes, message):

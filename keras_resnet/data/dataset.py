@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -193,7 +192,6 @@ def load(
         console=console,
     )
     found = read(source, options)
-    _check_names(found.class_names)
     shape, test_shape = _shapes(found, options)
     parts = split(found, seed if split_seed is None else split_seed, train_images)
     digested = digests(parts)
@@ -261,16 +259,6 @@ def _arguments(
     if found.version:  # of TFDS: a stream is cut in other places than what fits
         arguments["memory"] = options.memory
     return arguments
-
-
-def _check_names(names: Sequence[str]) -> None:
-    """Refuses names that no figure, label file or JSON could show."""
-    for name in names:
-        if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
-            raise DataError(
-                f"data: class {name!r} has line breaks, control characters or bytes "
-                "that are not UTF-8; rename it"
-            )
 
 
 def _shapes(found: Found, options: Options) -> tuple[Shape, Shape]:

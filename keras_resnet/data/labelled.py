@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,11 +60,17 @@ def load_labelled(
     directory = Path(data_dir).expanduser().absolute() if data_dir else None
     options = Options(data_dir=directory, memory=free_memory() // 4)
     found = read(source, options)
-    unknown = [name for name in found.class_names if name not in class_names]
+    counts = Counter(class_names)
+    unknown = [name for name in found.class_names if name not in counts]
     if unknown:
         raise DataError(
             f"data: {some(map(repr, unknown))} is no class of the model, which knows "
             f"{some(map(repr, class_names))}; rename the classes of the data"
+        )
+    if several := [name for name in found.class_names if counts[name] > 1]:
+        raise DataError(
+            f"data: {some(map(repr, several))} names several classes of the model; "
+            "which of them the images are of can't be told"
         )
     parts = [found.test] if found.test else [found.train, found.val]
     places = np.array([list(class_names).index(name) for name in found.class_names])

@@ -17,6 +17,7 @@ from keras_resnet.data.images import DataError, Found, Images
 from keras_resnet.data.options import Options
 from keras_resnet.data.tables import read_csv, read_frame
 from keras_resnet.data.tfds_source import read_tfds
+from keras_resnet.limits import LimitError, check_names
 
 # Where Debian's package dataset-fashion-mnist puts its files.
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -73,8 +74,18 @@ def read(source: Any, options: Options) -> Found:
     """The images of a source: a name of the table, arrays, a frame or a data set.
 
     Raises:
-        DataError: no such source, or what its reader raises.
+        DataError: no such source, what its reader raises, or names of classes that no
+            figure could show or tell apart.
     """
+    found = _read(source, options)
+    try:
+        check_names(found.class_names)
+    except LimitError as error:
+        raise DataError(f"data: {error}") from None
+    return found
+
+
+def _read(source: Any, options: Options) -> Found:
     if hasattr(source, "element_spec"):
         return read_dataset(source, options)
     if hasattr(source, "iloc"):

@@ -26,7 +26,14 @@ from PIL import Image
 from keras_resnet.data import DataError
 from keras_resnet.data.image_files import MAX_GIF, is_plain_jpeg, open_image
 from keras_resnet.errors import UserError, one_line
-from keras_resnet.limits import ANSWER, hide_passwords, message, read_file
+from keras_resnet.limits import (
+    ANSWER,
+    LimitError,
+    check_names,
+    hide_passwords,
+    message,
+    read_file,
+)
 
 # What a server decodes beside plain JPEGs; all else that Pillow reads is sent as PNG.
 MODES = {
@@ -563,11 +570,13 @@ def check_answers(
     ):
         if np.any(wrong):
             raise ServingError(f"server: it answers {what}")
-    return Answers(
-        probabilities,
-        classes,
-        [[_text(each) for each in row] for row in labels.tolist()],
-    )
+    texts = [[_text(each) for each in row] for row in labels.tolist()]
+    for row in texts:
+        try:
+            check_names(row, probabilities.shape[1])
+        except LimitError as error:
+            raise ServingError(f"server: its labels: {error}") from None
+    return Answers(probabilities, classes, texts)
 
 
 def _text(value: Any) -> str:

@@ -19,6 +19,7 @@ from keras_resnet.data.image_files import CENTRAL, MAX_GIF, MAX_PIXELS
 from keras_resnet.errors import ExportError, UserError, one_line
 from keras_resnet.folding import fold_batch_norm
 from keras_resnet.heads import Head, head_of
+from keras_resnet.limits import LimitError, check_names
 from keras_resnet.network import pixel_stats_of
 from keras_resnet.run import EXPORT, Run
 from keras_resnet.serving import (
@@ -313,8 +314,10 @@ def _checked_names(names: Any, classes: int) -> list[str]:
     for name in found:
         if not isinstance(name, str):
             raise ExportError(f"class_names: {name!r} is not a string")
-        if "\n" in name or "\r" in name:  # labels.txt has one on each line
-            raise ExportError(f"class_names: {name!r} has a line break")
+    try:
+        check_names(found)
+    except LimitError as error:
+        raise ExportError(f"class_names: {error}") from None
     if len(found) != classes:
         raise ExportError(f"class_names: {len(found)} names for {classes} classes")
     return found

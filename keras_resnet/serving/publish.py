@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet.errors import ExportError, one_line
+from keras_resnet.files import load_keras
 from keras_resnet.serving import runtimes, server
 from keras_resnet.serving.exporting import export, weights_digest
 
@@ -78,7 +79,8 @@ def _from_registry(
         source = client.get_model_version_download_uri(registered, found.version)
         folder = mlflow.artifacts.download_artifacts(source, tracking_uri=tracking_uri)
         metadata = mlflow.models.Model.load(folder).metadata or {}
-        model = mlflow.keras.load_model(folder)
+        # Not by MLflow, which opens whatever place MLmodel names.
+        model = load_keras(Path(folder, "data", "model.keras"))
         run = client.get_run(found.run_id).data if found.run_id else None
     except (MlflowException, OSError, ValueError) as error:
         reason = one_line(error)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_resnet.errors import ExportError, one_line
+from keras_resnet.limits import check_names
 
 
 class Format(NamedTuple):
@@ -176,10 +177,24 @@ def load(path: Path | str) -> Served:
 def served_as(
     about: Mapping[str, Any], predict: Callable[[np.ndarray], np.ndarray]
 ) -> Served:
-    """A model that says of itself what it is."""
-    return Served(
-        predict, tuple(about["image_shape"]), tuple(about["labels"]), about["task"]
-    )
+    """A model that says of itself what it is.
+
+    Raises:
+        LimitError: its names are none.
+    """
+    labels = tuple(map(str, about["labels"]))
+    check_names(labels)
+
+    def checked(images: np.ndarray) -> np.ndarray:
+        answers = predict(images)
+        if answers.shape[-1] != len(labels):
+            raise ExportError(
+                f"model: it answers {answers.shape[-1]} numbers an image, and has "
+                f"{len(labels)} names of classes"
+            )
+        return answers
+
+    return Served(checked, tuple(about["image_shape"]), labels, about["task"])
 
 
 def answer_of(about: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet import files
+from keras_resnet import files, limits
 from keras_resnet.errors import ExportError, RunFolderError, one_line
 from keras_resnet.heads import Head
 from keras_resnet.serving import graph, warmup
@@ -108,6 +108,10 @@ def load(path: Path | str) -> Served:
         raise ExportError(
             f"model: {labels} has {len(names)} names for {classes} classes"
         )
+    try:
+        limits.check_names(names)
+    except limits.LimitError as error:
+        raise ExportError(f"model: {labels}: {error}") from None
     return Served(
         predict, tuple(images.shape[1:]), tuple(names), _task_of(path, answer)
     )

@@ -312,17 +312,13 @@ class MLflowTracker:
         """Starts the process that sends, out of reach of the terminal's Ctrl-C."""
         if self.buffer is None:
             return
-        package = str(Path(__file__).parents[2])
-        before = os.environ.get("PYTHONPATH")
-        paths = os.pathsep.join([package, *([before] if before else [])])
-        command = [sys.executable, "-P", "-m", "keras_resnet.tracking"]
+        command, environment = runtime.own_module("keras_resnet.tracking")
         log_file = self.buffer.folder / _LOG
         log_file.touch(0o600)
         with log_file.open("a") as log:
             self._writer = subprocess.Popen(
                 [*command, str(self.buffer.run)],
-                env=os.environ
-                | {"PYTHONPATH": paths, "MLFLOW_TRACKING_URI": self.store},
+                env=environment | {"MLFLOW_TRACKING_URI": self.store},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from keras_resnet import files
+from keras_resnet import files, limits
 from keras_resnet.errors import SpecError, UserError, WeightsError
 from keras_resnet.spec import ResNetSpec
 from keras_resnet.weights import architectures
@@ -192,7 +192,7 @@ def _described(
         tuple(255 * float(value) for value in given["std"]),
         round(height / crop),
         given.get("interpolation", "bicubic"),
-        _names(config, given),
+        _names(config, given, spec.classes, source),
     )
 
 
@@ -202,9 +202,9 @@ def _classes(config: Mapping[str, Any], given: Mapping[str, Any]) -> int:
 
 
 def _names(
-    config: Mapping[str, Any], given: Mapping[str, Any]
+    config: Mapping[str, Any], given: Mapping[str, Any], classes: int, source: str
 ) -> tuple[str, ...] | None:
-    """Names of the classes, spelled out where they are described."""
+    """Names of the classes, spelled out where that tells them apart."""
     names: Sequence[str] | Mapping[str, str] | None
     names = config.get("label_names") or given.get("label_names")
     if not names:
@@ -212,4 +212,18 @@ def _names(
     if isinstance(names, Mapping):  # by index
         names = [names[index] for index in sorted(names, key=int)]
     told = config.get("label_descriptions") or given.get("label_descriptions") or {}
-    return tuple(str(told.get(name, name)) for name in names)
+    if len(names) != classes:
+        raise WeightsError(
+            f"weights: {source}: its {CONFIG} has {len(names)} label_names for "
+            f"{classes} classes"
+        )
+    plain = tuple(str(name) for name in names)
+    described = tuple(limits.clean(str(told.get(name, name))) for name in plain)
+    for each in (described, plain):
+        try:
+            limits.check_names(each)
+        except limits.LimitError as error:
+            reason = error
+        else:
+            return each
+    raise WeightsError(f"weights: {source}: its {CONFIG}: {reason}")

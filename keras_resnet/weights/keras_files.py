@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import zipfile
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_resnet import files, limits
+from keras_resnet import files, hdf5, limits
 from keras_resnet.errors import WeightsError
 from keras_resnet.plan import stage_of
 from keras_resnet.weights.state_dicts import as_float
@@ -74,13 +73,10 @@ def _read(path: Path, most: int | None) -> Layers:
     if path.name.lower().endswith(".keras"):
         files.check_seal(path)
         with zipfile.ZipFile(path) as archive:
-            content = io.BytesIO(limits.read_member(archive, "model.weights.h5", most))
             config = json.loads(limits.read_member(archive, "config.json"))
-        with h5py.File(content) as file:
-            limits.check_hdf5(file, most)
+        with hdf5.rewritten(path, ".h5", most) as copy, h5py.File(copy) as file:
             return _of_keras_3(file)._replace(configs=dict(_configs(config)))
-    with h5py.File(path) as file:
-        limits.check_hdf5(file, most)
+    with hdf5.rewritten(path, ".h5", most) as copy, h5py.File(copy) as file:
         legacy = file.get("model_weights", file)  # a whole model's, or weights'
         if "layer_names" in legacy.attrs:
             config = json.loads(file.attrs.get("model_config", "{}"))

@@ -241,7 +241,10 @@ def pretrained(
     described = found.described
     if described is None:
         if found.repository and not (classes or input_shape or pooling or changes):
-            return keras.models.load_model(found.file, compile=False)
+            try:
+                return files.load_keras(found.file, compile=False)
+            except ValueError as error:
+                raise WeightsError(f"weights: can't load {name}: {error}") from None
         if found.run:
             raise WeightsError(
                 f"weights: {name} is a run; keras.models.load_model('{found.file}') is "
