@@ -93,6 +93,12 @@ subfolders = click.option(
     help="Whether folders below a class' are of the class; by default those that hold "
     "images of the same kind.",
 )
+cache = click.option(
+    "--cache",
+    type=PATH,
+    help="Folder to keep images in, decoded and shrunk: they are decoded once for all "
+    "epochs and runs.",
+)
 split_seed = click.option(
     "--split-seed",
     type=click.IntRange(0, 2**32 - 1),

@@ -113,6 +113,7 @@ def recipes(pattern: str, as_json: bool) -> None:
     options.subfolders,
     options.train_images,
     options.split_seed,
+    options.cache,
 )
 @options.folder
 @click.option("--seed", default=0, type=click.IntRange(0, 2**32 - 1), show_default=True)

@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Console
 
 from keras_resnet.data.augment import Augment, Sampling
+from keras_resnet.data.cache import shorter_side
 from keras_resnet.data.decoding import Shape
 from keras_resnet.data.images import DataError, DataWarning, Found, Images, Stream
 from keras_resnet.data.memory import keep
@@ -70,6 +71,8 @@ class Splits(NamedTuple):
         files: paths of the images of each split, in the order of validation and test;
             none of what is no file.
         conflicts: pairs of files that are the same image, in two classes.
+        crops_from: the shorter side in pixels, at most, of the images in a cache that
+            crops are taken from; None: from the files as they are.
         digests: what tells the images of each split from others, 16 bytes each; none
             of streams.
     """
@@ -94,6 +97,7 @@ class Splits(NamedTuple):
     digests: Mapping[str, np.ndarray]
     files: Mapping[str, Sequence[str]]
     conflicts: tuple[tuple[str, str], ...]
+    crops_from: int | None = None
 
     @property
     def test_shape(self) -> tuple[int, int, int]:
@@ -138,6 +142,7 @@ def load(
     drop_remainder: bool = False,
     memory: int | None = None,
     subfolders: bool | None = None,
+    cache: Path | str | None = None,
     console: Console | None = None,
 ) -> Splits:
     """Loads images and splits them by a seed, stratified where labels are known.
@@ -168,6 +173,9 @@ def load(
             decoded as it is needed.
         subfolders: whether what is below a class' folder is of the class. None takes
             folders of images of the same kind, and leaves out masks and the like.
+        cache: folder in which training and validation images are kept, decoded and
+            shrunk, and mapped into memory: they are decoded once for all epochs and
+            runs. Crops are then taken from what has been shrunk; see `data.cache`.
         console: where progress is shown, if files have to be decoded for the first
             time.
 
@@ -189,6 +197,7 @@ def load(
         drop_remainder=drop_remainder,
         memory=free_memory() // 4 if memory is None else memory,
         subfolders=subfolders,
+        cache=Path(cache).expanduser().absolute() if cache else None,
         console=console,
     )
     found = read(source, options)
@@ -199,10 +208,13 @@ def load(
     conflicts = find_conflicts(parts, digested, paths)
     # Of whatever is decoded at once: normalization must not depend on free memory.
     sampled = isinstance(parts["train"], Stream) or parts["train"].encoded
+    files = parts["train"]
     parts = keep(parts, shape, test_shape, options)
+    shrunk = isinstance(parts["train"], Images) and parts["train"].ragged
     duplicates = count_duplicates(digested)
     _warn(duplicates, found)
-    stats = pixel_stats(parts["train"], shape, seed, sample=sampled)
+    measured = files if shrunk else parts["train"]
+    stats = pixel_stats(measured, shape, seed, sample=sampled)
     passes = Passes()
     classes = len(found.class_names)
     train = training_batches(parts["train"], passes, shape, stats[0], classes, options)
@@ -235,6 +247,7 @@ def load(
         digests=digested,
         files=paths,
         conflicts=conflicts,
+        crops_from=shorter_side(shape, options.augment) if shrunk else None,
     )
 
 

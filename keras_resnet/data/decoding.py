@@ -12,7 +12,7 @@ import numpy as np
 from keras_resnet.data.augment import Augment
 from keras_resnet.data.crops import chooser
 from keras_resnet.data.image_files import CENTRAL, read_crop, read_image
-from keras_resnet.data.images import Images
+from keras_resnet.data.images import Images, Ragged
 from keras_resnet.data.resizing import Choose, resize_part
 from keras_resnet.data.transforms import change_image
 
@@ -33,7 +33,7 @@ def decode_all(images: Images, shape: Shape) -> Images:
 
 
 def make_batch(
-    sources: Sequence[Any] | np.ndarray,
+    sources: Sequence[Any] | np.ndarray | Ragged,
     shape: Shape,
     augment: Augment = AS_THEY_ARE,
     drawn: Sequence[np.ndarray] = (),
@@ -58,10 +58,10 @@ def make_batch(
         for i in range(first, last):
             drawn_here = [numbers[i] for numbers in rows]
             choose = chooser(augment, shape[:2], drawn_here[0]) if rows else None
-            image = _load(sources[i], shape, choose)
+            image = load_one(sources[i], shape, choose)
             batch[i] = change_image(image, drawn_here, augment, fill)
 
-    if isinstance(sources, np.ndarray):  # the caller is one of several threads
+    if isinstance(sources, np.ndarray | Ragged):  # the caller is one of several threads
         make(0, len(sources))
         return batch
     starts = range(0, len(sources), CHUNK)
@@ -70,8 +70,17 @@ def make_batch(
     return batch
 
 
-def _load(source: Any, shape: Shape, choose: Choose | None) -> np.ndarray:
-    """An image of this shape: a part that is chosen, or the middle."""
+def load_one(source: Any, shape: Shape, choose: Choose | None) -> np.ndarray:
+    """An image of this shape: a part that is chosen, or the middle.
+
+    Args:
+        source: a path, the content of a file, or pixels.
+        shape: height, width, channels.
+        choose: the part; pixels without one are as they should be.
+
+    Raises:
+        DataError: it is unreadable.
+    """
     if not isinstance(source, np.ndarray):
         if choose is None:
             return read_image(source, shape, CENTRAL)

@@ -102,7 +102,12 @@ def describe(
         DataError: its images have fewer than 16 bits in 16.
     """
     parts = {
-        split: Images(found.files.take(rows), labels, found.rows["digest"][rows])
+        split: Images(
+            found.files.take(rows),
+            labels,
+            found.rows["digest"][rows],
+            found.rows[rows],
+        )
         for split, (rows, labels) in chosen.items()
         if len(rows)
     }

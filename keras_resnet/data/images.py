@@ -20,19 +20,52 @@ class DataWarning(UserWarning):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Ragged(Sequence[np.ndarray]):
+    """Images of different sizes, one after the other in one array.
+
+    Attributes:
+        pixels: uint8 (any,).
+        starts: where each begins, int64 (n,).
+        sizes: height and width of each, int64 (n, 2).
+        channels: of all.
+    """
+
+    pixels: np.ndarray
+    starts: np.ndarray
+    sizes: np.ndarray
+    channels: int
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, i: Any) -> Any:
+        height, width = self.sizes[i].tolist()
+        start = int(self.starts[i])
+        pixels = self.pixels[start : start + height * width * self.channels]
+        return pixels.reshape(height, width, self.channels)
+
+    def take(self, indices: np.ndarray) -> Ragged:
+        """Some of them."""
+        starts, sizes = self.starts[indices], self.sizes[indices]
+        return dataclasses.replace(self, starts=starts, sizes=sizes)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Images:
     """Labelled images of which any can be had.
 
     Attributes:
-        pixels: uint8 (n, height, width, channels), or n encoded images: paths of
-            files, or their bytes.
+        pixels: uint8 (n, height, width, channels), or such of different sizes, or n
+            encoded images: paths of files, or their bytes.
         labels: int64 (n,).
         digests: what tells each from others, 16 bytes, where it is known.
+        about: the row of each in the index of files, where they are some.
     """
 
     pixels: np.ndarray | Sequence[Any]
     labels: np.ndarray
     digests: np.ndarray | None = None
+    about: np.ndarray | None = None
 
     @property
     def count(self) -> int:
@@ -42,11 +75,19 @@ class Images:
     @property
     def encoded(self) -> bool:
         """Whether they have to be decoded."""
-        return not isinstance(self.pixels, np.ndarray)
+        return not isinstance(self.pixels, np.ndarray | Ragged)
+
+    @property
+    def ragged(self) -> bool:
+        """Whether they are pixels of different sizes."""
+        return isinstance(self.pixels, Ragged)
 
     def take(self, indices: np.ndarray) -> Images:
         """Some of them."""
-        digests = None if self.digests is None else self.digests[indices]
+        digests, about = (
+            known if known is None else known[indices]
+            for known in (self.digests, self.about)
+        )
         pixels = self.pixels
         if isinstance(pixels, np.ndarray):
             taken: Any = pixels[indices]
@@ -54,7 +95,7 @@ class Images:
             taken = pixels.take(indices)
         else:
             taken = [pixels[i] for i in indices]
-        return Images(taken, self.labels[indices], digests)
+        return Images(taken, self.labels[indices], digests, about)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

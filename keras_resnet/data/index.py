@@ -11,16 +11,14 @@ import dataclasses
 import hashlib
 import json
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
+from keras_resnet.data.chunks import in_chunks
 from keras_resnet.data.image_files import Header, examine
 from keras_resnet.data.images import DataError
 from keras_resnet.files import replacing
@@ -29,7 +27,6 @@ VERSION = 1  # of the file
 DIGEST = 16  # bytes that tell an image from others
 ENDS = 4096  # bytes of a large file that tell it from others of its length
 WHOLE = 2**32  # bytes of all files, over which their lengths and ends tell them apart
-CHUNK = 256  # files that a thread examines at a time
 # Of a row, as numpy stores it: what `Header` says, packed.
 ROW = np.dtype(
     [
@@ -172,43 +169,21 @@ def _examine_all(
 ) -> None:
     """Decodes what isn't known yet, in threads."""
 
-    def chunk(numbers: np.ndarray) -> int:
-        for i in numbers.tolist():
-            path = files[i]
-            try:
-                with open(path, "rb") as file:
-                    content = file.read()
-                rows[i]["digest"] = digest(content, whole)
-                _note(rows[i], examine(content, path))
-            except OSError as error:
-                reasons[i] = f"image: can't read {path}: {error.strerror}"
-            except DataError as error:
-                reasons[i] = str(error)
-            if i in reasons:
-                rows[i]["flags"] = BAD
-        return len(numbers)
-
-    chunks = np.array_split(missing, -(-len(missing) // CHUNK))
-    with (
-        warnings.catch_warnings(action="ignore"),  # Pillow's, of what is read as it is
-        ThreadPoolExecutor(thread_name_prefix="index") as pool,
-        Progress(
-            TextColumn("data: {task.description}"),
-            *Progress.get_default_columns()[1:3],
-            TextColumn("{task.completed:,} of {task.total:,} images"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=console is None or len(chunks) < 8,
-            transient=True,
-        ) as progress,
-    ):
-        task = progress.add_task("decoding all once", total=len(missing))
+    def look(i: int) -> None:
+        path = files[i]
         try:
-            for done in pool.map(chunk, chunks):
-                progress.advance(task, done)
-        except BaseException:  # Ctrl-C doesn't wait for all that is left
-            pool.shutdown(cancel_futures=True)
-            raise
+            with open(path, "rb") as file:
+                content = file.read()
+            rows[i]["digest"] = digest(content, whole)
+            _note(rows[i], examine(content, path))
+        except OSError as error:
+            reasons[i] = f"image: can't read {path}: {error.strerror}"
+        except DataError as error:
+            reasons[i] = str(error)
+        if i in reasons:
+            rows[i]["flags"] = BAD
+
+    in_chunks(look, missing, "decoding all once", console)
 
 
 def _note(row: Any, header: Header) -> None:

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.data.decoding import Shape, decode_all
+from keras_resnet.data.cache import cached, to_keep
+from keras_resnet.data.decoding import AS_THEY_ARE, Shape, decode_all
 from keras_resnet.data.images import Images, Stream
 from keras_resnet.data.options import Options
 from keras_resnet.data.resizing import central_box
@@ -20,22 +21,31 @@ def keep(
 ) -> dict[str, Images | Stream]:
     """The splits with what fits decoded; arrays are resized.
 
-    Test images are decoded when they are asked for, and crops from what is in a file.
+    Test images are decoded when they are asked for, and crops from what is in a file;
+    with a cache, all but test images are there.
 
     Raises:
-        DataError: an image can't be read.
+        DataError: an image can't be read, or `cached`'s.
     """
     kept = dict(parts)
+    wanted = {}
     for name, images in parts.items():
         to = shape if name == "train" else test_shape
-        if isinstance(images, Stream):
+        augment = options.augment if name == "train" else AS_THEY_ARE
+        if options.cache and name != "test":
+            wanted[name] = to_keep(images, to, augment)
+        elif isinstance(images, Stream):
             continue
-        if not images.encoded:
+        elif not images.encoded:
             kept[name] = resize(images, to)
         elif (
-            name == "val" or (name == "train" and not options.augment.crops)
-        ) and images.count * math.prod(to) <= options.memory:
+            name != "test"
+            and not augment.crops
+            and images.count * math.prod(to) <= options.memory
+        ):
             kept[name] = decode_all(images, to)
+    if options.cache:
+        kept |= cached(wanted, options.cache, options.console)
     return kept
 
 

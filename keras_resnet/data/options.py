@@ -31,6 +31,7 @@ class Options:
     drop_remainder: bool = False
     memory: int = 2**30
     subfolders: bool | None = None
+    cache: Path | None = None
     console: Console | None = None
 
     def __post_init__(self) -> None:

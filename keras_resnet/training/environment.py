@@ -37,6 +37,7 @@ def describe_data(data: Splits, seed: int) -> dict[str, Any]:
         "counts": dict(data.counts),
         "steps": data.steps,
         "fingerprint": data.fingerprint,
+        "crops_from": data.crops_from,
         "duplicates": dict(data.duplicates),
         "unreadable": list(data.unreadable),
     }

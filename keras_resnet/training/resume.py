@@ -260,7 +260,7 @@ def _score(row: dict[str, float]) -> float:
 # What makes an unfinished run another one, if it changes: test images would come into
 # the training, or no run would have ended so.
 _SAME = {
-    DATA: ("seed", "image_shape", "steps", "fingerprint", "weights"),
+    DATA: ("seed", "image_shape", "steps", "fingerprint", "weights", "crops_from"),
     ENVIRONMENT: ("replicas", "sync_batch_norm", "precision", "onednn"),
 }
 # What changes last digits only.
