@@ -47,7 +47,8 @@ ROOMS = {
         "runtime": "",
         "losses": "",
         "optimizers": "",
-        "files": "errors limits",
+        "hdf5": "errors limits runtime",
+        "files": "errors hdf5 limits",
         "figures": "files",
         "statistics": "",
         "records": "errors",
@@ -56,7 +57,7 @@ ROOMS = {
         "plan": "errors spec",
         "cost": "plan spec",
         "recompute": "plan",
-        "data": "errors files limits records",
+        "data": "errors files limits records units",
         "recipe": "data errors limits plan presets records spec",
         "recipes": "data errors presets recipe",
         "convolution": "plan runtime",
@@ -76,7 +77,8 @@ ROOMS = {
         "leaderboard": "cost errors run statistics",
         "analysis": "cost errors figures files heads graphs layers network plan presets"
         " run runtime spec tracking units",
-        "weights": "analysis cost errors files limits network plan presets run spec",
+        "weights": "analysis cost errors files hdf5 limits network plan presets run"
+        " spec",
         "applications": "errors network presets weights",
         "training": "cost data errors figures files graphs heads layers losses network"
         " optimizers plan presets recipe recipes run runtime serving spec"
