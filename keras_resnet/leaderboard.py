@@ -11,6 +11,7 @@ from keras_resnet.cost import estimate_cost
 from keras_resnet.errors import RunFolderError, UserError
 from keras_resnet.run import EXPORT, LOCK, RECIPE, Run
 from keras_resnet.statistics import wilson
+from keras_resnet.units import count
 
 DEPTH = 5  # folders below which no run is looked for
 SEARCH = "search.json"  # in the folder of a search, with a run in each trial's
@@ -113,7 +114,7 @@ def _search(path: Path) -> Entry:
     cost = estimate_cost(spec) if spec else None
     settings = json.loads((path / SEARCH).read_text())
     source = settings.get("source") or f"data {settings['data'][:8]}"
-    state = f"{len(trials)} trial" + "s" * (len(trials) != 1)
+    state = count(len(trials), "trial")
     return Entry(
         path,
         "search",

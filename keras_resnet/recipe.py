@@ -15,6 +15,7 @@ from keras_resnet import records
 from keras_resnet.data.augment import Augment, Sampling
 from keras_resnet.errors import RecipeError, UserError
 from keras_resnet.limits import is_clean
+from keras_resnet.naming import renamed
 from keras_resnet.plan import STAGE
 from keras_resnet.presets import get_spec
 from keras_resnet.spec import ResNetSpec
@@ -220,7 +221,8 @@ class Recipe(records.Record):
         """A copy with some fields changed, each by a text such as "learning_rate=0.1".
 
         Values are JSON, or words as they are; fields of the network and of the
-        augmentation are dotted: "model.zero_gamma=true", "augment.pad=4".
+        augmentation are dotted: "model.zero_gamma=true", "augment.pad=4". With other
+        epochs the warm-up keeps its share, unless it is set too.
 
         Raises:
             UserError: no assignment, a field that there isn't or is set twice, or a
@@ -246,13 +248,19 @@ class Recipe(records.Record):
             if part in changes:
                 changes[part] = self._from_json(part, changes[part])
             if fields:
-                changes[part] = changes.get(part, getattr(self, part)).replace(**fields)
+                before = changes.get(part, getattr(self, part))
+                changes[part] = before.replace(**fields)
+                if part == "model":
+                    changes[part] = renamed(changes[part], before)
+        if type(epochs := changes.get("epochs")) is int and epochs > 0:
+            changes = {"warmup_epochs": self.over(epochs).warmup_epochs} | changes
         return self.replace(**changes)
 
     def differences(self, given: Mapping[str, Any]) -> list[str]:
         """Fields whose values in another recipe's `to_dict` are others.
 
-        Fields that it lacks, of a version without them, are as here.
+        Fields that it lacks, of a version without them, are as here. The network is
+        what it is by any name.
         """
         found = []
         for name, value in self.to_dict().items():
@@ -261,6 +269,8 @@ class Recipe(records.Record):
             other = given.get(name, value)
             if isinstance(value, dict) and isinstance(other, Mapping):
                 value = {key: value[key] for key in value if key in other}
+                if name == "model":
+                    value["name"] = other.get("name")
             if value != other:
                 found.append(name)
         return found

@@ -1,4 +1,4 @@
-"""Amounts with units, as budgets have them: "4.1GMAC", "2Mparam", "500MB", "5ms"."""
+"""Amounts with units: "4.1GMAC", "2Mparam", "500MB", "5ms", "3 images"."""
 
 from __future__ import annotations
 
@@ -51,6 +51,12 @@ def parse_amount(text: str) -> Amount:
         )
     quantity, factor = _UNITS[unit]
     return Amount(quantity, float(match[1]) * factor, unit)
+
+
+def count(number: int, noun: str) -> str:
+    """Such as "1 image" or "1,200 images"."""
+    plural = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{plural}"
 
 
 def in_units(value: float, unit: str) -> str:

@@ -25,31 +25,23 @@ def photos(place, side, count=12):
     return f"folder:{place}"
 
 
-def resolved(command):
-    """The recipe that a command line stands for."""
-    words = shlex.split(command)
-    names = {"--image-size": "image_size", "--set": "assignments"}
-    fields = {"assignments": ()}
-    for option, value in zip(words[2::2], words[3::2], strict=True):
-        field = names.get(option, option.removeprefix("--"))
-        if field == "assignments":
-            fields[field] += (value,)
-        elif field != "weights":
-            fields[field] = int(value) if value.isdigit() else value
-    return options.Training(**fields).resolve()
+def resolved(source, chosen):
+    """The recipe that options of the command line stand for."""
+    given = {**chosen, "assignments": tuple(chosen.get("assignments", ()))}
+    return options.Training(data=source, **given).resolve()
 
 
 @pytest.mark.parametrize(
     ("side", "network", "size"),
     [(24, "cifar_resnet20", 24), (80, "resnet34", 80), (300, "resnet34", 224)],
 )
-def test_the_command_says_what_was_chosen(tmp_path, side, network, size):
+def test_the_options_say_what_was_chosen(tmp_path, side, network, size):
     source = photos(tmp_path / "photos", side)
     found = choose(source, devices=("CPU", 8))
     assert (found.recipe.model.name, found.recipe.image_size) == (network, size)
     assert found.weights is None
     assert len(found.reasons) == 3
-    recipe, data = resolved(found.command)
+    recipe, data = resolved(source, found.options)
     assert data == source
     assert recipe.differences(found.recipe.to_dict()) == []
 
@@ -73,17 +65,26 @@ def test_weights_that_are_here_are_taken(tmp_path, monkeypatch):
     choice._file(name).write_bytes(b"")
     found = choose(source)
     assert (found.recipe.name, found.weights) == ("finetune", name)
-    assert found.command.endswith(f"--weights {name}")
+    assert found.options == {"recipe": "finetune", "weights": name}
     assert choose(source, weights="runs/mine").weights == "runs/mine"
 
 
 def test_a_resumed_run_takes_its_own_choice(tmp_path):
     source = photos(tmp_path / "photos", 20)
     folder = tmp_path / "run"
-    command = ["train", "--data", source, "--smoke", "--no-track", "--folder"]
+    asked = ["--set", "augment.pad=1", "--set", "epochs=3", "--smoke", "--no-track"]
+    command = ["train", "--data", source, *asked, "--folder"]
     first = CliRunner().invoke(main, [*command, str(folder)], catch_exceptions=False)
     assert "chosen    24 images of several sizes, 2 classes" in first.output
-    assert "the same  keras-resnet train --recipe folder" in first.output
+    [same] = [line for line in first.output.splitlines() if "the same" in line]
+    words = shlex.split(same)[2:]
+    expected = (
+        f"keras-resnet train --recipe folder --model cifar_resnet20 --data {source}"
+    )
+    assert words[:8] == expected.split()
+    sized = ["--image-size", "20", "--set", 'augment={"pad": 2, "flip": true}']
+    assert sorted(words[8:]) == sorted([*sized, *asked, "--folder", str(folder)])
+    assert ", 3 epochs" in first.output
     (folder / "result.json").unlink()
     kept = choose(source, folder=folder)
     assert kept.recipe == Run(folder).recipe

@@ -334,7 +334,7 @@ def test_duplicate_files(tmp_path):
     [
         (None, "data: folder .*photos doesn't exist"),
         ({}, "photos has 0 folders of images; a classifier needs"),
-        ({"cat": 3}, "photos has 1 folders of images"),
+        ({"cat": 3}, "photos has 1 folder of images"),
         ({"cat": 4, "dog": 0}, "class .*photos/dog has no images"),
         ({"cat": 4, "dog": 2}, "class dog has 2 images; 3 are needed, one for each"),
     ],

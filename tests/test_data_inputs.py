@@ -9,7 +9,7 @@ from conftest import ROOT
 from PIL import Image
 
 from keras_resnet.cli import main
-from keras_resnet.data.images import DataError
+from keras_resnet.data.images import DataError, DataWarning
 from keras_resnet.data.inputs import list_images
 
 FINISHED = ROOT / "tests" / "golden" / "previous" / "finished"
@@ -35,6 +35,27 @@ def test_files_folders_and_patterns(photos):
     odd = photos / "[1].png"
     shutil.copy(a, odd)
     assert list_images([odd]) == [odd], "a file before a pattern"
+
+
+def test_masks_beside_photos_are_left_out_as_in_training(photos):
+    expected = list_images([photos])
+    for name in ("masks", "more/GT"):
+        (photos / name).mkdir()
+        shutil.copy(photos / "a.png", photos / name)
+    with pytest.warns(DataWarning, match="1 images?, no photos by") as told:
+        assert list_images([photos]) == expected
+    assert len(told) == 2
+    assert list_images([photos / "masks"]) == [photos / "masks" / "a.png"]
+
+
+def test_classes_may_have_any_name(photos):
+    for name in ("depth", "gt"):
+        (photos / "classes" / name).mkdir(parents=True)
+        shutil.copy(photos / "a.png", photos / "classes" / name)
+    assert len(list_images([photos / "classes"])) == 2
+    shutil.copy(photos / "a.png", photos / "classes" / "gt" / "a_mask.png")
+    with pytest.warns(DataWarning, match="1 masks? by their names: a_mask.png"):
+        assert len(list_images([photos / "classes"])) == 2
 
 
 def test_nothing_named(photos):

@@ -52,5 +52,5 @@ def test_a_run_is_tested_on_other_images(tmp_path):
     assert done.exit_code == 0, done.output
     metrics = json.loads(done.stdout.splitlines()[-1])
     assert 1 < metrics["images"] < 50
-    assert "images are left out" in done.stderr
+    assert "images left out" in done.stderr
     assert "is other data than that of the run" in done.stderr

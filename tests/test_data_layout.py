@@ -118,14 +118,14 @@ REFUSED = {
     "a table of labels": ({"/*.jpg": 5, "/*.csv": 1}, "labels in a table are read by csv:.*/000.csv"),
     "train and test without classes": ({"train/*.jpg": 5, "test/*.jpg": 5}, "train has images, but no folders of classes"),
     "trainA": ({f"{name}{x}/*.jpg": 3 for name in ("train", "test") for x in "AB"}, "trainA, trainB, testA|testA, testB, trainA.* are splits by their names"),
-    "one class": (images(cat=3), "has 1 folders of images"),
+    "one class": (images(cat=3), "has 1 folder of images"),
     "nothing": ({}, "has 0 folders of images"),
     "an empty class": (images(cat=3) | {"dog": 0}, "class .*/dog has no images"),
     "a class only in test": (splits("train") | splits("test", classes={"fox": 3}), "test/fox is a class that has no training images"),
     "Cat and cat": (splits("train") | splits("test", classes={"Cat": 3}), "test/Cat .*, which call it 'cat'; name both folders alike"),
     "NFC and NFD across splits": (splits("train", classes={"caf\u00e9": 3, "bar": 3}) | splits("test", classes={NFD: 3}), r"'cafe\\u0301' is not 'caf\\xe9'"),
     "NFC and NFD": (images(**{"caf\u00e9": 3, NFD: 3}), r"classes 'cafe\\u0301' and 'caf\\xe9' are one name"),
-    "detection": ({"images/*.jpg": 3, "labels/*.txt": 3}, "has 1 folders of images"),
+    "detection": ({"images/*.jpg": 3, "labels/*.txt": 3}, "has 1 folder of images"),
 }  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def test_rows_without_a_label_or_a_file(photos):
         splits = data.load(source)
     assert sum(splits.counts.values()) == 24
     rows = [*paths()[:-1], ("images/b/011.png", "")]
-    with pytest.warns(data.DataWarning, match="not read: .*1 rows without a label"):
+    with pytest.warns(data.DataWarning, match="not read: .*1 row without a label"):
         splits = data.load(write_table(photos, "path,label", rows))
     assert sum(splits.counts.values()) == 23
 
@@ -75,7 +75,7 @@ def test_rows_without_a_label_or_a_file(photos):
         ("url,label", paths(), "has no column for the path, only url, label; call it"),
         ("path,text", paths(), "has no column for the label, only path, text"),
         ("path,label", [*paths(), ("images/a/000.png", "b")], "the labels 'a' and 'b'"),
-        ("path,label", [(p, "a") for p, _ in paths()], "has 1 labels; a classifier"),
+        ("path,label", [(p, "a") for p, _ in paths()], "has 1 label; a classifier"),
         ("path,label", [*paths(), ("x",)], "has 1 fields in row 26, not the 2"),
         (
             "path,label,split",

@@ -35,7 +35,7 @@ def splits(tmp_path):
 def test_the_same_image_in_two_classes_is_found(splits):
     [pair] = splits.conflicts
     assert {path.rsplit("/", 2)[1] for path in pair} == {"a & b", "dog"}
-    assert any("1 images are in two classes" in note for note in splits.notes)
+    assert any("1 image in two classes" in note for note in splits.notes)
 
 
 def test_a_page_needs_no_other_file(splits, tmp_path):

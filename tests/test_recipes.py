@@ -500,3 +500,12 @@ def test_differences_are_named():
     assert DIGITS.differences(DIGITS.to_dict()) == []
     del other["epochs"], other["augment"]["pad"]  # of a version that hasn't got them
     assert DIGITS.differences(other) == []
+
+
+def test_other_epochs_scale_the_warm_up_however_they_are_given():
+    recipe = get_recipe("folder").over(100)
+    assert recipe.set(["epochs=3"]) == recipe.over(3)
+    given = recipe.set(["epochs=3", "warmup_epochs=1"])
+    assert (given.epochs, given.warmup_epochs) == (3, 1)
+    with pytest.raises(UserError, match="epochs: 'three' is not"):
+        recipe.set(["epochs=three"])

@@ -19,7 +19,7 @@ from PIL import Image
 from keras_resnet import build, cifar_resnet, get_spec, serving
 from keras_resnet.cli import main
 from keras_resnet.errors import UserError
-from keras_resnet.serving import ExportError, quantizing, runtimes
+from keras_resnet.serving import ExportError, exporting, quantizing, runtimes
 from keras_resnet.surgery import fold_batch_norm
 
 FILES = {"litert": "model.tflite", "onnx": "model.onnx", "openvino": "model.xml"}
@@ -289,7 +289,21 @@ def test_what_a_format_can_not_hold_is_one_line(tmp_path):
     with pytest.raises(UserError, match="can't be written as litert") as raised:
         serving.export(model, tmp_path / "net", format="litert", check=False)
     assert len(str(raised.value).splitlines()) == 1
-    assert not list(tmp_path.rglob("*.tflite"))
+    with pytest.raises(UserError, match="none of saved_model, litert was written"):
+        exporting.write(
+            exporting.find(model),
+            tmp_path / "models" / "net",
+            ["saved_model", "litert"],
+            exporting.Options(check=False),
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_tools_of_others_print_nothing(exported, tmp_path, capfd):
+    model, _ = exported
+    path = serving.export(model, tmp_path / "net", format="litert")
+    serving.load(path)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_export_that_differs_is_not_published(exported, tmp_path, monkeypatch):

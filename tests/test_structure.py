@@ -56,9 +56,10 @@ ROOMS = {
         "presets": "errors spec",
         "plan": "errors spec",
         "cost": "plan spec",
+        "naming": "plan presets spec",
         "recompute": "plan",
         "data": "errors files limits records units",
-        "recipe": "data errors limits plan presets records spec",
+        "recipe": "data errors limits naming plan presets records spec",
         "recipes": "data errors presets recipe",
         "convolution": "plan runtime",
         "layers": "convolution",
@@ -74,7 +75,7 @@ ROOMS = {
         "serving": "data errors files folding heads limits network run statistics"
         " version",
         "prediction": "data errors heads run serving",
-        "leaderboard": "cost errors run statistics",
+        "leaderboard": "cost errors run statistics units",
         "analysis": "cost errors figures files heads graphs layers network plan presets"
         " run runtime spec tracking units",
         "weights": "analysis cost errors files hdf5 limits network plan presets run"
@@ -84,11 +85,11 @@ ROOMS = {
         " optimizers plan presets recipe recipes run runtime serving spec"
         " statistics surgery tracking units version weights",
         "experiments": "analysis cost data errors figures files network presets recipe"
-        " recipes resnext run spec statistics surgery tracking training",
-        "tuning": "cost data errors figures files network plan presets recipe run"
-        " records runtime serving spec statistics surgery tracking training units",
+        " recipes resnext run spec statistics surgery tracking training units",
+        "tuning": "cost data errors figures files naming network plan presets recipe"
+        " run records runtime serving spec statistics surgery tracking training units",
         "cli": "analysis convolution cost data errors experiments figures files"
-        " leaderboard network plan prediction presets recipe recipes run runtime"
+        " leaderboard naming network plan prediction presets recipe recipes run runtime"
         " serving spec tracking training tuning units version weights",
         "keras_resnet": "analysis applications cost data errors experiments layers"
         " network optimizers plan presets resnext runtime serving spec surgery tracking"

@@ -303,7 +303,7 @@ def test_a_folder_of_images_with_a_broken_one(workplace):
     write_folder(workplace / "pets", {"cat": 12, "the dog": 12})
     (workplace / "pets" / "cat" / "note.jpg").write_text("no image")
     recipe = TINY.replace(image_size=16, epochs=1)
-    with pytest.warns(data.DataWarning, match="1 unreadable images left out: .*note"):
+    with pytest.warns(data.DataWarning, match="1 unreadable image left out: .*note"):
         result = training.train(recipe, data="folder:pets", folder="run")
     described = files.read_json(result.folder / "data.json")
     assert described["class_names"] == ["cat", "the dog"]

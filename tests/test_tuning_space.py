@@ -14,7 +14,7 @@ from keras_resnet.cost import cost_of
 from keras_resnet.training import get_recipe
 from keras_resnet.units import in_units
 from tuning.budget import Budget, at_cost, fitted, macs_of, training_bytes
-from tuning.decode import declare, recipe_from_hp
+from tuning.decode import declare, hyperparameters_of, recipe_from_hp
 from tuning.space import PARAMETERS, Range, Space
 from tuning.spaces import SPACES
 
@@ -253,3 +253,23 @@ def test_budgets_are_read_refuse_and_repair():
         fitted(spec, Budget(), 128, "iso")
     with pytest.raises(tuning.BudgetError):
         fitted(spec, Budget(macs=10), 128, "repair")
+
+
+def test_what_a_budget_left_of_k_is_reported():
+    base = get_spec("cifar_resnet20")
+    values = {"k": 4.0, "depth": 27}
+    space = Space(k=Range(1.0, 4.0), depth=(27,))
+    asked = tuning.spec_from_hp(SimpleNamespace(values=values), space, base)
+    drawn = hyperparameters_of(asked, base)
+    assert (drawn["k"], drawn["depth"]) == (4, 26)
+    spec = fitted(asked, Budget.parse("100MMAC"), 32, "repair")
+    left = hyperparameters_of(spec, base)
+    assert left["k"] == spec.outer_width(0) / 16 < 2
+    bottleneck = {"block": "bottleneck", "k": 2.0, "cardinality": 4}
+    spec = tuning.spec_from_hp(
+        SimpleNamespace(values=bottleneck),
+        Space(block=("basic", "bottleneck"), k=(2.0,), cardinality=(4,)),
+        base,
+    )
+    found = hyperparameters_of(spec, base)
+    assert found.items() >= bottleneck.items()

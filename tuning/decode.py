@@ -120,8 +120,7 @@ def _widths(values: Mapping[str, Any], base: ResNetSpec, block: str) -> dict[str
     grouped = block == base.block == "bottleneck"
     cardinality = values.get("cardinality", base.cardinality if grouped else 1)
     group_width = values.get("group_width", base.group_width if grouped else None)
-    scale = {"basic": 1.0, "bottleneck": float(EXPANSION)}
-    factor = scale[block] / scale[base.block] if block != base.block else 1.0
+    factor = _widening(block, base)
     outer = [width * factor for width in base.widths]
     chosen = "cardinality" in values and "group_width" not in values
     if chosen and (cardinality > 1 or group_width):
@@ -151,6 +150,27 @@ def _widths(values: Mapping[str, Any], base: ResNetSpec, block: str) -> dict[str
         "stem_width": min(base.stem_width, int(outer[0] * k))
         if base.shortcut == "pad"
         else base.stem_width,
+    }
+
+
+def _widening(block: str, base: ResNetSpec) -> float:
+    """Outer widths of units of another block, over the base's."""
+    scale = {"basic": 1.0, "bottleneck": float(EXPANSION)}
+    return scale[block] / scale[base.block] if block != base.block else 1.0
+
+
+def hyperparameters_of(spec: ResNetSpec, base: ResNetSpec) -> dict[str, Any]:
+    """What a space's parameters are in a network that was made of a base."""
+    widening = _widening(spec.block, base)
+    return {
+        "block": spec.block,
+        "depth": make_plan(spec).depth,
+        "units": spec.depths[0],
+        "k": spec.outer_width(0) / (base.widths[0] * widening),
+        "cardinality": spec.cardinality,
+        **({"group_width": spec.group_width} if spec.group_width else {}),
+        "order": spec.order,
+        "stem": spec.stem,
     }
 
 

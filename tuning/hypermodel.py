@@ -13,6 +13,7 @@ from keras_resnet import data as data_module
 from keras_resnet import training
 from keras_resnet.data import Splits
 from keras_resnet.errors import BudgetError, UserError
+from keras_resnet.naming import renamed
 from keras_resnet.network import build
 from keras_resnet.recipe import Recipe
 from tuning.budget import Budget, Mode, fitted
@@ -125,7 +126,7 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
         spec = fitted(
             recipe.model, self.budget, recipe.batch_size, self.mode, keep_outer
         )
-        return recipe.replace(model=spec)
+        return recipe.replace(model=renamed(spec, self.recipe.model))
 
     def refusal(self, hp: Any) -> str | None:
         """Why hyperparameters are over the budget; None if they aren't."""

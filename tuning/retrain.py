@@ -19,6 +19,7 @@ from keras_resnet.recipe import Recipe
 from keras_resnet.run import Run
 from keras_resnet.statistics import LEVEL, t_test
 from keras_resnet.tracking import MLflowTracker, closing
+from keras_resnet.units import count
 from tuning.objective import Objective
 from tuning.search_report import write_report
 from tuning.search_tracking import log_best
@@ -89,7 +90,8 @@ class Comparison(NamedTuple):
         n = len(self.best)
         text = (
             f"winner {mean(self.best):.2%}, default {mean(self.default):.2%} of test "
-            f"images over {n} seeds: difference {100 * self.difference:+.2f} points"
+            f"images over {count(n, 'seed')}: difference "
+            f"{100 * self.difference:+.2f} points"
         )
         if self.p_value is None or self.low is None or self.high is None:
             text = f"{text}; too little for a test"
@@ -254,7 +256,7 @@ def _train(name: str, recipe: Recipe, seed: int, how: _Training) -> Run:
             tracker=how.tracker.child(how.folder) if how.tracker else None,
             console=how.console,
             announcement=f"{name}, seed {seed}: {make_plan(recipe.model).depth} layers "
-            f"deep, {recipe.epochs} epochs, in {run.folder}",
+            f"deep, {count(recipe.epochs, 'epoch')}, in {run.folder}",
             **how.loading,
         )
     return run

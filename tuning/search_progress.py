@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from keras_resnet.units import in_units
+from keras_resnet.units import count, in_units
 from tuning.noise import read_noise
 from tuning.trials import (
     DEFAULT,
@@ -67,7 +67,7 @@ class Progress:
             ended = (t for t in self.known.values() if t.status != "RUNNING")
             self.shown = {trial.id for trial in ended}
             if self.shown:
-                self.console.print(f"resuming after {len(self.shown)} trials")
+                self.console.print(f"resuming after {count(len(self.shown), 'trial')}")
         return self
 
     def __exit__(self, *error: Any) -> None:

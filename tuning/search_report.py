@@ -10,7 +10,7 @@ from typing import Any
 
 from keras_resnet import files
 from keras_resnet.recipe import Recipe
-from keras_resnet.units import in_units
+from keras_resnet.units import count, in_units
 from tuning import search_plots
 from tuning.expected import expected_accuracy
 from tuning.importance import effects, importance, sentences
@@ -98,7 +98,7 @@ def _summary(trials: Sequence[Trial], noise: Noise | None) -> list[str]:
     return [
         "# Search",
         "",
-        f"{len(done)} trials were completed, {failed} failed, {refused} were over the "
+        f"{count(len(done), 'trial')} completed, {failed} failed, {refused} over the "
         "budget. Accuracy is on the validation images, by which the best is chosen: on "
         "other images the best will be less accurate.",
         "",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from keras_resnet import files
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import Run, new_folder
+from keras_resnet.units import count
 from tuning import processes
 from tuning.budget import Budget, Mode
 from tuning.feasibility import check_budget
@@ -159,12 +160,13 @@ def _baseline(
         return BASELINE if needed or tuner == "hyperband" else few
     if asked < 0 or (needed and not asked):
         raise SearchError(
-            f"baseline: {asked} trials of the default tell no accuracy that the "
-            "cheapest network must keep; give 2 or more"
+            f"baseline: {count(asked, 'trial')} of the default tell no accuracy that "
+            "the cheapest network must keep; give 2 or more"
         )
     if asked >= trials and tuner != "hyperband":
         raise SearchError(
-            f"baseline: {asked} of {trials} trials are of the default; give more trials"
+            f"baseline: {asked} of {count(trials, 'trial')} would be of the default; "
+            "give more trials"
         )
     return asked
 

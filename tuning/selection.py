@@ -7,6 +7,7 @@ from pathlib import Path
 
 from keras_resnet import files
 from keras_resnet.errors import UserError
+from keras_resnet.units import count
 from tuning.expected import expected_accuracy
 from tuning.noise import read_noise
 from tuning.objective import Objective, SearchError
@@ -37,14 +38,14 @@ def read_result(folder: Path) -> SearchResult:
         raise SearchError(f"search: can't read {folder / SEARCH}: {error}") from None
     if best is None and completed(trials):
         raise SearchError(
-            f"search: all of {len(trials)} trials in {folder} are of the default, by "
-            "which noise is known; give more --trials, or a space with other networks "
-            "within the budget"
+            f"search: {count(len(trials), 'trial')} in {folder}, all of the default, "
+            "by which noise is known; give more --trials, or a space with other "
+            "networks within the budget"
         )
     if best is None:
         reasons = sorted({trial.reason for trial in trials if trial.reason})
         raise SearchError(
-            f"search: none of {len(trials)} trials in {folder} was completed: "
+            f"search: of {count(len(trials), 'trial')} in {folder} none was completed: "
             f"{'; '.join(reasons[:3])}"
         )
     return SearchResult(folder, best, best.recipe, trials)

@@ -14,9 +14,10 @@ from statistics import mean
 from typing import Any, NamedTuple
 
 from keras_resnet import files, statistics
-from keras_resnet.plan import make_plan
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import LOCK, Run
+from keras_resnet.spec import ResNetSpec
+from tuning.decode import hyperparameters_of
 from tuning.objective import Objective, SearchError
 
 # What is in the folder of a search.
@@ -82,11 +83,13 @@ class Trial(NamedTuple):
     def hyperparameters(self) -> dict[str, Any]:
         """Its values; of Hyperband's own the epochs only.
 
-        `depth` is that of the network, which may only be near the one asked for.
+        Those of the network are read off it: values that don't go together were
+        changed to the nearest, and widths to what a budget leaves.
         """
         values = {k: v for k, v in self.values.items() if not k.startswith("tuner/")}
-        if "depth" in values and Run(self.run).exists:
-            values["depth"] = _depth(self.run)
+        if Run(self.run).exists:
+            found = _read_off(self.run)
+            values = {name: found.get(name, v) for name, v in values.items()}
         if "tuner/epochs" in self.values:
             values["epochs"] = self.values["tuner/epochs"]
         return values
@@ -119,9 +122,10 @@ def _deprecated(old: str, new: str) -> None:
 
 
 @functools.cache
-def _depth(run: Path) -> int:
-    """Weighted layers of a run's network, which never changes."""
-    return make_plan(Run(run).recipe.model).depth
+def _read_off(run: Path) -> dict[str, Any]:
+    """Hyperparameters of a trial's network, which never changes."""
+    base = files.read_json(run.parents[2] / SEARCH)["recipe"]["model"]
+    return hyperparameters_of(Run(run).recipe.model, ResNetSpec.from_dict(base))
 
 
 def is_refused(status: str, reason: str) -> bool:
@@ -152,7 +156,9 @@ def open_search(folder: Path, settings: dict[str, Any]) -> None:
     if path.exists():
         before = ABSENT | files.read_json(path)
         # Fields that an earlier version had none of have their default.
-        before["recipe"] = Recipe.from_dict(before["recipe"]).to_dict()
+        recipe = Recipe.from_dict(before["recipe"]).to_dict()
+        same = not Recipe.from_dict(settings["recipe"]).differences(recipe)
+        before["recipe"] = settings["recipe"] if same else recipe
         before = json.loads(json.dumps(before))
         differing = [k for k in settings if before.get(k) != settings[k]]
         if differing:

@@ -19,6 +19,7 @@ from keras_resnet.cli.output import (
     table_of,
 )
 from keras_resnet.errors import UserError
+from keras_resnet.units import count
 
 if TYPE_CHECKING:
     pass
@@ -248,7 +249,7 @@ def compare(
             result.source,
         )
     print_table(table)
-    click.echo(f"{len(paths) // 3} figures in {out}")
+    click.echo(f"{count(len(paths) // 3, 'figure')} in {out}")
     if not found:
         click.echo("time and memory weren't measured yet: --measure")
 

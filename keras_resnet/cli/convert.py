@@ -12,6 +12,7 @@ from keras_resnet import runtime
 from keras_resnet.cli import options
 from keras_resnet.cli.group import main
 from keras_resnet.errors import UserError, WeightsError
+from keras_resnet.units import count
 
 
 @main.command()
@@ -107,7 +108,9 @@ def convert(
             write(temporary)
     click.echo(f"{target}: {network.name}, {network.count_params():,} parameters")
     if new_head:
-        click.echo(f"its classifier of {classes} classes is new: random weights")
+        click.echo(
+            f"its classifier of {count(classes or 0, 'class')} is new: random weights"
+        )
     if target.suffix not in (".keras", ".safetensors"):
         _say_lost(network, target.suffix)
 

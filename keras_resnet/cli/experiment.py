@@ -11,6 +11,7 @@ from keras_resnet import runtime
 from keras_resnet.cli import options
 from keras_resnet.cli.group import Commands, main, stoppable
 from keras_resnet.cli.output import print_json, print_table, table_of, warnings_as_lines
+from keras_resnet.units import count
 
 if TYPE_CHECKING:
     from keras_resnet.experiments import Experiment, Setting
@@ -150,7 +151,9 @@ def run(
             **loading,
         )
     if left:
-        click.echo(f"other processes train {len(left)} runs; report when they end")
+        click.echo(
+            f"other processes train {count(len(left), 'run')}; report when they end"
+        )
     _report(chosen, folder, None)
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from keras_resnet.cli.output import json_alone
 from keras_resnet.errors import SpecError, UserError
+from keras_resnet.naming import renamed
 from keras_resnet.presets import get_spec
 from keras_resnet.spec import ResNetSpec
 
@@ -300,12 +303,43 @@ class Tracking:
         )
 
 
+def command_line(chosen: Mapping[str, Any]) -> str:
+    """The command that runs, with what was chosen in place of what wasn't given.
+
+    Args:
+        chosen: values by the names of options; those that were given have their own.
+    """
+    context = click.get_current_context()
+    values = {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
+    }
+    set_already = {text.partition("=")[0] for text in values.get("assignments", ())}
+    for name, value in chosen.items():
+        if name == "assignments":
+            left = [text for text in value if text.partition("=")[0] not in set_already]
+            values[name] = (*left, *values.get(name, ()))
+        elif name not in set_already:
+            values.setdefault(name, value)
+    words = ["keras-resnet", str(context.info_name)]
+    for parameter in context.command.params:
+        value = values.get(str(parameter.name))
+        if isinstance(value, bool):
+            words.append((parameter.opts if value else parameter.secondary_opts)[0])
+        elif value is not None:
+            several = isinstance(value, tuple)
+            for each in value if several else (value,):
+                words += [parameter.opts[0], str(each)]
+    return shlex.join(words)
+
+
 def spec_from(name: str | None, file: Path | None) -> ResNetSpec | None:
     """The network of a command: a preset, a file, or none."""
     if name and file:
         raise SpecError(f"network: give a preset ({name}) or --spec ({file}), not both")
     if file:
-        return ResNetSpec.from_json(read_text(file))
+        return renamed(ResNetSpec.from_json(read_text(file)))
     return get_spec(name) if name else None
 
 
@@ -318,11 +352,11 @@ def recipe_and_data(name: str, data: str | None) -> tuple[Recipe, str]:
     from keras_resnet.recipe import Recipe
     from keras_resnet.recipes import ROWS, get_recipe
 
-    recipe = (
-        Recipe.from_json(read_text(Path(name)))
-        if name.endswith(".json")
-        else get_recipe(name)
-    )
+    if name.endswith(".json"):
+        recipe = Recipe.from_json(read_text(Path(name)))
+        recipe = recipe.replace(model=renamed(recipe.model))
+    else:
+        recipe = get_recipe(name)
     data = data or {row.recipe.name: row.data for row in ROWS}.get(recipe.name)
     if data in (None, "folder:PATH"):
         raise UserError(f"data: {name} is for no data by itself; name some by --data")

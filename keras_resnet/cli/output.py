@@ -134,12 +134,14 @@ def warnings_as_lines() -> Iterator[None]:
 
     ours = (DataWarning, ExportWarning, RunWarning, FontWarning, WeightsWarning)
     show = warnings.showwarning
+    said: set[str] = set()  # a search loads its data again and again
 
     def say(message: Any, category: type[Warning], *place: Any) -> None:
-        if issubclass(category, ours):
-            click.echo(f"warning: {message}", err=True)
-        else:
+        if not issubclass(category, ours):
             show(message, category, *place)
+        elif str(message) not in said:
+            said.add(str(message))
+            click.echo(f"warning: {message}", err=True)
 
     with warnings.catch_warnings():
         for category in ours:

@@ -20,6 +20,7 @@ from keras_resnet.cli.output import (
     warnings_as_lines,
 )
 from keras_resnet.errors import UserError
+from keras_resnet.units import count
 
 if TYPE_CHECKING:
     from keras_resnet.recipe import Recipe
@@ -248,11 +249,13 @@ def _choose(
         folder=folder,
         data_dir=loading.get("data_dir"),
         subfolders=loading.get("subfolders"),
+        change=lambda recipe: training.resolve(recipe)[0],
     )
     for reason in chosen.reasons:
         click.echo(f"chosen    {reason}")
-    click.echo(f"the same  {chosen.command}")
-    return training.resolve(chosen.recipe)[0], chosen.weights
+    if chosen.options:
+        click.echo(f"the same  {options.command_line(chosen.options)}")
+    return chosen.recipe, chosen.weights
 
 
 def _print_result(result: RunResult, tracker: MLflowTracker | None) -> None:
@@ -279,7 +282,7 @@ def _verdict(metrics: dict[str, float]) -> str:
     right = round(metrics["accuracy"] * metrics["images"])
     parts = [
         f"test accuracy {metrics['accuracy']:.2%} ({right} of "
-        f"{metrics['images']:.0f} images)",
+        f"{count(int(metrics['images']), 'image')})",
         f"cross-entropy {metrics['loss']:.4f}",
         f"calibration error {metrics['calibration_error']:.2%}",
     ]

@@ -13,6 +13,7 @@ from keras_resnet.cli import options
 from keras_resnet.cli.group import main
 from keras_resnet.cli.output import print_classes, print_json, warnings_as_lines
 from keras_resnet.errors import UserError
+from keras_resnet.units import count
 
 
 @main.command()
@@ -131,7 +132,7 @@ def _print_check(checked: dict[str, Any] | None) -> None:
     if "agreement" in checked:
         click.echo(
             f"checked     differs by {checked['difference']:.1e}, same class of "
-            f"{checked['agreement']:.0%} of {checked['images']} images, "
+            f"{checked['agreement']:.0%} of {count(checked['images'], 'image')}, "
             f"{checked['milliseconds']['1']:.2f} ms an image, "
             f"{checked['bytes'] / 1e6:.2f} MB"
         )
@@ -139,9 +140,10 @@ def _print_check(checked: dict[str, Any] | None) -> None:
         if found := checked.get(name):
             low, high = found["interval_points"]
             click.echo(
-                f"int8        {name}: {found['int8']:.2%} of {found['images']} images, "
-                f"float32 {found['float32']:.2%}; {found['difference_points']:+.2f} "
-                f"points (95 %: {low:+.2f} to {high:+.2f})"
+                f"int8        {name}: {found['int8']:.2%} of "
+                f"{count(found['images'], 'image')}, float32 "
+                f"{found['float32']:.2%}; {found['difference_points']:+.2f} points "
+                f"(95 %: {low:+.2f} to {high:+.2f})"
             )
 
 

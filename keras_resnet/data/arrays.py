@@ -11,6 +11,7 @@ import numpy as np
 from keras_resnet.data.images import DataError, Found, Images
 from keras_resnet.data.options import Options
 from keras_resnet.files import open_npz, reading
+from keras_resnet.units import count
 
 SPLITS = ("train", "val", "test")
 _KEYS = {f"{kind}_{split}" for kind in "xy" for split in SPLITS}
@@ -131,7 +132,8 @@ def _images(split: str, pixels: Any, labels: Any) -> Images:
         )
     if len(labels) != len(pixels):
         raise DataError(
-            f"data: {split} has {len(pixels)} images, but {len(labels)} labels"
+            f"data: {split} has {count(len(pixels), 'image')}, but "
+            f"{count(len(labels), 'label')}"
         )
     return Images(pixels, labels.astype(np.int64))
 

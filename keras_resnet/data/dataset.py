@@ -13,7 +13,14 @@ from rich.console import Console
 from keras_resnet.data.augment import Augment, Sampling
 from keras_resnet.data.cache import shorter_side
 from keras_resnet.data.decoding import Shape
-from keras_resnet.data.images import DataError, DataWarning, Found, Images, Stream
+from keras_resnet.data.images import (
+    DataError,
+    DataWarning,
+    Found,
+    Images,
+    LeftOutWarning,
+    Stream,
+)
 from keras_resnet.data.memory import keep
 from keras_resnet.data.normalization import pixel_stats
 from keras_resnet.data.options import Options, free_memory
@@ -32,6 +39,7 @@ from keras_resnet.data.splits import (
     fingerprint,
     split,
 )
+from keras_resnet.units import count
 
 SIDE = 224  # of images of different sizes, if nothing is asked for
 LARGEST = 256  # side that images of one size keep
@@ -325,19 +333,24 @@ def absolute(source: str) -> str:
 
 def _conflict_notes(conflicts: Sequence[tuple[str, str]]) -> list[str]:
     return [
-        f"{len(conflicts)} images are in two classes, such as {one} and {other}"
+        f"{count(len(conflicts), 'image')} in two classes, such as {one} and {other}"
         for one, other in conflicts[:1]
     ]
 
 
 def _warn(duplicates: Mapping[str, int], found: Found) -> None:
-    messages = []
     if duplicates:
-        counts = ", ".join(f"{count} of {where}" for where, count in duplicates.items())
-        messages.append(f"data: the same images are in two splits: {counts}; kept")
+        counts = ", ".join(f"{many} of {where}" for where, many in duplicates.items())
+        warnings.warn(
+            f"data: the same images are in two splits: {counts}; kept",
+            DataWarning,
+            stacklevel=3,
+        )
+    messages = []
     if unreadable := found.unreadable:
         named = "; ".join(unreadable[:NAMED])
-        messages.append(f"data: {len(unreadable)} unreadable images left out: {named}")
+        lost = count(len(unreadable), "unreadable image")
+        messages.append(f"data: {lost} left out: {named}")
     if found.left_out:
         more = len(found.left_out) - NAMED
         named = "; ".join(found.left_out[:NAMED])
@@ -345,4 +358,4 @@ def _warn(duplicates: Mapping[str, int], found: Found) -> None:
             f"data: not read: {named}" + (f"; and {more} more" if more > 0 else "")
         )
     for message in messages:
-        warnings.warn(message, DataWarning, stacklevel=3)
+        warnings.warn(message, LeftOutWarning, stacklevel=3)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from keras_resnet.data.images import DataError
 from keras_resnet.data.tree import Folder
+from keras_resnet.units import count
 
 # Split -> the words that it goes by: alone, or with one of `_AROUND` about them.
 SPLITS = {
@@ -107,7 +108,7 @@ def _splits(
         holding = [each for each in candidates if _has_classes(each)]
         for loose in (each for each in candidates if each not in holding):
             left_out.append(
-                f"{loose.path}: {loose.count} images in no folder of a class"
+                f"{loose.path}: {count(loose.count, 'image')} in no folder of a class"
             )
         if len(holding) > 1:
             raise DataError(
@@ -125,8 +126,8 @@ def _splits(
     for name, folder in folders.items():
         if not split_of(name):
             left_out.append(
-                f"{folder.path}: {folder.count} images; its name is that of no split "
-                f"(train, val, test)"
+                f"{folder.path}: {count(folder.count, 'image')}; its name is that of "
+                "no split (train, val, test)"
             )
     return splits
 
@@ -209,9 +210,11 @@ def _refuse_same_folders(top: Folder, folders: Mapping[str, Folder]) -> None:
 def _why_no_classes(top: Folder, folders: Mapping[str, Folder]) -> str:
     tables = [name for name in top.documents if name.lower().endswith(".csv")]
     if not top.names:
-        seen = f"has {len(folders)} folders of images"
+        seen = f"has {count(len(folders), 'folder')} of images"
     else:
-        seen = f"has {len(folders)} folders of images, and {len(top.names)} images"
+        seen = f"has {count(len(folders), 'folder')} of images, and " + count(
+            len(top.names), "image"
+        )
     remedy = "; a classifier needs one for each of two classes or more"
     if tables:
         remedy += f"; labels in a table are read by csv:{top.path}/{tables[0]}"
@@ -222,7 +225,8 @@ def _note_loose(folder: Folder, left_out: list[str]) -> None:
     if folder.names:
         names = some([name.decode(errors="replace") for name in folder.names])
         left_out.append(
-            f"{folder.path}: {len(folder.names)} files in no folder of a class: {names}"
+            f"{folder.path}: {count(len(folder.names), 'file')} in no folder of a "
+            f"class: {names}"
         )
 
 
@@ -236,8 +240,8 @@ def _check_classes(top: Folder, splits: Mapping[str, Mapping[str, Folder]]) -> N
     train = splits["train"]
     if len(train) < 2:
         raise DataError(
-            f"data: {top.path} has {len(train)} folders of images to train on; a "
-            "classifier needs one for each of two classes or more"
+            f"data: {top.path} has {count(len(train), 'folder')} of images to train "
+            "on; a classifier needs one for each of two classes or more"
         )
     known: dict[str, str] = {}
     for name in train:

@@ -15,6 +15,7 @@ from keras_resnet.data.images import DataError, Found, Images
 from keras_resnet.data.index import Index, cache_of, find_out, list_files
 from keras_resnet.data.options import Options
 from keras_resnet.data.tree import Folder, read_tree
+from keras_resnet.units import count
 
 READ = "subfolders=True (--subfolders) reads them"
 FULL = 2**7  # the high byte that the brightest 16-bit image of a data set reaches
@@ -68,8 +69,8 @@ def read_folder(path: str, options: Options) -> Found:
     unreadable = tuple(why for _, why in sorted(found.reasons.items()))
     if unreadable and options.strict:
         raise DataError(
-            f"{unreadable[0].replace('image:', 'data:', 1)}; {len(unreadable)} "
-            f"unreadable files in {tree.path}"
+            f"{unreadable[0].replace('image:', 'data:', 1)}; "
+            f"{count(len(unreadable), 'unreadable file')} in {tree.path}"
         )
     _check_classes(chosen["train"][1], layout.splits["train"], unreadable)
     described = describe(found, chosen, class_names, tuple(left_out))
@@ -79,7 +80,8 @@ def read_folder(path: str, options: Options) -> Found:
         for name in folder.documents
     ]
     if documents:
-        note = f"{len(documents)} files are no images by their names: {some(documents)}"
+        what = count(len(documents), "file")
+        note = f"{what} left out, no images by their names: {some(documents)}"
         described = described._replace(notes=(*described.notes, note))
     return described
 
@@ -161,11 +163,12 @@ def _groups(
         if group.folder.names and not why:
             kept.append(group)
         elif group.folder.names:
-            count = len(group.folder.names)
-            left_out.append(f"{group.folder.path}: {count} images, {why}")
+            what = count(len(group.folder.names), "image")
+            left_out.append(f"{group.folder.path}: {what}, {why}")
         if masks := group.folder.masks:
             left_out.append(
-                f"{group.folder.path}: {len(masks)} masks by their names: {some(masks)}"
+                f"{group.folder.path}: {count(len(masks), 'mask')} by their names: "
+                f"{some(masks)}"
             )
     return kept
 
@@ -207,8 +210,8 @@ def _alike(
         if not seen[i] <= known:
             alike[group_of == i] = False
             left_out.append(
-                f"{group.folder.path}: {len(group.folder.names)} images, of another "
-                f"kind than the class' own; {READ}"
+                f"{group.folder.path}: {count(len(group.folder.names), 'image')}, of "
+                f"another kind than the class' own; {READ}"
             )
     return alike
 
@@ -255,8 +258,8 @@ def _check_classes(
     labels: np.ndarray, folders: Mapping[str, Folder], unreadable: Sequence[str]
 ) -> None:
     counts = np.bincount(labels, minlength=len(folders))
-    for name, count in zip(sorted(folders), counts, strict=True):
-        if count == 0:
+    for name, images in zip(sorted(folders), counts, strict=True):
+        if images == 0:
             folder = folders[name]
             inside = [why for why in unreadable if f" {folder.path}/" in why]
             why = f" ({inside[0]})" if inside else ""

@@ -19,6 +19,10 @@ class DataWarning(UserWarning):
     """Something in the data that is worth a look, on one line."""
 
 
+class LeftOutWarning(DataWarning):
+    """What isn't read of the data, and why."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ragged(Sequence[np.ndarray]):
     """Images of different sizes, one after the other in one array.

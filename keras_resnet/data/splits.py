@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_resnet.data.images import DataError, Found, Images, Stream
 from keras_resnet.data.index import DIGEST, Files, digest
+from keras_resnet.units import count
 
 TEST_SHARE = 0.2  # 360 of the digits
 VAL_SHARE = 0.1  # of the rest: 144 of the digits; CIFAR's 5,000 of the papers
@@ -121,8 +122,8 @@ def _check_counts(labels: np.ndarray, names: Sequence[str], wanted: int) -> None
     if counts.min() < wanted:
         least = int(counts.argmin())
         raise DataError(
-            f"data: class {names[least]} has {counts[least]} images; {wanted} are "
-            "needed, one for each split"
+            f"data: class {names[least]} has {count(counts[least], 'image')}; {wanted} "
+            "are needed, one for each split"
         )
 
 

@@ -16,6 +16,7 @@ from keras_resnet.data.images import DataError, Found
 from keras_resnet.data.index import BAD, cache_of, find_out, locate_files
 from keras_resnet.data.options import Options
 from keras_resnet.data.tree import read_tree
+from keras_resnet.units import count
 
 # What a column holds -> the names that it goes by, in any case.
 COLUMNS = {
@@ -107,7 +108,7 @@ def read_table(
     if index.reasons and options.strict:
         raise DataError(
             f"{index.reasons[min(index.reasons)].replace('image:', 'data:', 1)}; "
-            f"{len(index.reasons)} unreadable files in {name}"
+            f"{count(len(index.reasons), 'unreadable file')} in {name}"
         )
     classes = np.array([numbers.get(label, 0) for label in labels], np.int64)
     chosen = {}
@@ -117,7 +118,7 @@ def read_table(
             chosen[split] = rows, classes[rows]
     _check_training(chosen, class_names, name)
     lost = len(labels) - int(labelled.sum())
-    left_out = (f"{name}: {lost} rows without a label",) if lost else ()
+    left_out = (f"{name}: {count(lost, 'row')} without a label",) if lost else ()
     return describe(index, chosen, class_names, left_out)
 
 
@@ -157,8 +158,8 @@ def _check_training(
 ) -> None:
     if len(class_names) < 2:
         raise DataError(
-            f"data: {name} has {len(class_names)} labels; a classifier needs two or "
-            "more"
+            f"data: {name} has {count(len(class_names), 'label')}; a classifier needs "
+            "two or more"
         )
     _, train = chosen.get("train", ((), np.zeros(0, np.int64)))
     missing = np.flatnonzero(np.bincount(train, minlength=len(class_names)) == 0)

@@ -23,6 +23,7 @@ from keras_resnet.experiments.scale import Setting, own_folder, resolve, setting
 from keras_resnet.experiments.verdicts import Judged, judge
 from keras_resnet.figures import save
 from keras_resnet.run import Run
+from keras_resnet.units import count
 
 VERDICTS = "verdicts.csv"
 
@@ -246,5 +247,5 @@ def _made_with(outcomes: Sequence[Outcome]) -> str:
     return (
         f"{versions}; {environment['processor']}, {environment['threads']} "
         f"thread{'s' * (environment['threads'] > 1)} a run; "
-        f"{hours:.1f} hours of epochs for {len(done)} runs."
+        f"{hours:.1f} hours of epochs for {count(len(done), 'run')}."
     )

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from keras_resnet.serving import (
     saved_model,
     server,
 )
+from keras_resnet.serving.silence import silenced
 from keras_resnet.version import __version__
 
 
@@ -222,22 +223,49 @@ def write(
         images = quantizing.calibration_images(source.run, options.images)
     small = fold_batch_norm(source.model) if options.fold else source.model
     about = _describe(source, version, options)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExportError(f"path: can't write to {path}: {error.strerror}") from None
     targets = [runtimes.folder_of(path, name, version) for name in formats]
     with contextlib.ExitStack() as stack:  # all are renamed, or none
+        stack.enter_context(_new_folders(path, [target.parent for target in targets]))
         for name, target in zip(formats, targets, strict=True):
             temporary = stack.enter_context(files.replacing(target))
-            if name == "saved_model":
-                _write_saved_model(source, small, about, temporary, path, options)
-            else:
-                temporary.mkdir()
-                _write_file(source, small, about, temporary, name, images, options)
+            try:
+                if name == "saved_model":
+                    _write_saved_model(source, small, about, temporary, path, options)
+                else:
+                    temporary.mkdir()
+                    _write_file(source, small, about, temporary, name, images, options)
+            except UserError as error:
+                if len(formats) == 1:
+                    raise
+                raise ExportError(
+                    f"{error}; none of {', '.join(formats)} was written"
+                ) from None
     if "saved_model" in formats:
         server.configure(path)
     return targets
+
+
+@contextlib.contextmanager
+def _new_folders(path: Path, below: Sequence[Path]) -> Iterator[None]:
+    """Makes the model's folder; if the body fails, no folder is left that is new.
+
+    Raises:
+        ExportError: it can't be made.
+    """
+    wanted = dict.fromkeys([*reversed(path.parents), path, *below])
+    new = [folder for folder in wanted if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException as error:
+        for folder in reversed(new):
+            with contextlib.suppress(OSError):  # another process has filled it
+                folder.rmdir()
+        if isinstance(error, OSError):
+            raise ExportError(
+                f"path: can't write to {path}: {error.strerror}"
+            ) from None
+        raise
 
 
 def _write_saved_model(
@@ -273,7 +301,8 @@ def _write_file(
     module = graph.portable(small, source.head)
     writer = importlib.import_module(f"keras_resnet.serving.{row.module}")
     try:
-        writer.write(folder / row.file, module, about, options.quantize, images)
+        with silenced():
+            writer.write(folder / row.file, module, about, options.quantize, images)
     except (OSError, UserError):
         raise
     except Exception as error:  # whatever a converter raises

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -34,13 +32,12 @@ def by_nncf(model: Any, examples: Sequence[Any]) -> Any:
     quantize = functools.partial(
         nncf.quantize, model, nncf.Dataset(examples), subset_size=len(examples)
     )
-    with contextlib.redirect_stdout(sys.stderr):  # its progress
-        # Layer by layer, each on what the quantized ones before it give: the fast way
-        # lost 0.8 points on the digits, where this loses none.
-        try:
-            return quantize(fast_bias_correction=False)
-        except Exception:  # of NNCF's ONNX backend, at stages of several basic units
-            return quantize()
+    # Layer by layer, each on what the quantized ones before it give: the fast way lost
+    # 0.8 points on the digits, where this loses none.
+    try:
+        return quantize(fast_bias_correction=False)
+    except Exception:  # of NNCF's ONNX backend, at stages of several basic units
+        return quantize()
 
 
 def calibration_images(run: Run | None, images: np.ndarray | None) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_resnet.errors import ExportError, one_line
 from keras_resnet.limits import check_names
+from keras_resnet.serving.silence import silenced
 
 
 class Format(NamedTuple):
@@ -166,7 +167,8 @@ def load(path: Path | str) -> Served:
     module = importlib.import_module(f"keras_resnet.serving.{row.module}")
     file = path / row.file if path.is_dir() and name != "saved_model" else path
     try:
-        served: Served = module.load(file)
+        with silenced():
+            served: Served = module.load(file)
     except ExportError:
         raise
     except Exception as error:  # whatever a runtime raises at a file that is none

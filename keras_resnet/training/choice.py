@@ -7,8 +7,7 @@ in the run, and taken up again by a run that is resumed.
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ from keras_resnet.recipe import Recipe
 from keras_resnet.recipes import get_recipe
 from keras_resnet.run import Run
 from keras_resnet.spec import ResNetSpec
+from keras_resnet.units import count
 from keras_resnet.weights import PUBLISHED, download
 
 HOURS = 1.0  # that a training should take at most
@@ -51,13 +51,14 @@ class Choice(NamedTuple):
         recipe: to train by.
         weights: to start from, if any.
         reasons: three lines.
-        command: that says the same.
+        options: of the command line, with their values, that say the same; none of a
+            run that is resumed.
     """
 
     recipe: Recipe
     weights: str | None
     reasons: tuple[str, ...]
-    command: str
+    options: Mapping[str, Any]
 
 
 def choose(
@@ -66,6 +67,7 @@ def choose(
     weights: str | None = None,
     devices: tuple[str, int] = ("CPU", 1),
     folder: Path | None = None,
+    change: Callable[[Recipe], Recipe] = lambda recipe: recipe,
     **loading: Any,
 ) -> Choice:
     """A recipe, a network, a size and weights for a folder of images.
@@ -75,22 +77,23 @@ def choose(
         weights: to start from; None: what is found here.
         devices: "CPU" and its cores, or "GPU" and their number.
         folder: of an unfinished run, whose choice is taken.
+        change: makes what else was asked for of a recipe.
         **loading: arguments of `data.load`.
 
     Raises:
         UserError: the folder can't be read.
     """
     if folder and (kept := _of_run(Run(folder), source)):
-        return kept
+        return kept._replace(recipe=change(kept.recipe))
     options = Options(**{k: v for k, v in loading.items() if v is not None})
     found = read(source, options)
     parts = [part for part in (found.train, found.val, found.test) if part]
     images = sum(part.count for part in parts)
-    kind, count = devices
-    speed = SPEED[kind] * count
+    kind, cores = devices
+    speed = SPEED[kind] * cores
     start = weights or _cached(found)
     size = f"{found.size[0]}x{found.size[1]}" if found.size else "several sizes"
-    here = f"{images:,} images of {size}, {len(found.class_names)} classes"
+    here = f"{count(images, 'image')} of {size}, {len(found.class_names)} classes"
     if start:
         recipe = get_recipe("finetune")
         changes: dict[str, Any] = {}
@@ -99,21 +102,25 @@ def choose(
     else:
         first = "starts from random weights: no published ones are here (--weights)"
         recipe, changes = get_recipe("folder"), _network(found, images, speed)
-    if not start:
+    if start:
+        same = {"recipe": recipe.name, "weights": start}
+    else:
         changes["epochs"] = _epochs(images, recipe)
-        recipe = recipe.over(changes["epochs"]).set(
-            [f"{name}={value}" for name, value in changes.items() if name != "epochs"]
-        )
+        same = {"recipe": recipe.name, **changes}
+        recipe = recipe.over(changes.pop("epochs"))
+        augment = changes.pop("assignments", [])
+        recipe = recipe.set([f"{k}={v}" for k, v in changes.items()] + augment)
+    recipe = change(recipe)
     steps = images * recipe.epochs
     minutes = _training_macs(recipe.model, recipe.image_size) * steps / speed / 60
     reasons = (
-        f"{here}, on {count} {kind}{'s' if count > 1 else ''}",
+        f"{here}, on {count(cores, kind)}",
         first,
         f"recipe {recipe.name}, {recipe.model.name} at {recipe.image_size or 'its'} "
-        f"pixels, {recipe.epochs} epochs: roughly {minutes:,.0f} min, chosen for "
-        f"{HOURS:g} h at most",
+        f"pixels, {count(recipe.epochs, 'epoch')}: roughly {minutes:,.0f} min, chosen "
+        f"for {HOURS:g} h at most",
     )
-    return Choice(recipe, start, reasons, _command(source, recipe, start, changes))
+    return Choice(recipe, start, reasons, same)
 
 
 def _of_run(run: Run, source: str) -> Choice | None:
@@ -128,7 +135,7 @@ def _of_run(run: Run, source: str) -> Choice | None:
         if start and start == str(_file(name)):
             start = name
     reason = f"as the run in {run.folder} was begun"
-    return Choice(run.recipe, start, (reason,), f"--folder {run.folder}")
+    return Choice(run.recipe, start, (reason,), {})
 
 
 def _cached(found: Found) -> str | None:
@@ -153,7 +160,7 @@ def _network(found: Found, images: int, speed: float) -> dict[str, Any]:
         return {
             "model": "cifar_resnet20",
             "image_size": side,
-            "augment": '{"pad": 2, "flip": true}',
+            "assignments": ['augment={"pad": 2, "flip": true}'],
         }
     recipe = get_recipe("folder")
     epochs = _epochs(images, recipe)
@@ -189,17 +196,3 @@ def _epochs(images: int, recipe: Recipe) -> int:
     """The recipe's, or more where images are few."""
     wanted = -(-STEPS * recipe.batch_size // max(images, 1))
     return min(max(recipe.epochs, wanted), MOST_EPOCHS)
-
-
-def _command(
-    source: str, recipe: Recipe, weights: str | None, changes: Mapping[str, Any]
-) -> str:
-    """The command line that says the same."""
-    words = ["keras-resnet", "train", "--recipe", recipe.name, "--data", source]
-    for name, value in changes.items():
-        if name in ("model", "image_size", "epochs"):
-            words += [f"--{name.replace('_', '-')}", str(value)]
-        else:
-            words += ["--set", f"{name}={value}"]
-    words += ["--weights", weights] if weights else []
-    return shlex.join(words)

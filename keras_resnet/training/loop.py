@@ -15,6 +15,7 @@ from rich.console import Console
 from keras_resnet import data as data_module
 from keras_resnet import files, serving
 from keras_resnet.data import DataWarning, Splits
+from keras_resnet.data.images import LeftOutWarning
 from keras_resnet.data.labelled import load_labelled
 from keras_resnet.data.pipeline import errors_in_one_line
 from keras_resnet.errors import RecipeError, RunFolderError
@@ -54,6 +55,7 @@ from keras_resnet.training.evaluation import evaluate_model, pick
 from keras_resnet.training.plots import draw_curves
 from keras_resnet.training.resume import MINUTES, check_same
 from keras_resnet.training.schedules import rates_by_epoch
+from keras_resnet.units import count
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -288,7 +290,8 @@ def evaluate(
     )
     run.warn_unfinished()
     if found.known or seen is None:
-        known = f"{found.known} images are left out: {run.folder} was trained on them"
+        left_out = count(found.known, "image")
+        known = f"{left_out} left out: {run.folder} was trained on them"
         unknown = f"on which images {run.folder} was trained isn't known"
         warnings.warn(
             f"data: {unknown if seen is None else known}", DataWarning, stacklevel=2
@@ -312,7 +315,8 @@ def _load(
         if start and loading.get("split_seed") is None:
             kept = leaks.split_of(start, data, loading.get("data_dir"))
             loading = loading | {"split_seed": None if kept == seed else kept}
-        splits = data_module.load(
+        load = data_module.load if loading["console"] is None else _load_unsaid
+        splits = load(
             data,
             batch_size=recipe.batch_size,
             augment=recipe.augment,
@@ -326,6 +330,13 @@ def _load(
         mean, std = stats
         splits = splits._replace(pixel_stats=(tuple(mean), tuple(std)))
     return leaks.check_test(splits, start) if start else splits
+
+
+def _load_unsaid(*arguments: Any, **options: Any) -> Splits:
+    """The splits, without warnings of what is left out: `preamble` tells it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeftOutWarning)
+        return data_module.load(*arguments, **options)
 
 
 def _build(recipe: Recipe, data: Splits, recompute: bool) -> keras.Model:

@@ -21,7 +21,7 @@ from keras_resnet.run import AUGMENTED, CONFUSION, CURVES, PAGE, Run
 from keras_resnet.statistics import wilson
 from keras_resnet.training.evaluation import Evaluation
 from keras_resnet.training.report import CALIBRATION
-from keras_resnet.units import in_units
+from keras_resnet.units import count, in_units
 
 LISTED = 20  # rows of a table
 THUMBNAIL = 96  # pixels
@@ -75,12 +75,12 @@ def write_page(
 def _facts(run: Run, evaluation: Evaluation, data: Splits) -> Iterable[tuple[str, str]]:
     """What the run is in a few lines."""
     recipe, metrics, history = run.recipe, evaluation.metrics, run.history
-    cost, count = estimate_cost(recipe.model), int(metrics["images"])
-    low, high = wilson(metrics["accuracy"] * count, count)
+    cost, images = estimate_cost(recipe.model), int(metrics["images"])
+    low, high = wilson(metrics["accuracy"] * images, images)
     yield (
         "test accuracy",
-        f"{metrics['accuracy']:.2%} of {count} images (95 % interval {low:.1%} to "
-        f"{high:.1%})",
+        f"{metrics['accuracy']:.2%} of {count(images, 'image')} (95 % interval "
+        f"{low:.1%} to {high:.1%})",
     )
     yield "cross-entropy", f"{metrics['loss']:.4f}"
     macs = f", {in_units(cost.macs, 'MAC')} an image" if cost.macs else ""
@@ -89,17 +89,20 @@ def _facts(run: Run, evaluation: Evaluation, data: Splits) -> Iterable[tuple[str
         f"{recipe.model.name}, {make_plan(recipe.model).depth} layers deep, "
         f"{in_units(cost.params, 'param')}{macs}",
     )
-    counts = ", ".join(f"{count:,} {name}" for name, count in data.counts.items())
+    counts = ", ".join(f"{n:,} {name}" for name, n in data.counts.items())
     yield "data", f"{run.data['source']}, {data.classes} classes; images: {counts}"
     yield "started from", run.data.get("weights") or f"seed {run.data['seed']}"
     seconds = sum(row["seconds"] for row in history)
-    yield "training", f"{len(history)} epochs in {seconds:,.0f} s, recipe {recipe.name}"
+    yield (
+        "training",
+        f"{count(len(history), 'epoch')} in {seconds:,.0f} s, recipe {recipe.name}",
+    )
     environment = run.environment
     yield "on", f"{', '.join(environment['devices'])}, {environment['precision']}"
 
 
 def _warnings(data: Splits) -> str:
-    lines = [f"{count} images: {where}" for where, count in data.duplicates.items()]
+    lines = [f"{count(n, 'image')}: {where}" for where, n in data.duplicates.items()]
     lines += [f"unreadable: {why}" for why in data.unreadable[:LISTED]]
     lines += data.notes
     return "".join(f'<p class="warning">{_text(line)}</p>' for line in lines)

@@ -15,7 +15,7 @@ from keras_resnet.plan import make_plan
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import Run
 from keras_resnet.training import checkpoints
-from keras_resnet.units import in_units
+from keras_resnet.units import count, in_units
 
 
 def show(
@@ -67,9 +67,9 @@ def _lines(
     stop = f", or {recipe.early_stopping} without a better one"
     yield (
         "training",
-        f"recipe {recipe.name}: {recipe.epochs} epochs"
+        f"recipe {recipe.name}: {count(recipe.epochs, 'epoch')}"
         + stop * bool(recipe.early_stopping)
-        + f", each {data.steps} steps of {recipe.batch_size} images",
+        + f", each {count(data.steps, 'step')} of {count(recipe.batch_size, 'image')}",
     )
     replicas = f" x {facts['replicas']}" if facts["replicas"] > 1 else ""
     devices = ", ".join(name.rpartition("device:")[2] for name in facts["devices"])

@@ -19,6 +19,7 @@ from keras_resnet.figures import COLORS, new_figure, write_figure
 from keras_resnet.recipe import Recipe
 from keras_resnet.training.compile import compile_args
 from keras_resnet.training.resume import TrainingError
+from keras_resnet.units import count
 
 LOW, HIGH, STEPS = 1e-5, 10.0, 100
 SMOOTHED = 0.9  # share of the average of the losses before
@@ -90,8 +91,8 @@ def range_test(
         losses.append(smoothed)
     if len(rates) < FEWEST:
         raise TrainingError(
-            f"rate: the loss is no number after {len(rates)} steps from {low:g} on; "
-            "begin lower (--low)"
+            f"rate: the loss is no number after {count(len(rates), 'step')} from "
+            f"{low:g} on; begin lower (--low)"
         )
     # Over a tenth of the curve, which is rough; up to its least.
     half = max(len(losses) // 20, 2)
