@@ -129,6 +129,19 @@ def load_keras(path: Path, **options: Any) -> Any:
     return model
 
 
+def check_folder(path: Path, field: str) -> None:
+    """Refuses a place for a folder where none can be made or written to.
+
+    Raises:
+        UserError: naming the field that it is of.
+    """
+    there = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not there.is_dir():
+        raise UserError(f"{field}: {there} is a file; name a folder")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"{field}: can't write to {there}: Permission denied")
+
+
 def read_json(path: Path) -> Any:
     """A JSON file of a run.
 

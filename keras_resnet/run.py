@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from keras_resnet import data as data_module
+from keras_resnet.data import sources
 from keras_resnet.errors import RunFolderError, UserError, one_line
 from keras_resnet.files import (
     TEMPORARY,
@@ -174,6 +175,23 @@ class Run:
                 f"run: {self.folder} has no {BEST} yet; train it first"
             )
 
+    def check_data(self, source: str | None = None) -> None:
+        """Refuses a run whose data isn't there, before anything is loaded.
+
+        Args:
+            source: where it is now, if not where it was.
+
+        Raises:
+            RunFolderError: its data was given as arrays.
+            DataError: it is not there.
+        """
+        arguments = self.data["arguments"]
+        if source is None and arguments is None:
+            raise RunFolderError(
+                f"run: {self.folder} was trained on data that is not by name"
+            )
+        sources.find(source or arguments["source"])
+
     def warn_unfinished(self) -> None:
         """Says that the best model is that of a training which hasn't ended."""
         if self.exists and (progress := self.unfinished):
@@ -296,14 +314,18 @@ class Run:
             "metrics": self.result if self.is_finished else {},
         }
 
-    def open(self, recipe: Recipe) -> bool:
+    def open(self, recipe: Recipe, *, resume: bool = True) -> bool:
         """Makes the folder ready for training; True if it holds this run, unfinished.
+
+        Args:
+            recipe: to train by.
+            resume: whether an unfinished run may be continued.
 
         Raises:
             RunFolderError: it holds a finished run, another run, or something else.
         """
         folder = self.folder
-        self.check_free()
+        self.check_free(resume=resume)
         if self.exists:
             if other := recipe.differences(self._read(RECIPE)):
                 raise RunFolderError(
@@ -320,8 +342,11 @@ class Run:
             ) from None
         return False
 
-    def check_free(self) -> None:
+    def check_free(self, *, resume: bool = True) -> None:
         """Refuses a folder in which no run can be begun or resumed.
+
+        Args:
+            resume: whether an unfinished run may be.
 
         Raises:
             RunFolderError: it holds a finished run or something else.
@@ -332,6 +357,11 @@ class Run:
         if self.exists and self.is_finished:
             raise RunFolderError(
                 f"folder: {folder} holds a finished run; name a new folder"
+            )
+        if self.exists and not resume:
+            raise RunFolderError(
+                f"folder: {folder} holds an unfinished run; name a new folder, or let "
+                "it be resumed"
             )
         if folder.is_dir() and not self.exists and _contents(folder):
             raise RunFolderError(

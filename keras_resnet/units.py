@@ -34,17 +34,17 @@ class Amount(NamedTuple):
 
 
 def parse_amount(text: str) -> Amount:
-    """What a text says, "GMACs" and "Mparams" too.
+    """What a text says, "GMACs" and "kmac" too.
 
     Raises:
         BudgetError: it is no amount above 0.
     """
     match = _AMOUNT.fullmatch(text)
-    written = match[2] if match else ""
-    unit = (
-        written.removesuffix("s") if written.endswith(("MACs", "params")) else written
-    )
-    if not match or unit not in _UNITS or not float(match[1]) > 0:
+    written = match[2].lower() if match else ""
+    if written.endswith(("macs", "params")):
+        written = written.removesuffix("s")
+    unit = {each.lower(): each for each in _UNITS}.get(written, "")
+    if not match or not unit or not float(match[1]) > 0:
         raise BudgetError(
             f"budget: {text.strip()!r} is not a number and a unit, such as 4.1GMAC, "
             "25Mparam, 500MB, 30ms or 2h"

@@ -95,27 +95,70 @@ def test_listing_never_imports_tensorflow():
 
 
 FINISHED = ROOT / "tests" / "golden" / "previous" / "finished"
+PREVIOUS = FINISHED.parent
+SAMPLE = FINISHED / "samples" / "0-is-7.png"
 EARLY = [
     (["train", "--data", "folder:nowhere"], 2, "folder nowhere doesn't exist"),
+    (["train", "--data", "folder:empty"], 2, "empty has 0 folders of images"),
+    (["train", "--data", "csv:notes.txt"], 2, "has no column for the path"),
+    (["train", "--data", "tfrecord:x*"], 2, "no file fits x*"),
     (["train", "--data", "../nowhere"], 2, "is named by folder:../nowhere"),
     (["train", "--weights", "nowhere"], 2, "nowhere is no file, run folder or"),
     (["train", "--weights", "nowhere.h5"], 2, "file nowhere.h5 doesn't exist"),
     (["train", "--weights", "."], 2, "run: . is not a run folder"),
+    (["train", "--model", "resnet50"], 2, "at least 32x32 pixels"),
     (["train", "--image-size", "48x48"], 2, "'48x48' is not one number, the side"),
+    (["train", "--register", "a@latest"], 2, "MLflow keeps the aliases latest"),
+    (["train", "--no-resume", "--folder", PREVIOUS / "unfinished"], 2, "an unfinished"),
     (["tune", "--space", "wied"], 2, "'wied' is not one of depth, wide"),
+    (["tune", "--budget", "5"], 2, "budget: '5' is not a number and a unit"),
+    (["tune", "--over", "iso"], 2, "'iso' needs multiply-adds"),
+    (["tune", "--over", "repair"], 2, "'repair' makes networks narrower"),
+    (["tune", "--folder", FINISHED], 2, "exists and is not a search"),
+    (["tune", "--trials", 3, "--baseline", 3], 2, "3 of 3 trials would be of the"),
     (["tune", "--data", "folder:nowhere"], 2, "folder nowhere doesn't exist"),
+    (["rate", "--out", "rate.xyz"], 2, "rate.xyz is no .png file"),
+    (["rate", FINISHED, "--data", "digits"], 2, "has its own; leave one of them out"),
     (["predict", FINISHED, "notes.txt"], 1, "notes.txt"),
     (["predict", "nowhere", "notes.txt"], 2, "nowhere is not a run folder"),
     (["convert", "nowhere.h5", "a.keras"], 2, "file nowhere.h5 doesn't exist"),
     (["convert", "empty.h5", "a.keras"], 2, "name a preset by --model"),
+    (["convert", FINISHED, "a.pth", "--dialect", "tf"], 2, "dialect: 'tf' begins none"),
+    (["convert", FINISHED, "a/b/c.pth"], 2, "can't write a/b/c.pth: its folder"),
     (["explain", "nowhere"], 2, "nowhere is not a run folder"),
+    (["explain", "a.keras", "--image", SAMPLE], 2, "file a.keras doesn't exist"),
+    (["explain", FINISHED, "--image", "notes.txt"], 2, "notes.txt is not an image"),
+    (["explain", FINISHED, "--data", "folder:nowhere"], 2, "folder nowhere doesn't"),
+    (["explain", FINISHED, "--out", "notes.txt/x"], 2, "notes.txt is a file; name a"),
     (["evaluate", "nowhere"], 2, "nowhere is not a run folder"),
+    (["evaluate", FINISHED, "--data", "folder:nowhere"], 2, "folder nowhere doesn't"),
+    (
+        ["export", FINISHED, "--to", "notes.txt"],
+        2,
+        "notes.txt is a file; name a folder",
+    ),
+    (["export", FINISHED, "--to", PREVIOUS / "export", "--version", 1], 2, "exists"),
+    (["serve", "nowhere"], 2, "nowhere holds no SavedModel"),
+    (["serve", PREVIOUS / "export", "--rest-port", 8500], 2, "that of gRPC too"),
+    (["publish", PREVIOUS / "export", "--alias", "a b"], 2, "'a b' is not a word"),
+    (["client", SAMPLE, "--url", "grpc://localhost"], 2, "ends in no model's name"),
+    (["client", "no.png", "--url", "grpc://localhost/x"], 1, "can't read no.png"),
+    (["profile", "resnet51"], 2, "no preset is named 'resnet51'"),
+    (["profile", "nowhere.keras"], 2, "file nowhere.keras doesn't exist"),
+    (["profile", "resnet50", "--csv", "notes.txt"], 2, "notes.txt exists; name a new"),
+    (["profile", "alexnet", "--image-size", 32], 2, "alexnet has its own"),
+    (["compare", "--test-set", "mine"], 2, "test-set: says nothing without --budget"),
+    (["push", FINISHED, "mine"], 2, "'mine' is not OWNER/NAME"),
+    (["push", FINISHED, "me/it", "--licence", "apache2"], 2, "closest: apache-2.0"),
+    (["experiment", "report", "width"], 2, "has no runs of this setting yet"),
+    (["experiment", "run", "width", "--data", "folder:nowhere"], 2, "doesn't exist"),
 ]
 
 
 def test_mistakes_are_found_before_tensorflow_is_loaded(workplace):
     Path("notes.txt").write_text("no image")
     Path("empty.h5").touch()
+    Path("empty").mkdir()
     code = (
         "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None\n"
         "import json; from click.testing import CliRunner\n"

@@ -129,7 +129,7 @@ def search(
         objective=sought,
         tuner=tuner,
         trials=trials,
-        baseline=_baseline(baseline, folder, sought, tuner, trials),
+        baseline=baseline_of(baseline, folder, sought, tuner, trials),
         strategy=strategy,
         tracker=tracker,
         final=final,
@@ -144,7 +144,7 @@ def search(
         return read_result(folder)
 
 
-def _baseline(
+def baseline_of(
     asked: int | None, folder: Path, sought: Objective, tuner: TunerName, trials: int
 ) -> int:
     """Trials of the default: as asked, as the search has them, or by default.

@@ -145,6 +145,24 @@ def to_text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def check_place(folder: Path) -> None:
+    """Refuses a folder in which no search can be begun or resumed.
+
+    Raises:
+        SearchError: it holds something else.
+    """
+    own = (LOCK, "tracking")
+    if (folder / SEARCH).exists():
+        return
+    if folder.is_file() or (
+        folder.is_dir() and any(entry.name not in own for entry in folder.iterdir())
+    ):
+        raise SearchError(
+            f"folder: {folder} exists and is not a search; name a new one"
+        )
+    files.check_folder(folder, "folder")
+
+
 def open_search(folder: Path, settings: dict[str, Any]) -> None:
     """Makes the folder of a search, or checks that it holds this one.
 
@@ -167,13 +185,7 @@ def open_search(folder: Path, settings: dict[str, Any]) -> None:
                 "name a new folder"
             )
         return
-    own = (LOCK, "tracking")
-    if folder.is_file() or (
-        folder.is_dir() and any(entry.name not in own for entry in folder.iterdir())
-    ):
-        raise SearchError(
-            f"folder: {folder} exists and is not a search; name a new one"
-        )
+    check_place(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         files.write_json(path, settings)

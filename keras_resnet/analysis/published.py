@@ -19,6 +19,12 @@ IMAGENET = "ImageNet validation"
 ONE_CROP = "1-crop"  # with the side of the crop after it
 TESTED_ON_MORE = "1-crop 320"  # a protocol of its own: images larger than trained on
 
+# Networks of the comparison that are no presets; `reference` builds them.
+REFERENCES = (
+    "alexnet", "alexnet_one_tower", "bn_alexnet", "nin", "bn_nin", "googlenet", "vgg16",
+    "vgg19", "inception_v3", "inception_v4", "inception_resnet_v2",
+)  # fmt: skip
+
 
 class NetworkResult(NamedTuple):
     """A network's error. Errors are in per cent, None where not reported.

@@ -11,6 +11,7 @@ from keras_resnet import runtime
 from keras_resnet.cli import options
 from keras_resnet.cli.group import main
 from keras_resnet.cli.output import (
+    check_new,
     macs_text,
     print_json,
     print_table,
@@ -66,6 +67,9 @@ def profile(
 
     Example: keras-resnet profile resnet50 --measure --batch 1 --batch 8
     """
+    _check_network(network, image_size)
+    if csv_file:
+        check_new(csv_file)
     runtime.prepare()
     from keras_resnet import analysis
     from keras_resnet.analysis.models import load_model
@@ -127,6 +131,30 @@ def profile(
         print_table(table)
 
 
+def _check_network(network: str, image_size: int | None) -> None:
+    """Refuses what is no network, or no size for it, before TensorFlow is loaded.
+
+    Raises:
+        UserError: it is none.
+    """
+    from keras_resnet.analysis.published import REFERENCES
+    from keras_resnet.plan import make_plan
+    from keras_resnet.presets import get_spec
+    from keras_resnet.run import Run
+
+    path = Path(network)
+    if network in REFERENCES:
+        if image_size:
+            raise UserError(f"image-size: {network} has its own; leave it out")
+    elif path.is_dir():
+        Run(path).check_trained()
+    elif path.suffix != ".keras":
+        spec = get_spec(network)
+        make_plan(spec.replace(input_shape=spec.image_shape(image_size)))
+    elif not path.is_file():
+        raise UserError(f"model: file {network} doesn't exist")
+
+
 def _print_costs(costs: Any) -> None:
     from rich.markup import escape
 
@@ -185,9 +213,7 @@ def _print_costs(costs: Any) -> None:
     help="Name the most accurate networks within 4.1GMAC, 25Mparams, 500MiB or 30ms; "
     "draw nothing.",
 )
-@click.option(
-    "--test-set", default="ImageNet validation", show_default=True, help="Of a budget."
-)
+@click.option("--test-set", help="Of a budget; by default ImageNet validation.")
 @options.as_json
 def compare(
     out: Path,
@@ -197,7 +223,7 @@ def compare(
     batches: tuple[int, ...],
     repeats: int,
     budget: str | None,
-    test_set: str,
+    test_set: str | None,
     as_json: bool,
 ) -> None:
     """Draw networks side by side: accuracy, operations, size, time, memory.
@@ -213,6 +239,8 @@ def compare(
 
     if networks and not measured:
         raise UserError("network: names what is measured; it needs --measure")
+    if test_set and not budget:
+        raise UserError("test-set: says nothing without --budget")
     limit = parse_amount(budget) if budget else None
     own = comparing.own_runs(runs) if runs else []
     found = timings.read_timings(out)
@@ -229,7 +257,7 @@ def compare(
             say=lambda name: click.echo(f"measuring {name}", err=True),
         )
     if limit:
-        _print_best(limit, test_set, own, found, as_json)
+        _print_best(limit, test_set or published.IMAGENET, own, found, as_json)
         return
     from keras_resnet.analysis import charts
 

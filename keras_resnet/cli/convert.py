@@ -11,6 +11,7 @@ import click
 from keras_resnet import runtime
 from keras_resnet.cli import options
 from keras_resnet.cli.group import main
+from keras_resnet.cli.output import check_new
 from keras_resnet.errors import UserError, WeightsError
 from keras_resnet.units import count
 
@@ -63,13 +64,16 @@ def convert(
         )
     if target.exists():
         raise UserError(f"target: {target} exists; name a new file")
+    check_new(target)
     spec = options.spec_from(model, spec_file)
     changes: dict[str, Any] = {}
     if output_stride:
         changes["output_stride"] = int(output_stride)
-    from keras_resnet.weights import origins
+    from keras_resnet.plan import make_plan
+    from keras_resnet.weights import dialects, origins
     from keras_resnet.weights.channels import adapted_stats
 
+    dialects.by_title(dialect)
     found = origins.find(source)
     if spec is None and found.run:
         spec = found.spec
@@ -78,6 +82,9 @@ def convert(
             f"model: {source} doesn't name its network; name a preset by --model, or "
             "give --spec"
         )
+    if spec:
+        shape = spec.image_shape(image_size, channels)
+        make_plan(spec.replace(input_shape=shape, **changes))
     runtime.prepare()
     from keras_resnet import files, weights
     from keras_resnet.network import build
@@ -90,7 +97,6 @@ def convert(
             source, classes=classes, input_shape=(side, side, channels or 3), **changes
         )
     elif spec:
-        shape = spec.image_shape(image_size, channels)
         stats = found.pixel_stats
         network = build(
             spec,

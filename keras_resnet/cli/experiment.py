@@ -11,6 +11,7 @@ from keras_resnet import runtime
 from keras_resnet.cli import options
 from keras_resnet.cli.group import Commands, main, stoppable
 from keras_resnet.cli.output import print_json, print_table, table_of, warnings_as_lines
+from keras_resnet.errors import UserError
 from keras_resnet.units import count
 
 if TYPE_CHECKING:
@@ -27,11 +28,12 @@ def experiment() -> None:
 
 def _choose(name: str, budget: Any, **changes: Any) -> tuple[Experiment, Setting]:
     """What the options that say which runs are meant stand for."""
+    from keras_resnet.data import sources
     from keras_resnet.experiments import get_experiment, setting_of
 
     chosen = get_experiment(name)
     setting = setting_of(chosen, budget, **changes)
-    runtime.prepare()
+    sources.look(setting.data)
     return chosen, setting
 
 
@@ -134,6 +136,10 @@ def run(
     """
     from rich.console import Console
 
+    from keras_resnet import files
+
+    files.check_folder(folder, "folder")
+    runtime.prepare()
     from keras_resnet.experiments import run as run_experiment
 
     experiment, setting = chosen
@@ -176,6 +182,12 @@ def report(
 
     Example: keras-resnet experiment report degradation --out docs/results/degradation
     """
+    experiment, setting = chosen
+    if not (folder / setting.name).is_dir():
+        raise UserError(
+            f"folder: {folder} has no runs of this setting yet; keras-resnet "
+            f"experiment run {experiment.name} makes them"
+        )
     _report(chosen, folder, out, as_json=as_json)
 
 
@@ -187,6 +199,7 @@ def _report(
     as_json: bool = False,
 ) -> None:
     """Writes a report and prints it."""
+    runtime.prepare()
     from keras_resnet.experiments import report as write_report
     from keras_resnet.experiments.reporting import columns_of, text_of
     from keras_resnet.experiments.results import MEASURES

@@ -46,13 +46,14 @@ def explain(
 
     Example: keras-resnet explain runs/demo --image runs/demo/samples/0-is-3.png
     """
-    from keras_resnet.data.inputs import list_images
+    from keras_resnet import files
+    from keras_resnet.data.inputs import list_images, why_none
     from keras_resnet.run import Run
 
-    images = list_images([image]) if image else []
-    missing = [each for each in images if not each.is_file()]
-    if missing:
-        raise UserError(f"image: {missing[0]} is not a file")
+    with warnings_as_lines():
+        images = list_images([image]) if image else []
+    if lost := why_none(images):
+        raise lost[0][1]
     opened = None if run.suffix == ".keras" and not run.is_dir() else Run(run)
     if opened:
         opened.check_trained()
@@ -61,13 +62,18 @@ def explain(
             f"run: {run} is a model without its data; name a run folder, or an image "
             "by --image"
         )
+    elif not run.exists():
+        raise UserError(f"run: file {run} doesn't exist")
+    if opened and (data or not image):
+        opened.check_data(data)
+    out = out or (run if opened else run.parent) / "explained"
+    files.check_folder(out, "out")
     runtime.prepare()
     from keras_resnet.analysis import explaining
     from keras_resnet.analysis.models import load_model
 
     with warnings_as_lines():
         model = load_model(run)
-    out = out or (run if opened else run.parent) / "explained"
     paths = []
     failed: list[tuple[Path, UserError]] = []
     try:

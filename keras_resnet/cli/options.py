@@ -303,6 +303,30 @@ class Tracking:
         )
 
 
+def check_size(recipe: Recipe, data: str) -> None:
+    """Refuses a network that images are too small for, where their size is known.
+
+    Raises:
+        SpecError: they are.
+    """
+    from keras_resnet.data.sources import SIDES
+    from keras_resnet.plan import make_plan
+
+    spec, side = recipe.model, recipe.image_size or SIDES.get(data)
+    if side and len(spec.input_shape) == 3:
+        make_plan(spec.replace(input_shape=spec.image_shape(side)))
+
+
+def given() -> set[str]:
+    """The parameters of the command that runs which are given, and not by default."""
+    context = click.get_current_context()
+    return {
+        name
+        for name in context.params
+        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
+    }
+
+
 def command_line(chosen: Mapping[str, Any]) -> str:
     """The command that runs, with what was chosen in place of what wasn't given.
 
@@ -310,11 +334,7 @@ def command_line(chosen: Mapping[str, Any]) -> str:
         chosen: values by the names of options; those that were given have their own.
     """
     context = click.get_current_context()
-    values = {
-        name: value
-        for name, value in context.params.items()
-        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
-    }
+    values = {name: context.params[name] for name in given()}
     set_already = {text.partition("=")[0] for text in values.get("assignments", ())}
     for name, value in chosen.items():
         if name == "assignments":

@@ -22,9 +22,23 @@ def save_text(path: Path, text: str) -> None:
     """Writes a new text file, whole."""
     from keras_resnet import files
 
+    check_new(path)
+    files.write_text(path, text)
+
+
+def check_new(path: Path) -> None:
+    """Refuses a file that `save_text` couldn't write.
+
+    Raises:
+        UserError: it exists, or its folder can't be made.
+    """
+    from keras_resnet import files
+
     if path.exists():
         raise UserError(f"file: {path} exists; name a new one")
-    files.write_text(path, text)
+    files.check_folder(path.parent, "file")
+    if not path.parent.exists() and not path.parent.parent.exists():
+        raise UserError(f"file: can't write {path}: its folder doesn't exist")
 
 
 def table_of(*columns: str, title: str | None = None) -> Any:

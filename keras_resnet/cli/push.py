@@ -30,8 +30,9 @@ def push(
     Example: keras-resnet push runs/mine me/flowers --licence apache-2.0
     """
     from keras_resnet.run import Run
+    from keras_resnet.weights import hub
 
-    Run(run).check_trained()
+    hub.check_push(Run(run), repository, licence, dry_run)
     runtime.prepare()
     from keras_resnet import weights
 

@@ -48,22 +48,32 @@ def rate(
 
     Example: keras-resnet rate --recipe folder --data folder:photos
     """
+    from keras_resnet import files
     from keras_resnet.run import Run
 
     if not low < high:
         raise UserError(f"low: {low:g} is not below --high, {high:g}")
+    if out.suffix != ".png":
+        raise UserError(f"out: {out} is no .png file")
+    files.check_folder(out.parent, "out")
     source: dict[str, Any]
     if run:
+        if given := options.given() & {"recipe", "model", "spec_file", "data"}:
+            raise UserError(
+                f"{min(given).removesuffix('_file')}: {run} has its own; leave one of "
+                "them out"
+            )
         opened = Run(run)
         opened.check_exists()
+        opened.check_data()
         recipe, source = opened.recipe, opened.data["arguments"]
-        if source is None:
-            raise UserError(f"run: {run} was trained on data that is not by name")
+        recipe = recipe.set(training.assignments)
     else:
         from keras_resnet.data import sources
 
         recipe, name = training.resolve()
-        sources.find(name)
+        sources.look(name)
+        options.check_size(recipe, name)
         source = {"source": name, "seed": seed, **loading}
         source |= {"image_size": recipe.image_size, "test_size": recipe.test_size}
     runtime.prepare()

@@ -171,23 +171,31 @@ def train(
     Example: keras-resnet train --recipe finetune --weights runs/demo --freeze conv3
     --data folder:photos
     """
+    from keras_resnet import files
     from keras_resnet.data import sources
     from keras_resnet.recipe import check_weights
     from keras_resnet.run import Run, new_folder
     from keras_resnet.weights import origins
 
     recipe, data = training.resolve()
-    sources.find(data)
+    sources.look(data)
     if weights and (start := origins.find(weights).run):
         start.check_trained()
     if folder:
-        Run(folder).check_free()
+        Run(folder).check_free(resume=resume)
+        files.check_folder(folder, "folder")
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False)
+    tracker = tracking.tracker(console)
     if training.leaves_choice:
         runtime.prepare()
         recipe, weights = _choose(training, weights, folder, loading)
     network = recipe.model
     recipe = recipe.smoke() if smoke else recipe
     check_weights(recipe, weights)
+    if not weights:
+        options.check_size(recipe, data)
     if device.strategy == "multiworker":
         # TensorFlow would print a page on a lost worker, where we print a line.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -200,13 +208,10 @@ def train(
         recipe = recipe if training.names_network else follow(recipe, weights)
     placed = device.keywords()
     chief = distribution.is_chief(placed["strategy"])
-    from rich.console import Console
-
     from keras_resnet.recipe import SMOKE_STEPS
     from keras_resnet.training import train as run_training
 
-    console = Console(highlight=False, markup=False)
-    tracker = tracking.tracker(console) if chief else None
+    tracker = tracker if chief else None
     folder = folder or new_folder(recipe.name)
     with (
         warnings_as_lines(),
@@ -309,7 +314,9 @@ def evaluate(run: Path, data: str | None, as_json: bool) -> None:
     """
     from keras_resnet.run import Run
 
-    Run(run).check_trained()
+    opened = Run(run)
+    opened.check_trained()
+    opened.check_data(data)
     runtime.prepare()
     from keras_resnet.training import evaluate as run_evaluation
 
@@ -349,7 +356,8 @@ def predict(model: Path, images: tuple[Path, ...], top: int, as_json: bool) -> N
     if runtimes.format_of(model) is None:
         runtimes.refuse_versions(model)
         Run(model).check_trained()
-    listed = list_images(images)
+    with warnings_as_lines():
+        listed = list_images(images)
     if lost := why_none(listed):
         print_classes([], lost, as_json)
     runtime.prepare()

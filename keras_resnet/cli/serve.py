@@ -15,6 +15,8 @@ from keras_resnet.cli.output import print_classes, print_json, warnings_as_lines
 from keras_resnet.errors import UserError
 from keras_resnet.units import count
 
+PORT = click.IntRange(0, 65_535)
+
 
 @main.command()
 @click.argument("run", type=options.PATH)
@@ -74,12 +76,21 @@ def export(
     Example: keras-resnet export runs/mine --to models/mine --format openvino
     --quantize int8
     """
-    from keras_resnet.run import Run
-    from keras_resnet.serving import runtimes
+    from keras_resnet import files
+    from keras_resnet.run import EXPORT, Run
+    from keras_resnet.serving import runtimes, server
 
     names = list(dict.fromkeys(name.strip() for name in formats.split(",")))
     runtimes.check_formats(names, quantize)
-    Run(run).check_trained()
+    opened = Run(run)
+    opened.check_trained()
+    if not unfinished:
+        server.check_ended(opened)
+    place = to or run / EXPORT
+    files.check_folder(place, "to")
+    server.free_version(place, version)
+    if quantize == "int8":
+        opened.check_data()
     runtime.prepare()
     from keras_resnet.serving import exporting
 
@@ -149,8 +160,12 @@ def _print_check(checked: dict[str, Any] | None) -> None:
 
 @main.command()
 @click.argument("model", type=options.PATH)
-@click.option("--rest-port", default=8501, show_default=True, help="0: a free one.")
-@click.option("--grpc-port", default=8500, show_default=True, help="0: a free one.")
+@click.option(
+    "--rest-port", default=8501, type=PORT, show_default=True, help="0: a free one."
+)
+@click.option(
+    "--grpc-port", default=8500, type=PORT, show_default=True, help="0: a free one."
+)
 @options.as_json
 def serve(model: Path, rest_port: int, grpc_port: int, as_json: bool) -> None:
     """Serve a SavedModel on this machine, to try it out.
@@ -160,6 +175,10 @@ def serve(model: Path, rest_port: int, grpc_port: int, as_json: bool) -> None:
 
     Example: keras-resnet serve models/mine
     """
+    from keras_resnet.serving.server import check_ports, find_versions
+
+    find_versions(model)
+    check_ports(rest_port, grpc_port)
     runtime.prepare()
     from keras_resnet.serving.local import Server
 
@@ -198,6 +217,9 @@ def publish(
 
     Example: keras-resnet publish models/mine --alias champion
     """
+    from keras_resnet.serving.server import check_label
+
+    check_label(folder, alias, version)
     runtime.prepare()
     from keras_resnet.serving.publish import publish as run_publishing
     from keras_resnet.tracking import address
@@ -232,12 +254,17 @@ def client(
 
     Example: keras-resnet client photo.jpg --url http://localhost:8501/mine
     """
+    from keras_resnet.data.inputs import list_images, why_none
+    from keras_resnet.serving import Client
+    from keras_resnet.serving.client import parse_url
+
+    parse_url(url)
+    with warnings_as_lines():
+        paths = list_images(images)
+    if none := why_none(paths):
+        print_classes([], none, as_json)
     if url.startswith("grpc:"):
         runtime.prepare()  # its messages need TensorFlow
-    from keras_resnet.data.inputs import list_images
-    from keras_resnet.serving import Client
-
-    paths = list_images(images)
     failed: list[tuple[Path, UserError]] = []
     with Client(
         url,

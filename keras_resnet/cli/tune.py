@@ -45,8 +45,19 @@ class Search:
                 "trials: hyperband has its own number, which follows from the epochs; "
                 "leave --trials out"
             )
+        from tuning.budget import Budget
         from tuning.objective import Objective
 
+        limits = Budget.parse(self.budget) if self.budget else Budget()
+        if self.mode == "iso" and not limits.macs:
+            raise UserError("budget: 'iso' needs multiply-adds, such as 40MMAC")
+        if self.mode == "repair" and not (
+            limits.macs or limits.params or limits.memory
+        ):
+            raise UserError(
+                "over: 'repair' makes networks narrower that are over a --budget of "
+                "multiply-adds, parameters or memory; there is none"
+            )
         Objective(
             kind=self.objective,
             within=self.within,
@@ -59,6 +70,19 @@ class Search:
         fields = vars(self) | {"trials": self.trials or 20}
         del fields["space"]
         return fields
+
+    def check_baseline(self, folder: Path) -> None:
+        """Refuses more trials of the default than there are trials."""
+        from tuning.objective import Objective
+        from tuning.searching import baseline_of
+
+        sought = Objective(
+            kind=self.objective,
+            within=self.within,
+            cost=self.cost,
+            against=self.against,
+        )
+        baseline_of(self.baseline, folder, sought, self.tuner, self.trials or 20)
 
     def read_space(self, recipe: Recipe) -> Space:
         """That of a JSON file, or a preset for the recipe's network."""
@@ -301,30 +325,36 @@ def tune(
 
     Example: keras-resnet tune --space wide --budget 40MMAC --folder runs/search
     """
+    from rich.console import Console
+
     from keras_resnet.data import sources
+    from keras_resnet.run import new_folder
+    from tuning.trials import check_place
 
     recipe, data = training.resolve()
-    sources.find(data)
+    sources.look(data)
+    options.check_size(recipe, data)
     space = asked.read_space(recipe)
+    space.check(recipe)
+    folder = place.folder or new_folder("search")
+    check_place(folder)
+    asked.check_baseline(folder)
+    console = Console(highlight=False, markup=False, stderr=as_json)
+    name = re.sub("[@/:]", "-", folder.resolve().name)
+    tracker = tracking.tracker(console, register=f"{name}@best")
     place.join()
     supervised = place.supervised
     if place.workers and not supervised:
         place.search_by_workers()
     runtime.prepare()
-    from rich.console import Console
-
     import tuning
-    from keras_resnet.run import new_folder
     from tuning.retrain import retrain
     from tuning.selection import read_result
 
-    console = Console(highlight=False, markup=False, stderr=as_json)
-    folder = place.folder or new_folder("search")
-    name = re.sub("[@/:]", "-", folder.resolve().name)
     common = loading | {
         "data": data,
         "strategy": device.make(),
-        "tracker": tracking.tracker(console, register=f"{name}@best"),
+        "tracker": tracker,
         "console": console,
     }
     comparison = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,16 +12,19 @@ import numpy as np
 
 from keras_resnet.data.arrays import read_given, read_npz
 from keras_resnet.data.examples import read_dataset, read_tfrecord
+from keras_resnet.data.folder_layout import understand
 from keras_resnet.data.folders import read_folder
 from keras_resnet.data.idx import has_idx, read_split
 from keras_resnet.data.images import DataError, Found, Images
 from keras_resnet.data.options import Options
-from keras_resnet.data.tables import read_csv, read_frame
+from keras_resnet.data.tables import read_columns, read_csv, read_frame
 from keras_resnet.data.tfds_source import read_tfds
+from keras_resnet.data.tree import read_tree
 from keras_resnet.limits import LimitError, check_names
 
 # Where Debian's package dataset-fashion-mnist puts its files.
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+SIDES = {"digits": 8, "fashion_mnist": 28}  # of images, where it is known
 CLOTHES = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker",
     "Bag", "Ankle boot",
@@ -34,7 +38,11 @@ def read_digits(_: str, options: Options) -> Found:
     bunch = load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # 17 levels of ink
     images = Images(pixels[..., np.newaxis], bunch.target.astype(np.int64))
-    return Found(images, tuple("0123456789"), 1, (8, 8))
+    return Found(images, tuple("0123456789"), 1, _size("digits"))
+
+
+def _size(name: str) -> tuple[int, int]:
+    return SIDES[name], SIDES[name]
 
 
 def read_fashion_mnist(_: str, options: Options) -> Found:
@@ -45,7 +53,9 @@ def read_fashion_mnist(_: str, options: Options) -> Found:
     folder = options.data_dir or FASHION_MNIST
     if has_idx(folder):
         train = read_split(folder, "train")
-        return Found(train, CLOTHES, 1, (28, 28), test=read_split(folder, "test"))
+        return Found(
+            train, CLOTHES, 1, _size("fashion_mnist"), test=read_split(folder, "test")
+        )
     prepared = options.data_dir or Path(
         os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
     )
@@ -56,6 +66,23 @@ def read_fashion_mnist(_: str, options: Options) -> Found:
         "brings it, data_dir names a folder with its IDX files, download=True "
         "(--download) fetches it by TFDS"
     )
+
+
+def _look_at_folder(path: str) -> None:
+    understand(read_tree(os.path.abspath(Path(path).expanduser())))
+
+
+def _look_at_files(pattern: str) -> None:
+    if not glob.glob(os.path.expanduser(pattern)):
+        raise DataError(f"data: no file fits {pattern}")
+
+
+# What can be told before anything is decoded.
+_LOOKS: dict[Any, Callable[[str], object]] = {
+    read_folder: _look_at_folder,
+    read_csv: read_columns,
+    read_tfrecord: _look_at_files,
+}
 
 
 # Kind -> reader and the form of the name. What follows the colon is the reader's.
@@ -94,6 +121,16 @@ def _read(source: Any, options: Options) -> Found:
         return read_given(source)
     reader, argument = find(source)
     return reader(argument, options)
+
+
+def look(source: str) -> None:
+    """Refuses what can be seen not to be a source, before any image is read.
+
+    Raises:
+        DataError: `find`'s; a folder of no classes, a table without their columns.
+    """
+    reader, argument = find(source)
+    _LOOKS.get(reader, str)(argument)
 
 
 def find(source: str) -> tuple[Callable[[str, Options], Found], str]:

@@ -39,6 +39,17 @@ def read_csv(path: str, options: Options) -> Found:
         DataError: no such file, other columns, or what `read_table` refuses.
     """
     file = Path(path).expanduser().absolute()
+    base = options.data_dir or file.parent
+    return read_table(read_columns(path), str(file), base, options)
+
+
+def read_columns(path: str) -> dict[str, list[str]]:
+    """The columns of a CSV file by their names.
+
+    Raises:
+        DataError: no such file, no table, or one without paths or labels.
+    """
+    file = Path(path).expanduser().absolute()
     try:
         with file.open(newline="", encoding="utf-8-sig") as opened:
             header, *rows = csv.reader(opened) or ([],)
@@ -52,7 +63,8 @@ def read_csv(path: str, options: Options) -> Found:
                 f"{len(header)} of its first"
             )
     columns = {name: [row[i] for row in rows if row] for i, name in enumerate(header)}
-    return read_table(columns, str(file), options.data_dir or file.parent, options)
+    _paths_and_labels(columns, str(file))
+    return columns
 
 
 def read_frame(frame: Any, options: Options) -> Found:
@@ -76,15 +88,8 @@ def read_table(
         DataError: a column is missing or there twice, a split of no known name, a file
             with two labels, or no file that can be read.
     """
-    found = {kind: _column(columns, kind, name) for kind in COLUMNS}
-    paths, labels = found["path"], found["label"]
-    if paths is None or labels is None:
-        kind = "path" if paths is None else "label"
-        raise DataError(
-            f"data: {name} has no column for the {kind}, only {some(columns)}; call it "
-            f"{' or '.join(COLUMNS[kind][:3])}"
-        )
-    values = found["split"] or [""] * len(paths)
+    paths, labels = _paths_and_labels(columns, name)
+    values = _column(columns, "split", name) or [""] * len(paths)
     splits = ["train" if not value else split_of(value) for value in values]
     for value, split in zip(values, splits, strict=True):
         if split is None:
@@ -120,6 +125,19 @@ def read_table(
     lost = len(labels) - int(labelled.sum())
     left_out = (f"{name}: {count(lost, 'row')} without a label",) if lost else ()
     return describe(index, chosen, class_names, left_out)
+
+
+def _paths_and_labels(
+    columns: Mapping[str, Sequence[str]], name: str
+) -> tuple[Sequence[str], Sequence[str]]:
+    paths, labels = (_column(columns, kind, name) for kind in ("path", "label"))
+    if paths is None or labels is None:
+        kind = "path" if paths is None else "label"
+        raise DataError(
+            f"data: {name} has no column for the {kind}, only {some(columns)}; call it "
+            f"{' or '.join(COLUMNS[kind][:3])}"
+        )
+    return paths, labels
 
 
 def _column(

@@ -77,6 +77,30 @@ class Answers(NamedTuple):
     labels: list[list[str]]
 
 
+def parse_url(url: str) -> tuple[urllib.parse.SplitResult, str]:
+    """The parts of a served model's URL, and the model's name.
+
+    Raises:
+        ServingError: it is none.
+    """
+    shown = hide_passwords(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+        _ = parts.port  # which is looked at only now
+    except ValueError as error:
+        raise ServingError(f"url: {shown!r}: {error}") from None
+    name = parts.path.strip("/")
+    if parts.scheme not in ("http", "https", "grpc") or not parts.hostname:
+        raise ServingError(
+            f"url: {shown!r} is not http://HOST:PORT/NAME or grpc://HOST:PORT/NAME"
+        )
+    if not name or "/" in name:
+        raise ServingError(f"url: {shown!r} ends in no model's name; .../NAME")
+    if parts.scheme == "grpc" and parts.username is not None:
+        raise ServingError(f"url: {shown!r}: gRPC takes no user and password")
+    return parts, name
+
+
 class Client:
     """A model on a server.
 
@@ -110,21 +134,7 @@ class Client:
         batch: int = BATCH,
         multi_label: bool = False,
     ) -> None:
-        shown = hide_passwords(url)
-        try:
-            parts = urllib.parse.urlsplit(url)
-            _ = parts.port  # which is looked at only now
-        except ValueError as error:
-            raise ServingError(f"url: {shown!r}: {error}") from None
-        name = parts.path.strip("/")
-        if parts.scheme not in ("http", "https", "grpc") or not parts.hostname:
-            raise ServingError(
-                f"url: {shown!r} is not http://HOST:PORT/NAME or grpc://HOST:PORT/NAME"
-            )
-        if not name or "/" in name:
-            raise ServingError(f"url: {shown!r} ends in no model's name; .../NAME")
-        if parts.scheme == "grpc" and parts.username is not None:
-            raise ServingError(f"url: {shown!r}: gRPC takes no user and password")
+        parts, name = parse_url(url)
         if version is not None and label is not None:
             raise ServingError("version: give a version or a label, not both")
         if not 0 < timeout < 1e6 or retries < 0 or batch < 1:
@@ -132,7 +142,7 @@ class Client:
                 f"timeout: {timeout}, retries {retries} and batch {batch} must be "
                 "positive, the timeout under a million seconds"
             )
-        self.url, self.timeout = shown, timeout
+        self.url, self.timeout = hide_passwords(url), timeout
         self.retries, self.batch, self.multi_label = retries, batch, multi_label
         kind = _Grpc if parts.scheme == "grpc" else _Rest
         self._wire = kind(parts, name, version, label)

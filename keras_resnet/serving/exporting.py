@@ -174,11 +174,8 @@ def find(
     if not isinstance(model, keras.Model):
         run = Run(model)
         run.check_trained()
-        if not unfinished and (progress := run.unfinished):
-            raise ExportError(
-                f"run: {run.folder} is unfinished, at {progress}; let it end, or "
-                "export its best model so far by unfinished=True (--unfinished)"
-            )
+        if not unfinished:
+            server.check_ended(run)
         model = run.load_model(at_test_size=True)
         class_names = run.data["class_names"] if class_names is None else class_names
         samples = run.read_samples() if samples is None else samples
@@ -217,7 +214,7 @@ def write(
         UserError: see `export`.
     """
     path = _folder(path, source.run)
-    version = _free(path, options.version)
+    version = server.free_version(path, options.version)
     images = None
     if options.quantize == "int8":
         images = quantizing.calibration_images(source.run, options.images)
@@ -350,20 +347,6 @@ def _checked_names(names: Any, classes: int) -> list[str]:
     if len(found) != classes:
         raise ExportError(f"class_names: {len(found)} names for {classes} classes")
     return found
-
-
-def _free(path: Path, version: int | None) -> int:
-    """The version, if it can be written."""
-    existing = server.versions(path)
-    for name in runtimes.FORMATS:
-        existing += server.versions(path / name)
-    if version is None:
-        version = max(existing, default=0) + 1
-    if type(version) is not int or version < 1:
-        raise ExportError(f"version: {version!r} is not a positive integer")
-    if version in existing:
-        raise ExportError(f"version: {path / str(version)} exists; name a higher one")
-    return version
 
 
 def _describe(source: Source, version: int, options: Options) -> dict[str, Any]:

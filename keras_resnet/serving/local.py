@@ -25,12 +25,16 @@ from fastapi.responses import JSONResponse
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from keras_resnet.errors import ExportError, one_line
-from keras_resnet.run import EXPORT, Run
 from keras_resnet.serving import runtimes
 from keras_resnet.serving.native import NativeError, NativeModel
-from keras_resnet.serving.server import labels_of, name_of, versions
+from keras_resnet.serving.server import (
+    HOST,
+    find_versions,
+    labels_of,
+    name_of,
+    saved_versions,
+)
 
-HOST = "127.0.0.1"
 _MESSAGE = 2**28  # bytes of a gRPC message
 _NOT_FOUND, _WRONG = 404, 400  # as HTTP and gRPC say it
 _CODES = {_NOT_FOUND: "NOT_FOUND", _WRONG: "INVALID_ARGUMENT"}
@@ -58,30 +62,14 @@ class Models:
     """
 
     def __init__(self, path: Path) -> None:
-        form = runtimes.format_of(path)
-        if form not in (None, "saved_model"):
-            raise ExportError(
-                f"model: {path} is of {form}, which {runtimes.FORMATS[form].server} "
-                "serves; here only SavedModels are"
-            )
-        if Run(path).exists:
-            path = path / EXPORT
-        self.folder = path.parent if form else path
-        self.only = int(path.name) if form and path.name.isdigit() else None
+        self.folder, self.only = find_versions(path)
         self.name = name_of(self.folder)
-        if not self.versions():
-            raise ExportError(f"model: {path} holds no SavedModel; export one there")
         self._lock = threading.Lock()
         self._loaded: dict[int, NativeModel] = {}
 
     def versions(self) -> list[int]:
         """Those that are served, the newest last."""
-        found = [
-            number
-            for number in versions(self.folder)
-            if runtimes.format_of(self.folder / str(number)) == "saved_model"
-        ]
-        return [each for each in found if self.only in (None, each)]
+        return saved_versions(self.folder, self.only)
 
     def signatures(self, version: int) -> Mapping[str, Any]:
         """Inputs and outputs of a version's signatures."""

@@ -40,8 +40,7 @@ def publish(
             a registered model that is no classifier.
     """
     path = Path(path)
-    if not alias or not alias.replace("-", "").replace("_", "").isalnum():
-        raise ExportError(f"alias: {alias!r} is not a word")
+    server.check_label(path, alias, version)
     if version is None:
         version = _from_registry(
             path, alias, registered or server.name_of(path), tracking_uri

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import shlex
+import socket
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 from keras_resnet import files
 from keras_resnet.errors import ExportError, ExportWarning, one_line
-from keras_resnet.run import EXPORT
+from keras_resnet.run import EXPORT, Run
+from keras_resnet.serving import runtimes
 
 FOLDER = "server"
 IMAGE = "tensorflow/serving"
 GRPC, REST = 8500, 8501
+HOST = "127.0.0.1"  # where a model is tried out
 POLL = 30  # seconds between looks at models.config
 
 
@@ -22,6 +25,102 @@ def versions(path: Path) -> list[int]:
     return sorted(
         int(entry.name) for entry in path.glob("[0-9]*") if entry.name.isdigit()
     )
+
+
+def find_versions(path: Path) -> tuple[Path, int | None]:
+    """A model's folder, and the only version that is meant, if one is.
+
+    Args:
+        path: a model's folder, a version's, or a run's.
+
+    Raises:
+        ExportError: no SavedModel is there; a file of another format says what serves
+            it.
+    """
+    form = runtimes.format_of(path)
+    if form not in (None, "saved_model"):
+        raise ExportError(
+            f"model: {path} is of {form}, which {runtimes.FORMATS[form].server} "
+            "serves; here only SavedModels are"
+        )
+    if Run(path).exists:
+        path = path / EXPORT
+    folder = path.parent if form else path
+    only = int(path.name) if form and path.name.isdigit() else None
+    if not saved_versions(folder, only):
+        raise ExportError(f"model: {path} holds no SavedModel; export one there")
+    return folder, only
+
+
+def saved_versions(folder: Path, only: int | None = None) -> list[int]:
+    """SavedModels among the versions in a model's folder, the newest last."""
+    found = [each for each in versions(folder) if is_saved_model(folder / str(each))]
+    return [each for each in found if only in (None, each)]
+
+
+def check_ports(rest: int, grpc: int) -> None:
+    """Refuses ports that can't be listened on.
+
+    Raises:
+        ExportError: one is taken, or both are one.
+    """
+    if rest and rest == grpc:
+        raise ExportError(f"rest-port: {rest} is that of gRPC too; name another")
+    for field, port in (("rest-port", rest), ("grpc-port", grpc)):
+        try:
+            socket.create_server((HOST, port)).close()
+        except OSError as error:
+            raise ExportError(
+                f"{field}: {port} can't be listened on: {error.strerror}"
+            ) from None
+
+
+def free_version(path: Path, version: int | None = None) -> int:
+    """The next free version of a model's folder, or the one that is asked for.
+
+    Raises:
+        ExportError: it is taken, or no version.
+    """
+    existing = [*versions(path)]
+    for name in runtimes.FORMATS:
+        existing += versions(path / name)
+    if version is None:
+        version = max(existing, default=0) + 1
+    if type(version) is not int or version < 1:
+        raise ExportError(f"version: {version!r} is not a positive integer")
+    if version in existing:
+        raise ExportError(f"version: {path / str(version)} exists; name a higher one")
+    return version
+
+
+def check_ended(run: Run) -> None:
+    """Refuses to export a run that hasn't ended.
+
+    Raises:
+        ExportError: it hasn't.
+    """
+    if progress := run.unfinished:
+        raise ExportError(
+            f"run: {run.folder} is unfinished, at {progress}; let it end, or "
+            "export its best model so far by unfinished=True (--unfinished)"
+        )
+
+
+def check_label(path: Path, label: str, version: int | None = None) -> None:
+    """Refuses a label, or a version for it, that can't be.
+
+    Raises:
+        ExportError: it is no word, the folder is a file, or the version isn't there.
+    """
+    if not label or not label.replace("-", "").replace("_", "").isalnum():
+        raise ExportError(f"alias: {label!r} is not a word")
+    files.check_folder(path, "folder")
+    there = versions(path)
+    if version is not None and version not in there:
+        raise ExportError(
+            f"version: {path} has no {version} for {label!r}, only "
+            f"{', '.join(map(str, there)) or 'none'}"
+        )
 
 
 def name_of(path: Path) -> str:
@@ -86,11 +185,7 @@ def configure(path: Path, changes: Mapping[str, int] | None = None) -> None:
         )
         labels = {k: v for k, v in labels.items() if k not in gone}
     for label, version in changes.items():
-        if version not in there:
-            raise ExportError(
-                f"version: {path} has no {version} for {label!r}, only "
-                f"{', '.join(map(str, there)) or 'none'}"
-            )
+        check_label(path, label, version)
     name, folder = name_of(path), path / FOLDER
     batch = _largest_batch(path, there)
     folder.mkdir(exist_ok=True)

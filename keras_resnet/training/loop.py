@@ -18,7 +18,7 @@ from keras_resnet.data import DataWarning, Splits
 from keras_resnet.data.images import LeftOutWarning
 from keras_resnet.data.labelled import load_labelled
 from keras_resnet.data.pipeline import errors_in_one_line
-from keras_resnet.errors import RecipeError, RunFolderError
+from keras_resnet.errors import RecipeError
 from keras_resnet.graphs import check_loadable, walkable
 from keras_resnet.network import build, under_policy
 from keras_resnet.recipe import Recipe, check_weights
@@ -371,11 +371,7 @@ def _opened(
     resume: bool,
 ) -> Iterator[None]:
     """The run's folder, locked, with its settings in it."""
-    if run.open(recipe) and not resume:
-        raise RunFolderError(
-            f"folder: {run.folder} holds an unfinished run; name a new folder, or let "
-            "it be resumed"
-        )
+    run.open(recipe, resume=resume)
     with run.lock():
         run.clear_leftovers()
         settings = {DATA: described, ENVIRONMENT: environment}

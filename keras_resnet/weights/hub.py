@@ -6,18 +6,40 @@ HF_HUB_OFFLINE, HF_HUB_CACHE and HF_TOKEN. Here their hash is checked too.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_resnet.errors import WeightsError, one_line
+from keras_resnet.errors import RunFolderError, WeightsError, one_line
+from keras_resnet.run import Run
 from keras_resnet.weights import architectures
 
 PREFIX = "hf:"
 CONFIG = "config.json"
 TENSORS = "model.safetensors"
 TIMEOUT = 10  # seconds without an answer
+
+# As the hub spells them in a model card's metadata (huggingface.co/docs/hub, Licenses),
+# from memory.
+LICENCES = (
+    "afl-3.0", "agpl-3.0", "apache-2.0", "apple-amlr", "apple-ascl", "artistic-2.0",
+    "bigcode-openrail-m", "bigscience-bloom-rail-1.0", "bigscience-openrail-m", "bsd",
+    "bsd-2-clause", "bsd-3-clause", "bsd-3-clause-clear", "bsl-1.0", "c-uda", "cc",
+    "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0",
+    "cc-by-nc-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0",
+    "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-sa-3.0",
+    "cc-by-sa-4.0", "cc0-1.0", "cdla-permissive-1.0", "cdla-permissive-2.0",
+    "cdla-sharing-1.0", "creativeml-openrail-m", "deepfloyd-if-license", "ecl-2.0",
+    "epl-1.0", "epl-2.0", "etalab-2.0", "eupl-1.1", "eupl-1.2",
+    "fair-noncommercial-research-license", "gemma", "gfdl", "gpl", "gpl-2.0", "gpl-3.0",
+    "grok2-community", "h-research", "intel-research", "isc", "lgpl", "lgpl-2.1",
+    "lgpl-3.0", "lgpl-lr", "llama2", "llama3", "llama3.1", "llama3.2", "llama3.3",
+    "llama4", "lppl-1.3c", "mit", "mpl-2.0", "ms-pl", "ncsa", "odbl", "odc-by",
+    "ofl-1.1", "openmdw-1.0", "openrail", "openrail++", "osl-3.0", "other", "pddl",
+    "postgresql", "unknown", "unlicense", "wtfpl", "zlib",
+)  # fmt: skip
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -191,6 +213,35 @@ def parse(source: str) -> Repository | None:
 def is_name(repository: str) -> bool:
     """Whether it is OWNER/NAME."""
     return bool(_NAME.fullmatch(repository))
+
+
+def check_push(
+    run: Run, repository: str, licence: str | None, dry_run: Path | str | None
+) -> None:
+    """Refuses what can't be pushed.
+
+    Raises:
+        RunFolderError: no run, or an unfinished one.
+        WeightsError: no OWNER/NAME, a licence that the hub doesn't know, or a folder
+            that exists.
+    """
+    if not is_name(repository):
+        raise WeightsError(f"repository: {repository!r} is not OWNER/NAME")
+    if licence is not None and licence not in LICENCES:
+        near = difflib.get_close_matches(licence.lower(), LICENCES, n=3, cutoff=0.5)
+        raise WeightsError(
+            f"licence: {licence!r} is not one that the hub knows"
+            + (f"; closest: {', '.join(near)}" if near else ", such as apache-2.0")
+            + "; or other"
+        )
+    run.check_trained()
+    if not run.is_finished:
+        raise RunFolderError(
+            f"run: {run.folder} is unfinished: its card would have no test results; "
+            "train it to its end"
+        )
+    if dry_run is not None and Path(dry_run).exists():
+        raise WeightsError(f"folder: {dry_run} exists; name a new folder")
 
 
 def upload(folder: Path, repository: str, *, private: bool) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet import files
-from keras_resnet.errors import RunFolderError, WeightsError
 from keras_resnet.plan import make_plan
 from keras_resnet.run import BEST, RECIPE, Run
 from keras_resnet.spec import ResNetSpec
@@ -45,21 +44,13 @@ def push(
 
     Raises:
         RunFolderError: no run, or an unfinished one.
-        WeightsError: no OWNER/NAME, a folder that exists, or the hub refuses.
+        WeightsError: no OWNER/NAME, a licence that the hub doesn't know, a folder that
+            exists, or the hub refuses.
     """
-    if not hub.is_name(repository):
-        raise WeightsError(f"repository: {repository!r} is not OWNER/NAME")
     place = Path(run)
-    Run(place).check_trained()
-    if not Run(place).is_finished:
-        raise RunFolderError(
-            f"run: {place} is unfinished: its card would have no test results; train "
-            "it to its end"
-        )
+    hub.check_push(Run(place), repository, licence, dry_run)
     if dry_run is not None:
         target = Path(dry_run)
-        if target.exists():
-            raise WeightsError(f"folder: {target} exists; name a new folder")
         with files.replacing(target) as temporary:
             temporary.mkdir()
             write_files(Run(place), repository, licence, temporary)
