@@ -59,6 +59,15 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{plural}"
 
 
+def duration(seconds: float) -> str:
+    """In words, as long ones are told: "40 seconds", "12 minutes", "2.5 hours"."""
+    for noun, length, most in (("second", 1, 90), ("minute", 60, 90 * 60)):
+        if seconds < most:
+            return count(round(seconds / length), noun)
+    noun, length = ("hour", 3600) if seconds < 48 * 3600 else ("day", 86_400)
+    return f"{seconds / length:.1f} {noun}s"
+
+
 def in_units(value: float, unit: str) -> str:
     """Such as 4.1GMAC, of MAC, param or B."""
     rounded = float(f"{value:.3g}")  # 999.7M is 1G

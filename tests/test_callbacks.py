@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from keras_resnet import build, files
-from keras_resnet.training import RecipeError, get_recipe
+from keras_resnet.training import RecipeError, get_recipe, progress
 from keras_resnet.training.plateau import count_plateaus
 from keras_resnet.training.progress import ProgressBar
 
@@ -297,13 +297,21 @@ def test_progress_without_a_terminal_is_a_line_an_epoch(tiny_spec):
     for epoch, line in enumerate(lines, 1):
         found = re.fullmatch(
             r"epoch (\d)/3  loss [\d.]+  accuracy [\d.]+  val_accuracy [\d.]+  "
-            r"(\d+) images/s  (\d):(\d\d):(\d\d) left",
+            r"(\d+) images/s(  \d+ seconds? left)?",
             line,
         )
         assert found, line
         assert int(found[1]) == epoch
         assert 0 < int(found[2]) < 400  # 8 images in more than 0.02 s
-    assert lines[-1].endswith("0:00:00 left")
+        assert bool(found[3]) == (epoch < 3)
+
+
+def test_the_first_steps_tell_how_long_all_take(tiny_spec, monkeypatch):
+    monkeypatch.setattr(progress, "MEASURED", 0.0)
+    first, *rest = shown(tiny_spec, force_terminal=False).splitlines()
+    pattern = r"time      about \d+ seconds? left, by 1 step of this machine"
+    assert re.fullmatch(pattern, first)
+    assert len(rest) == 3, "once"
 
 
 def test_progress_on_a_terminal_moves_within_an_epoch(tiny_spec):

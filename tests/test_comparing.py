@@ -23,7 +23,7 @@ from keras_resnet.cli import main
 from keras_resnet.errors import UserError
 from keras_resnet.tracking.address import store_address
 from keras_resnet.tracking.store import Store
-from keras_resnet.units import parse_amount
+from keras_resnet.units import duration, parse_amount
 
 OWN = NetworkResult(
     "tiny",
@@ -131,6 +131,8 @@ def test_lecture_has_a_row_for_each_network():
         ("0.5MiB", ("memory", 2**19)),
         ("1e3kB", ("memory", 1e6)),
         ("30ms", ("time", 0.03)),
+        ("1KMACs", ("macs", 1e3)),
+        ("2mparam", ("params", 2e6)),
     ],
 )
 def test_budgets(text, budget):
@@ -144,6 +146,20 @@ def test_budgets(text, budget):
 def test_budgets_that_are_none(text):
     with pytest.raises(UserError, match="is not a number and a unit"):
         parse_amount(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (1, "1 second"),
+        (89, "89 seconds"),
+        (700, "12 minutes"),
+        (9_000, "2.5 hours"),
+        (1e6, "11.6 days"),
+    ],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
 
 
 def test_best_under_a_budget():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 
 import keras
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from keras_resnet.training.averaging import steps_done
+from keras_resnet.units import count, duration
 
 MEASURED = 5.0  # seconds of steps, by which the whole time is told
 
@@ -98,7 +98,7 @@ class ProgressBar(keras.callbacks.Callback):
             since, before = self.first
             images = (done - before) * self.batch_size
             self.rate = f"{images / (now - since):.0f} images/s"
-            self._announce(done - before, now - since)
+            self._announce(done, done - before, now - since)
         steps = self.params["steps"]
         if steps:
             self.progress.update(
@@ -108,14 +108,17 @@ class ProgressBar(keras.callbacks.Callback):
                 rate=self.rate,
             )
 
-    def _announce(self, steps: int, seconds: float) -> None:
+    def _announce(self, done: int, measured: int, seconds: float) -> None:
         """Says once how long the training takes, if its steps go on like the first."""
         if self.announced or seconds < MEASURED or not self.params["steps"]:
             return
         self.announced = True
-        left = (self.epochs - self.epoch) * self.params["steps"] * seconds / steps
-        duration = timedelta(seconds=round(left))
-        self.console.print(f"time      about {duration}, by the first {steps} steps")
+        left = (self.epochs - self.epoch) * self.params["steps"] - done
+        self.console.print(
+            f"time      about {duration(left * seconds / measured)} left, by "
+            f"{count(measured, 'step')} of this machine",
+            soft_wrap=True,
+        )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Shows the epoch's metrics."""
@@ -136,7 +139,8 @@ class ProgressBar(keras.callbacks.Callback):
         since, before = self.began
         done = self.epoch + 1
         seconds = (time.perf_counter() - since) / (done - before)
-        return f"{timedelta(seconds=round(seconds * (self.epochs - done)))} left"
+        left = seconds * (self.epochs - done)
+        return f"{duration(left)} left" if left else ""
 
 
 def _floats(logs: Any) -> dict[str, float]:
