@@ -135,11 +135,11 @@ def check_folder(path: Path, field: str) -> None:
     Raises:
         UserError: naming the field that it is of.
     """
-    there = next(each for each in (path, *path.absolute().parents) if each.exists())
+    there = next(each for each in (path, *path.parents) if each.exists())
     if not there.is_dir():
-        raise UserError(f"{field}: {there} is a file; name a folder")
+        raise UserError(f"{field}: can't write to {path}: {there} is a file")
     if not os.access(there, os.W_OK):
-        raise UserError(f"{field}: can't write to {there}: Permission denied")
+        raise UserError(f"{field}: can't write to {path}: Permission denied")
 
 
 def read_json(path: Path) -> Any:

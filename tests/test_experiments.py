@@ -343,7 +343,7 @@ def test_a_folder_keeps_one_setting(workplace):
     ("arguments", "message"),
     [
         (["run", "degradatoin"], "none is named 'degradatoin'; closest: degradation"),
-        (["report", "width"], "has no finished run"),
+        (["report", "width"], "has no runs of this setting yet"),
         (["run", "width", "--budget", "huge"], "'huge' is not one of"),
         (["run", "width", "--data", "nothing"], "nothing"),
         (["run", "width", "--seeds", "0"], "0 is not in the range"),
