@@ -24,12 +24,13 @@ from typing import Any, NamedTuple
 import click
 
 from benchmarks import harness, options, report
-from benchmarks.search import DEFAULT, write_images
-from keras_resnet import runtime, training
+from benchmarks.search import CASES, write_images
+from keras_resnet import runtime
 from keras_resnet.tracking import MLflowTracker
 from keras_resnet.training.devices import distribution
 from tuning import Space
 
+EQUAL = CASES["equal"]  # images and network
 DEPTHS = (8, 14, 20)
 PLAIN, FOLDERS = "fit alone", "fit in run folders"
 
@@ -74,8 +75,7 @@ def measure(way: Way, images: str, epochs: int) -> float:
 
     strategy = distribution.make_strategy(way.strategy)
     space = Space(name="overhead", depth=DEPTHS)
-    recipe = training.get_recipe("fashion_mnist").over(epochs)
-    recipe = recipe.replace(model=DEFAULT, name="overhead")
+    recipe = EQUAL.recipe(epochs).replace(name="overhead")
     began = time.perf_counter()
     if way.by in ("search", "tracked"):
         tracker = MLflowTracker("overhead") if way.by == "tracked" else None
@@ -118,12 +118,12 @@ def measured(name: str, images: Path, epochs: int) -> float:
 @click.command()
 @click.option("--epochs", default=10, show_default=True, help="Of a trial.")
 @options.repeats(1)
-@click.option("--images", default="runs/shapes.npz", show_default=True)
+@click.option("--images", default="runs/equal.npz", show_default=True)
 @options.out()
 def main(epochs: int, repeats: int, images: str, out: Path) -> None:
     """Measures the ways in turns."""
     runtime.prepare()
-    path = Path(write_images(Path(images))).resolve()
+    path = Path(write_images(Path(images), EQUAL.side)).resolve()
     calls = {name: partial(measured, name, path, epochs) for name in WAYS}
     seconds = harness.in_turns("overhead", calls, repeats)
     middles = {name: statistics.median(times) for name, times in seconds.items()}

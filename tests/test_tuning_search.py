@@ -21,6 +21,7 @@ from click.testing import CliRunner
 from conftest import ROOT
 from rich.console import Console
 
+import keras_resnet
 import tuning
 from keras_resnet import cifar_resnet, data, estimate_cost, files, training
 from keras_resnet.cli import main
@@ -32,12 +33,13 @@ from tuning.decode import declare
 from tuning.expected import expected_accuracy
 from tuning.feasibility import check_budget
 from tuning.importance import Importance, effects, importance, sentences
+from tuning.latency import Export, measure_latency
 from tuning.noise import Noise, read_noise, write_correct
 from tuning.objective import Objective
 from tuning.oracles import make_oracle
 from tuning.retrain import Finalist, compare, retrain
 from tuning.search_report import write_report
-from tuning.selection import best_of, ranked
+from tuning.selection import best_of, finalists, ranked
 from tuning.trials import (
     DEFAULT,
     Trial,
@@ -402,6 +404,11 @@ def test_a_budget_that_nothing_meets_says_what_the_cheapest_costs(
         wide, recipe, splits, budget=f"{1.01 * macs}MAC", mode="refuse"
     )
     check_budget(hypermodel)
+    # None can be cheaper than the default.
+    wider = tuning.Space(units=(1, 2), k=(2.0, 3.0))
+    sought = {"objective": "cheapest", "within": 5}
+    with pytest.raises(tuning.BudgetError, match="and costs no more than the default"):
+        tuning.search(wider, recipe.replace(model=least), data=splits, **sought)
     # What is measured is refused trial by trial.
     with pytest.raises(tuning.SearchError, match=r"of 1 trial in .* none was.*latency"):
         tuning.search(
@@ -430,6 +437,14 @@ def test_a_budget_that_nothing_meets_says_what_the_cheapest_costs(
         (["--within", "0.5"], "'accuracy' has no use"),
         (["--cost", "latency"], "'accuracy' has no use"),
         (["--objective", "pareto", "--against", "best"], "'pareto' has no use"),
+        (["--over", "iso"], "'iso' needs multiply-adds"),
+        (
+            ["--over", "iso", "--budget", "1MMAC", "--objective", "pareto"],
+            "all networks",
+        ),
+        (["--budget", "1MMAC,2MMAC"], "two limits of macs"),
+        (["--quantize", "int8"], "int8 is not of saved_model"),
+        (["--format", "onnx"], "say what latency is measured of"),
         (["--recipe", "nothing"], "recipe"),
         (["--recipe", "folder"], "is for no data by itself"),
         (["--recipe", "folder", "--data", "nothing"], "nothing"),
@@ -580,7 +595,7 @@ def compared(test, default, *others, **objective):
         Finalist(str(i), 10 - i, each, each) for i, each in enumerate((test, *others))
     ]
     seeds = [*range(len(test))]
-    reference = Finalist("default", 0, default, default)
+    reference = Finalist("default", 20, default, default)
     return compare(Objective(**objective), seeds, finalists, reference)
 
 
@@ -628,9 +643,15 @@ def test_a_final_names_the_winner_and_who_ties_with_it():
     # The cheapest that is not less accurate by a point: the last is by ten.
     cheapest = compared(even, default, best, worse, kind="cheapest", within=1)
     assert (cheapest.trial, cheapest.ties) == ("1", [])
-    assert "): not less accurate by 1 points" in cheapest.verdict
+    assert "): not less accurate by 1 points; at 45% of its" in cheapest.verdict
     unsure = compared([0.90, 0.93, 0.88, 0.92], default, kind="cheapest", within=0.5)
     assert "not shown to be not less accurate by 0.5 points" in unsure.verdict
+    # None is shown to be as accurate: not the cheaper one, whose mean alone is.
+    spread = [0.94, 0.88, 0.93, 0.88]
+    nearest = compared([0.90, 0.91, 0.90, 0.91], default, spread, kind="cheapest",
+                       within=0)  # fmt: skip
+    assert nearest.trial == "0"
+    assert compared([0.90], [0.90], [0.89], kind="cheapest", within=1).trial == "1"
 
 
 @pytest.mark.slow
@@ -675,6 +696,25 @@ def test_the_cheapest_is_as_accurate_as_the_default():
     assert best_of(trials[:4], Objective(kind="cheapest", within=0)).id == "2"
 
 
+def test_a_final_of_the_cheapest_has_a_sure_network_too():
+    made = [(0.90, 9), (0.90, 9), (0.85, 1), (0.896, 2), (0.895, 3), (0.90, 4),
+            (0.899, 5), (0.91, 6), (0.92, 7)]  # fmt: skip
+    trials = [trial_of(i, *each) for i, each in enumerate(made)]
+    for i in (0, 1):
+        trials[i].values[DEFAULT] = i
+    cheapest = Objective(kind="cheapest", within=0.5)
+
+    def ids(count, objective=cheapest):
+        return [trial.id for trial in finalists(trials, objective, count)]
+
+    assert ids(1) == ["3"]
+    assert ids(2) == ["3", "8"]
+    assert ids(3) == ["3", "7", "8"]
+    assert ids(4) == ["3", "5", "7", "8"]
+    assert ids(6) == ["3", "5", "7", "8", "4", "6"]  # others by their cost
+    assert ids(2, Objective()) == ["8", "7"]
+
+
 def test_a_lucky_trial_is_not_the_best_where_noise_is_known(tmp_path):
     made = [0.80, 0.80, 0.80, 0.81, 0.79, 0.85, 0.79, 0.80, 0.84, 0.84, 0.85, 0.84]
     trials = [
@@ -709,8 +749,12 @@ def test_noise_is_that_of_seeds_or_of_images(tmp_path):
     found = noise([0.9, 0.9], [[*range(5)], [*range(5, 10)]])
     assert found.disagreement == pytest.approx(0.1)
     assert found.difference == pytest.approx(1.96 * 0.0316, rel=1e-2)
-    assert "must differ by 6.2 points" in found.lines()[0]
-    assert "about 6,000 images" in found.lines()[1]
+    told = found.lines(Objective())
+    assert "must differ by 6.2 points" in told[0]
+    assert "about 6,000 images" in told[1]
+    cheapest = Objective(kind="cheapest", within=2)
+    assert "more than a network may lose (2 points)" in found.lines(cheapest)[1]
+    assert len(found.lines(Objective(kind="cheapest", within=7))) == 1
     # Spread of 2 points: sqrt(2) of that between two.
     found = noise([0.90, 0.92, 0.88], [[1], [1], [1]])
     assert found.difference == pytest.approx(1.96 * 0.02 * 2**0.5)
@@ -763,6 +807,18 @@ def test_latency_is_measured_on_the_export_once_a_network(recipe, splits, workpl
     one, other = result.trials
     assert 0 < one.metrics["latency"] == other.metrics["latency"] < 1
     assert len([*Path("search/latency").iterdir()]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "export", [Export(), Export("openvino"), Export("openvino", "int8")]
+)
+def test_latency_is_that_of_the_export_that_is_served(export, tiny_spec, tmp_path):
+    model = keras_resnet.build(tiny_spec)
+    for _ in range(2):
+        assert 0 < measure_latency(model, tiny_spec, export, tmp_path) < 1
+    assert 0 < measure_latency(model, tiny_spec, Export("litert"), tmp_path) < 1
+    assert len([*Path(tmp_path, "latency").iterdir()]) == 2  # once for each
 
 
 @pytest.mark.parametrize("damage", ["cut", "[]", '{"ongoing_trials": 5}'])

@@ -10,6 +10,7 @@ from typing import Literal
 
 from keras_resnet.cost import FLOAT32, estimate_cost
 from keras_resnet.errors import BudgetError, SpecError
+from keras_resnet.recipe import Recipe
 from keras_resnet.spec import EXPANSION, MAX_CHANNELS, ResNetSpec
 from keras_resnet.units import in_units, parse_amount
 
@@ -86,6 +87,15 @@ def training_bytes(spec: ResNetSpec, batch_size: int) -> int:
     """Memory of float32 training by SGD with momentum."""
     cost = estimate_cost(spec)
     return 3 * FLOAT32 * cost.total_params + batch_size * (cost.training_memory or 0)
+
+
+def costs_of(recipe: Recipe) -> dict[str, float]:
+    """What a network and its training cost, by the names that a budget has."""
+    return {
+        "macs": macs_of(recipe.model),
+        "params": estimate_cost(recipe.model).params,
+        "memory": training_bytes(recipe.model, recipe.batch_size),
+    }
 
 
 @functools.lru_cache(maxsize=65_536)

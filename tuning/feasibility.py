@@ -31,11 +31,15 @@ SIZED = (
 )  # fmt: skip
 
 
-def check_budget(hypermodel: ResidualHyperModel) -> None:
+def check_budget(hypermodel: ResidualHyperModel, also: str = "") -> None:
     """Refuses a budget that no candidate meets, before anything is built.
 
     Where the space is too large to look at every candidate, some are drawn, and the
     cheapest of them is made cheaper, a hyperparameter at a time.
+
+    Args:
+        hypermodel: has space, recipe and budget.
+        also: for the message, how the budget came about.
 
     Raises:
         BudgetError: it says what the cheapest costs.
@@ -51,10 +55,10 @@ def check_budget(hypermodel: ResidualHyperModel) -> None:
             return
         costs.append(_cost(hypermodel, values))
     macs, params = map(min, zip(*costs, strict=True))
+    found = "cost" if count <= ALL else "found cost"
     raise BudgetError(
-        f"budget: no network of the space {hypermodel.space.name} meets it; the "
-        f"cheapest {'cost' if count <= ALL else 'found cost'} {in_units(macs, 'MAC')} "
-        f"and {in_units(params, 'param')}"
+        f"budget: no network of the space {hypermodel.space.name} meets it{also}; the "
+        f"cheapest {found} {in_units(macs, 'MAC')} and {in_units(params, 'param')}"
         + (f" ({refusal})" if hypermodel.mode == "iso" else "")
     )
 

@@ -6,47 +6,71 @@ import hashlib
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from keras_resnet import files, serving
 from keras_resnet.spec import ResNetSpec
 
+IMAGES = 32  # of noise, that int8 is calibrated by
 RUNS = 50  # the median of which is the latency
 CACHE = "latency"  # in a search's folder: a file for each network
 
 
-def measure_latency(model: Any, spec: ResNetSpec, search: Path) -> float:
+class Export(NamedTuple):
+    """How a network will be served, which its latency is measured of.
+
+    Attributes:
+        format: of `serving.export`.
+        quantize: None, "int8" or "float16".
+    """
+
+    format: str = "saved_model"
+    quantize: str | None = None
+
+
+def measure_latency(
+    model: Any, spec: ResNetSpec, export: Export, search: Path
+) -> float:
     """Seconds that the export of a model takes for an image; once for each network.
 
-    Weights have no influence on it.
+    Weights have no influence on it, and neither has what int8 is calibrated by.
 
     Args:
         model: of the network, built.
         spec: of the network.
+        export: what is measured.
         search: the folder that keeps what was measured.
     """
-    named = spec.replace(name="any", survival=1.0).to_json()
+    named = spec.replace(name="any", survival=1.0).to_json() + " ".join(
+        each for each in export if each not in (None, Export().format)
+    )
     path = search / CACHE / f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
     if path.exists():
         return float(files.read_json(path)["seconds"])
+    shape = (IMAGES, *(side or 1 for side in spec.input_shape))
+    images = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     with tempfile.TemporaryDirectory() as folder:
-        export = serving.export(model, folder, check=False)
-        seconds = _time(export, spec)
+        written = serving.export(
+            model, folder, format=export.format, quantize=export.quantize,
+            images=images, force=True, check=False,
+        )  # fmt: skip
+        seconds = median_time(serving.load(written).predict, images[:1])
     path.parent.mkdir(exist_ok=True)
     files.write_json(path, {"seconds": seconds, "network": named})
     return seconds
 
 
-def _time(export: Path, spec: ResNetSpec) -> float:
-    import tensorflow as tf
-
-    loaded = tf.saved_model.load(str(export))
-    serve = loaded.signatures["serving_default"]
-    images = tf.zeros((1, *spec.input_shape), tf.uint8)
+def median_time(
+    predict: Callable[[np.ndarray], np.ndarray], image: np.ndarray
+) -> float:
+    """Seconds that an export takes for an image, the median of `RUNS`."""
     times = []
     for _ in range(RUNS + RUNS // 5):
         began = time.perf_counter()
-        serve(images=images)["classes"].numpy()
+        predict(image)
         times.append(time.perf_counter() - began)
     return statistics.median(times[-RUNS:])  # the first ones warm up

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_resnet import files
+from tuning.objective import Objective
 from tuning.trials import Trial, defaults
 
 CORRECT = "correct.npy"  # in a run folder: which validation images are right
@@ -55,18 +56,24 @@ class Noise(NamedTuple):
         """What a search may gain at equal cost."""
         return HOPE * (1 - mean(self.accuracies))
 
-    def lines(self) -> list[str]:
-        """In words, with what to do if it is too much."""
+    def lines(self, objective: Objective) -> list[str]:
+        """In words, with what to do if it is too much for an objective."""
         told = [
             f"default: {mean(self.accuracies):.2%} of {self.images:,} validation "
             f"images, mean of {len(self.accuracies)} seeds; two trials must differ by "
             f"{100 * self.difference:.1f} points to be more than noise"
         ]
-        if self.difference > self.hope:
-            more = self.images * (self.difference / self.hope) ** 2
+        within = objective.within
+        wanted = self.hope if within is None else within / 100
+        if self.difference > wanted > 0:
+            more = self.images * (self.difference / wanted) ** 2
+            what = (
+                f"a search can expect to gain at equal cost ({100 * wanted:.1f} points)"
+                if within is None
+                else f"a network may lose ({within:g} points)"
+            )
             told.append(
-                f"warning: that is more than a search can expect to gain at equal cost "
-                f"({100 * self.hope:.1f} points); the best trial will be chosen by "
+                f"warning: that is more than {what}; the best trial will be chosen by "
                 "chance. Let a final decide (--final 3 --retrain 5), train longer, or "
                 f"validate by about {float(f'{more:.1g}'):,.0f} images"
             )

@@ -20,10 +20,11 @@ from keras_resnet.run import Run
 from keras_resnet.statistics import LEVEL, t_test
 from keras_resnet.tracking import MLflowTracker, closing
 from keras_resnet.units import count
-from tuning.objective import Objective
+from tuning.budget import costs_of
+from tuning.objective import COSTS, Objective
 from tuning.search_report import write_report
 from tuning.search_tracking import log_best
-from tuning.selection import ranked
+from tuning.selection import finalists
 from tuning.trials import (
     BEST,
     COMPARISON,
@@ -32,6 +33,7 @@ from tuning.trials import (
     SEARCH,
     SearchResult,
     Trial,
+    defaults,
 )
 
 
@@ -40,13 +42,13 @@ class Finalist(NamedTuple):
 
     Attributes:
         trial: of the search; "default" for the network that it started from.
-        cost: what the search's objective counts; 0 of the default.
+        cost: what the search's objective counts; None where it was not measured.
         validation: accuracies on the validation images of each seed.
         test: accuracies on the test images.
     """
 
     trial: str
-    cost: float
+    cost: float | None
     validation: list[float]
     test: list[float]
 
@@ -69,6 +71,8 @@ class Comparison(NamedTuple):
         least: lower end of the one-sided 95 % interval of the difference.
         finalists: all that were trained.
         ties: finalists that the validation images don't tell from the winner.
+        cost: what the search's objective counts, as `COSTS` has it.
+        share: the winner's cost over the default's; None where that was not measured.
     """
 
     trial: str
@@ -83,6 +87,8 @@ class Comparison(NamedTuple):
     least: float | None = None
     finalists: Sequence[Finalist] = ()
     ties: Sequence[str] = ()
+    cost: str = "macs"
+    share: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -107,6 +113,8 @@ class Comparison(NamedTuple):
             judged = "different" if self.p_value < LEVEL else "no difference shown"
             text += f", 95 % interval {interval}, p = {self.p_value:.3f} (paired "
             text += f"t-test): {judged}"
+        if self.share is not None:
+            text += f"; at {self.share:.0%} of its {COSTS[self.cost]}"
         if self.ties:
             text += f"; trial {self.trial} ties with {', '.join(self.ties)}"
         return text
@@ -135,7 +143,8 @@ def compare(
     difference, low, high, p_value = t_test(winner.test, default.test, paired=True)
     found = Comparison(
         winner.trial, list(seeds), winner.test, default.test, difference, None, None,
-        None, objective.within, None, finalists, ties,
+        None, objective.within, None, finalists, ties, objective.cost,
+        winner.cost / default.cost if winner.cost and default.cost else None,
     )  # fmt: skip
     if len(seeds) < 2 or low == high:  # no spread, no test
         return found
@@ -146,21 +155,24 @@ def compare(
 def _winner(
     objective: Objective, finalists: Sequence[Finalist], default: Finalist
 ) -> Finalist:
-    """The most accurate; or the cheapest that is, as far as is known, as accurate."""
+    """The most accurate; or the cheapest that is shown to be as accurate.
+
+    Where none is, the one that is nearest to it.
+    """
     if objective.kind != "cheapest":
         return max(finalists, key=lambda finalist: mean(finalist.validation))
     margin = (objective.within or 0) / 100
-    bounds = {
-        finalist.trial: t_test(
+    least = {}
+    for finalist in finalists:
+        found = t_test(
             finalist.validation, default.validation, paired=True, confidence=0.9
         )
-        for finalist in finalists
-    }
-    for bound in ("low", "mean"):
-        right = [f for f in finalists if getattr(bounds[f.trial], bound) >= -margin]
-        if right:
-            return min(right, key=lambda finalist: finalist.cost)
-    return max(finalists, key=lambda finalist: mean(finalist.validation))
+        few = len(finalist.validation) < 2
+        least[finalist.trial] = found.mean if few else found.low
+    shown = [f for f in finalists if least[f.trial] >= -margin]
+    if shown:
+        return min(shown, key=lambda finalist: finalist.cost or 0)
+    return max(finalists, key=lambda f: (least[f.trial], mean(f.validation)))
 
 
 def _equal(one: Finalist, other: Finalist) -> bool:
@@ -213,7 +225,7 @@ def retrain(
     folder, seeds = found.folder, list(seeds)
     objective = Objective.of(files.read_json(folder / SEARCH))
     training = _Training(folder, data, epochs, strategy, tracker, console, loading)
-    trials = ranked(found.trials, objective)[:final]
+    trials = finalists(found.trials, objective, final)
     if tracker:  # opens the search's own run again
         tracker.start(folder.name, {}, folder)
     with closing(tracker):
@@ -224,13 +236,13 @@ def retrain(
                 runs.setdefault(trial.id, []).append(run)
             run = _train("default", default, seed, training)
             runs.setdefault("default", []).append(run)
-        finalists = [
-            _finalist(trial.id, trial.metrics[objective.cost], runs[trial.id])
-            for trial in trials
+        cost = objective.cost
+        tested = [
+            _finalist(trial.id, trial.metrics[cost], runs[trial.id]) for trial in trials
         ]
-        compared = compare(
-            objective, seeds, finalists, _finalist("default", 0, runs["default"])
-        )
+        known = [t.metrics for t in defaults(found.trials)] or [costs_of(default)]
+        reference = _finalist("default", known[0].get(cost), runs["default"])
+        compared = compare(objective, seeds, tested, reference)
         winner = next(trial for trial in trials if trial.id == compared.trial)
         _write(found._replace(best=winner, recipe=winner.recipe), compared)
         if tracker:
@@ -262,7 +274,7 @@ def _train(name: str, recipe: Recipe, seed: int, how: _Training) -> Run:
     return run
 
 
-def _finalist(name: str, cost: float, runs: Sequence[Run]) -> Finalist:
+def _finalist(name: str, cost: float | None, runs: Sequence[Run]) -> Finalist:
     """A network by its runs: of the epoch that each has kept, by validation loss."""
     kept = [min(run.history, key=lambda epoch: epoch["val_loss"]) for run in runs]
     tested = [float(run.result["test_accuracy"]) for run in runs]

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from keras_resnet.units import count, in_units
 from tuning.noise import read_noise
+from tuning.objective import Objective
 from tuning.trials import (
     DEFAULT,
     Trial,
@@ -36,6 +37,7 @@ class Progress:
         trials: how many there will be, if that is known.
         seconds: of training that the search may take, if that is limited.
         baseline: trials of the default, after which it says what is noise.
+        objective: for which that may be too much.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class Progress:
         trials: int | None,
         seconds: float | None,
         baseline: int = 0,
+        objective: Objective = Objective(),  # noqa: B008  # it is frozen
     ) -> None:
         self.console = console
         self.folder = folder
         self.trials = trials
         self.seconds = seconds
         self.baseline = baseline
+        self.objective = objective
         self.warned = False
         self.began = time.monotonic()
         self.ended = 0  # trials, since then
@@ -90,7 +94,9 @@ class Progress:
         if not self.warned and len(defaults(trials)) >= self.baseline > 1:
             self.warned = True
             if noise := read_noise(trials):
-                self.console.print("\n".join(noise.lines()), soft_wrap=True)
+                self.console.print(
+                    "\n".join(noise.lines(self.objective)), soft_wrap=True
+                )
 
     def _line(self, trial: Trial, trials: list[Trial]) -> str:
         values = [f"{k} {to_text(v)}" for k, v in trial.hyperparameters.items()]

@@ -65,7 +65,7 @@ def write_report(folder: Path) -> Path:
         )
         search_plots.draw_effects(effects(done), report / "effects.png")
         search_plots.draw_shapes(done, base, report / "shapes.png")
-    parts = [_summary(trials, noise), _listing(trials, objective, noise)]
+    parts = [_summary(trials, objective, noise), _listing(trials, objective, noise)]
     if (folder / COMPARISON).exists():
         parts.append(_comparison(files.read_json(folder / COMPARISON)))
     lines = [line for part in parts for line in part]
@@ -89,7 +89,9 @@ def _write_table(trials: Sequence[Trial], path: Path) -> None:
     files.write_csv(path, ["trial", "status", *names, *metrics, "reason"], cells)
 
 
-def _summary(trials: Sequence[Trial], noise: Noise | None) -> list[str]:
+def _summary(
+    trials: Sequence[Trial], objective: Objective, noise: Noise | None
+) -> list[str]:
     """How many trials were completed, failed and refused."""
     done = completed(trials)
     refused = sum(trial.refused for trial in trials)
@@ -102,7 +104,7 @@ def _summary(trials: Sequence[Trial], noise: Noise | None) -> list[str]:
         "budget. Accuracy is on the validation images, by which the best is chosen: on "
         "other images the best will be less accurate.",
         "",
-        *(noise.lines() if noise else []),
+        *(noise.lines(objective) if noise else []),
         "",
         *(f"- {reason}" for reason in [*reasons][:20]),
         *([""] if reasons else []),

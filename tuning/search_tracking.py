@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from tuning.hypermodel import ResidualHyperModel
 
-_LOGGED = ("budget", "mode", "objective", "within", "cost", "against", "tuner", "data")
+_LOGGED = (
+    "budget", "mode", "objective", "within", "cost", "against", "format", "quantize",
+    "tuner", "data",
+)  # fmt: skip
 
 
 @contextlib.contextmanager

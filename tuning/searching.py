@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import sys
@@ -10,12 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from keras_resnet import files
+from keras_resnet.errors import BudgetError
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import Run, new_folder
+from keras_resnet.serving import runtimes
 from keras_resnet.units import count
 from tuning import processes
-from tuning.budget import Budget, Mode
+from tuning.budget import Budget, Mode, costs_of
 from tuning.feasibility import check_budget
+from tuning.latency import Export
 from tuning.objective import Against, CostName, Kind, Objective, SearchError
 from tuning.search_progress import Progress
 from tuning.search_report import write_report
@@ -48,6 +52,7 @@ class _Search(NamedTuple):
     hypermodel: ResidualHyperModel
     folder: Path
     objective: Objective
+    export: Export
     tuner: TunerName
     trials: int
     baseline: int
@@ -68,6 +73,8 @@ def search(
     within: float | None = None,
     cost: CostName = "macs",
     against: Against = "default",
+    format: str = "saved_model",
+    quantize: str | None = None,
     baseline: int | None = None,
     tuner: TunerName = "random",
     trials: int = 20,
@@ -95,6 +102,8 @@ def search(
         within: points of accuracy that "cheapest" may lose, such as 0.5.
         cost: "macs", "params", "memory" or "latency", of "cheapest" and "pareto".
         against: "default" or "best": what "cheapest" is as accurate as.
+        format: what latency is measured of, as `serving.export` has it.
+        quantize: of that, "int8" or "float16".
         baseline: trials of the default with different seeds, before all others: they
             show what is noise. 0 for none; 3 by default, fewer of less than 18 trials.
         tuner: "random", "bayesian", "hyperband" (trains many for few epochs, the best
@@ -118,15 +127,18 @@ def search(
     sought = Objective(kind=objective, within=within, cost=cost, against=against)
     if trials < 1:
         raise SearchError(f"trials: {trials} is not a positive integer")
+    limits = Budget.parse(budget) if isinstance(budget, str) else budget or Budget()
+    export = Export(format, quantize)
+    check_asked(sought, export, limits, mode)
     hypermodel = ResidualHyperModel(
-        space, recipe, data, budget=budget, mode=mode, seed=seed, **loading
+        space, recipe, data, budget=limits, mode=mode, seed=seed, **loading
     )
-    check_budget(hypermodel)
     folder = Path(folder) if folder else new_folder("search")
     asked = _Search(
         hypermodel=hypermodel,
         folder=folder,
         objective=sought,
+        export=export,
         tuner=tuner,
         trials=trials,
         baseline=baseline_of(baseline, folder, sought, tuner, trials),
@@ -135,13 +147,55 @@ def search(
         final=final,
         console=console,
     )
-    open_search(folder, _settings(asked))
+    settings = _settings(asked)
+    hypermodel.budget = _below_default(hypermodel, sought)
+    lowered = hypermodel.budget != limits
+    check_budget(hypermodel, " and costs no more than the default" if lowered else "")
+    open_search(folder, settings)
     worker = processes.is_worker()
     with contextlib.nullcontext() if worker else Run(folder).lock():
         _run(asked._replace(console=None) if worker else asked)
         if worker:
             sys.exit(0)  # the result is the chief's
         return read_result(folder)
+
+
+def check_asked(
+    objective: Objective, export: Export, budget: Budget, mode: Mode
+) -> None:
+    """Refuses what doesn't go together, before anything is loaded.
+
+    Raises:
+        UserError: naming it.
+    """
+    if mode == "iso" and not budget.macs:
+        raise BudgetError("budget: 'iso' needs multiply-adds, such as 40MMAC")
+    if mode == "repair" and not (budget.macs or budget.params or budget.memory):
+        raise BudgetError(
+            "over: 'repair' makes networks narrower that are over a --budget of "
+            "multiply-adds, parameters or memory; there is none"
+        )
+    if mode == "iso" and objective.kind != "accuracy" and objective.cost == "macs":
+        raise SearchError(
+            "cost: with 'iso' all networks cost the same multiply-adds; give another "
+            "cost, or another mode (--over)"
+        )
+    runtimes.check_formats([export.format], export.quantize)
+    if export != Export() and not (budget.latency or objective.cost == "latency"):
+        raise SearchError(
+            "format, quantize: say what latency is measured of; give --cost latency, "
+            "or a limit such as --budget 5ms"
+        )
+
+
+def _below_default(hypermodel: ResidualHyperModel, sought: Objective) -> Budget:
+    """The budget, without networks that cost more than the default if none can win."""
+    budget, cost = hypermodel.budget, sought.cost
+    costs = costs_of(hypermodel.recipe)
+    if sought.kind != "cheapest" or sought.against == "best" or cost not in costs:
+        return budget
+    limits = [limit for limit in (costs[cost], getattr(budget, cost)) if limit]
+    return dataclasses.replace(budget, **{cost: min(limits)})
 
 
 def baseline_of(
@@ -184,6 +238,7 @@ def _settings(asked: _Search) -> dict[str, Any]:
         "within": asked.objective.within,
         "cost": asked.objective.cost,
         "against": asked.objective.against,
+        **asked.export._asdict(),
         "tuner": asked.tuner,
         "baseline": asked.baseline,
         "seed": hypermodel.seed,
@@ -198,7 +253,12 @@ def _run(asked: _Search) -> None:
     hypermodel, folder, tracker = asked.hypermodel, asked.folder, asked.tracker
     total = None if asked.tuner == "hyperband" else asked.trials
     progress = Progress(
-        asked.console, folder, total, hypermodel.budget.time, asked.baseline
+        asked.console,
+        folder,
+        total,
+        hypermodel.budget.time,
+        asked.baseline,
+        asked.objective,
     )
     oracle = make_oracle(
         asked.tuner,
@@ -214,6 +274,7 @@ def _run(asked: _Search) -> None:
             oracle,
             hypermodel,
             asked.objective,
+            export=asked.export,
             track=functools.partial(tracker.child, folder) if tracker else None,
             distribution_strategy=asked.strategy,
             directory=str(folder),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from keras_resnet import files
@@ -58,21 +58,60 @@ def ranked(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
     default say what is noise: `benchmarks.replay` finds better networks by them than by
     the best trial.
     """
-    done, noise = completed(trials), read_noise(trials)
-    if objective.kind == "accuracy" and noise:
-        hopes = expected_accuracy(done, noise.deviation)
-        pairs = sorted(
-            zip(hopes, done, strict=True),
-            key=lambda pair: (-pair[0], pair[1].metrics["macs"]),
-        )
-        return [trial for _, trial in pairs]
-    least = reference(trials, objective)
+    hopes = _expected(trials)
+    least = reference(_replaced(trials, hopes), objective)
 
     def key(trial: Trial) -> tuple[bool, float, float]:
-        short = objective.kind == "cheapest" and trial.accuracy < objective.least(least)
-        return short, -objective.score(trial.metrics, least), trial.metrics["macs"]
+        hope = hopes[trial.id]
+        short = objective.kind == "cheapest" and hope < objective.least(least)
+        score = objective.score(trial.metrics | {"val_accuracy": hope}, least)
+        return short, -score, trial.metrics["macs"]
 
-    return sorted(done, key=key)
+    return sorted(completed(trials), key=key)
+
+
+def _expected(trials: Sequence[Trial]) -> dict[str, float]:
+    """The accuracy to expect of each candidate, by its trial."""
+    done, noise = completed(trials), read_noise(trials)
+    hopes = (
+        expected_accuracy(done, noise.deviation)
+        if noise
+        else [trial.accuracy for trial in done]
+    )
+    return {trial.id: hope for trial, hope in zip(done, hopes, strict=True)}
+
+
+def _replaced(trials: Sequence[Trial], hopes: Mapping[str, float]) -> list[Trial]:
+    """Trials with other accuracies."""
+    return [
+        trial._replace(
+            metrics=trial.metrics
+            | ({"val_accuracy": hopes[trial.id]} if trial.id in hopes else {})
+        )
+        for trial in trials
+    ]
+
+
+def finalists(trials: Sequence[Trial], objective: Objective, count: int) -> list[Trial]:
+    """The candidates that a final trains: the best ones.
+
+    For the cheapest network, from the cheapest that is expected to be as accurate to
+    the one that is surest to be, each dearer one more accurate.
+    """
+    order = ranked(trials, objective)
+    if objective.kind != "cheapest" or count < 2:
+        return order[:count]
+    hopes = _expected(trials)
+    most = objective.least(reference(_replaced(trials, hopes), objective))
+    front: list[Trial] = []
+    for trial in order:  # by cost, as far as they are as accurate
+        if hopes[trial.id] >= most:
+            front.append(trial)
+            most = hopes[trial.id] + 1e-9
+    if len(front) > count:
+        step = (len(front) - 1) / (count - 1)
+        front = [front[round(i * step)] for i in range(count)]
+    return [*front, *(t for t in order if t not in front)][:count]
 
 
 def best_of(trials: Sequence[Trial], objective: Objective) -> Trial | None:

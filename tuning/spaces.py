@@ -21,6 +21,7 @@ _IMAGENET_DEPTHS = (26, 50, 101, 152)
 _BASIC_DEPTHS = (18, 26, 34, 50)  # of ImageNet's stem with basic units
 _WIDTHS = (1.0, 2.0, 4.0, 8.0, 10.0)
 _IMAGENET_WIDTHS = (0.5, 1.0, 1.5, 2.0)
+_NARROW = Range(0.35, 2.0, log=True)
 _GROUPS = (1, 2, 4, 8, 16, 32)
 _BLOCKS = ("basic", "bottleneck")
 
@@ -33,6 +34,22 @@ SPACES: dict[str, dict[Stem, Space]] = {
     "wide": {
         "cifar": Space(name="wide", depth=(10, 16, 22, 28, 40), k=_WIDTHS),
         "imagenet": Space(name="wide", depth=_IMAGENET_DEPTHS, k=_IMAGENET_WIDTHS),
+    },
+    "small": {
+        "cifar": Space(
+            name="small",
+            block=_BLOCKS,
+            depth=(8, 11, 14, 20, 26),
+            k=_NARROW,
+            cardinality=(1, 2, 4, 8),
+        ),
+        "imagenet": Space(
+            name="small",
+            block=_BLOCKS,
+            depth=(14, 18, 26, 34, 50),
+            k=_NARROW,
+            cardinality=(1, 2, 4, 8, 32),
+        ),
     },
     "resnext": {
         "cifar": Space(

@@ -31,7 +31,14 @@ COMPARISON = f"{RETRAINED}/comparison.json"
 
 DEFAULT = "tuner/default"  # value of a trial of the default: the number of its seed
 # What settings are where a search of an earlier version has none.
-ABSENT = {"baseline": 0, "within": None, "cost": "macs", "against": "default"}
+ABSENT = {
+    "baseline": 0,
+    "within": None,
+    "cost": "macs",
+    "against": "default",
+    "format": "saved_model",
+    "quantize": None,
+}
 
 
 class Trial(NamedTuple):

@@ -18,14 +18,13 @@ import numpy as np
 from keras_tuner.src.engine import stateful  # the base whose `save` is wrapped
 
 from keras_resnet import files
-from keras_resnet.cost import estimate_cost
 from keras_resnet.errors import UserError, one_line
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import BEST, CHECKPOINT, HISTORY, LOCK, RECIPE, Run
 from keras_resnet.tracking import Tracker, closing
-from tuning.budget import macs_of, training_bytes
+from tuning.budget import costs_of
 from tuning.hypermodel import ResidualHyperModel
-from tuning.latency import measure_latency
+from tuning.latency import Export, measure_latency
 from tuning.noise import write_correct
 from tuning.objective import Objective, SearchError
 from tuning.trials import DEFAULT
@@ -41,6 +40,7 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
         oracle: of `make_oracle`.
         hypermodel: ours.
         objective: by which trials are compared.
+        export: what latency is measured of.
         track: makes a trial's tracker; None for none.
         **arguments: of `keras_tuner.Tuner`.
     """
@@ -51,6 +51,7 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
         hypermodel: ResidualHyperModel,
         objective: Objective = Objective(),  # noqa: B008  # it is frozen
         *,
+        export: Export = Export(),  # noqa: B008
         track: Callable[[], Tracker] | None = None,
         **arguments: Any,
     ) -> None:
@@ -64,6 +65,7 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
         ):
             super().__init__(oracle=oracle, hypermodel=hypermodel, **arguments)
         self.objective = objective
+        self.export = export
         self.search_folder = Path(self.directory)
         self.track = track
         self._idle = False
@@ -120,11 +122,7 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
         until = int(hp.values.get("tuner/epochs", recipe.epochs))
         run = Run(folder)
         run.open(recipe)
-        cost: dict[str, float] = {
-            "macs": macs_of(recipe.model),
-            "params": estimate_cost(recipe.model).params,
-            "memory": training_bytes(recipe.model, recipe.batch_size),
-        }
+        cost = costs_of(recipe)
         params = {f"hp.{name}": value for name, value in hp.values.items()} | cost
         with (
             run.lock(),
@@ -135,7 +133,9 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
             model = self._try_build(hp)
             limit = self.hypermodel.budget.latency
             if limit or self.objective.cost == "latency":
-                seconds = measure_latency(model, recipe.model, self.search_folder)
+                seconds = measure_latency(
+                    model, recipe.model, self.export, self.search_folder
+                )
                 check_latency(seconds, limit)
                 cost["latency"] = seconds
             self.hypermodel.fit(hp, model, epochs=until, folder=folder, tracker=tracker)
@@ -156,7 +156,8 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
         batches = self.hypermodel.splits(recipe).val.as_numpy_iterator()
         return np.concatenate(
             [
-                model.predict_on_batch(images).argmax(-1) == labels
+                # Not `predict`, of whose graphs for many models TensorFlow warns.
+                np.argmax(model(images, training=False), -1) == labels
                 for images, labels in batches
             ]
         )

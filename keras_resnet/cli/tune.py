@@ -20,6 +20,7 @@ from keras_resnet.errors import UserError
 if TYPE_CHECKING:
     from keras_resnet.recipe import Recipe
     from tuning import SearchResult, Space
+    from tuning.objective import Objective
     from tuning.retrain import Comparison
 
 
@@ -34,6 +35,8 @@ class Search:
     within: float | None
     cost: Any
     against: Any
+    format: str
+    quantize: str | None
     tuner: Any
     trials: int | None
     baseline: int | None
@@ -46,19 +49,18 @@ class Search:
                 "leave --trials out"
             )
         from tuning.budget import Budget
+        from tuning.latency import Export
+        from tuning.searching import check_asked
+
+        budget = Budget.parse(self.budget) if self.budget else Budget()
+        check_asked(self.sought, Export(self.format, self.quantize), budget, self.mode)
+
+    @property
+    def sought(self) -> Objective:
+        """What trials are compared by."""
         from tuning.objective import Objective
 
-        limits = Budget.parse(self.budget) if self.budget else Budget()
-        if self.mode == "iso" and not limits.macs:
-            raise UserError("budget: 'iso' needs multiply-adds, such as 40MMAC")
-        if self.mode == "repair" and not (
-            limits.macs or limits.params or limits.memory
-        ):
-            raise UserError(
-                "over: 'repair' makes networks narrower that are over a --budget of "
-                "multiply-adds, parameters or memory; there is none"
-            )
-        Objective(
+        return Objective(
             kind=self.objective,
             within=self.within,
             cost=self.cost,
@@ -73,16 +75,9 @@ class Search:
 
     def check_baseline(self, folder: Path) -> None:
         """Refuses more trials of the default than there are trials."""
-        from tuning.objective import Objective
         from tuning.searching import baseline_of
 
-        sought = Objective(
-            kind=self.objective,
-            within=self.within,
-            cost=self.cost,
-            against=self.against,
-        )
-        baseline_of(self.baseline, folder, sought, self.tuner, self.trials or 20)
+        baseline_of(self.baseline, folder, self.sought, self.tuner, self.trials or 20)
 
     def read_space(self, recipe: Recipe) -> Space:
         """That of a JSON file, or a preset for the recipe's network."""
@@ -182,7 +177,7 @@ class Retraining:
     click.option(
         "--space",
         default="wide",
-        help="depth, wide, resnext, all, or a JSON file.",
+        help="depth, wide, small, resnext, all, or a JSON file.",
         show_default=True,
     ),
     click.option(
@@ -225,6 +220,17 @@ class Retraining:
         show_default=True,
         help="What the cheapest must be as accurate as: the network that the search "
         "starts from, or the best trial.",
+    ),
+    click.option(
+        "--format",
+        default="saved_model",
+        show_default=True,
+        help="What latency is measured of: saved_model, litert, onnx, openvino.",
+    ),
+    click.option(
+        "--quantize",
+        type=click.Choice(["int8", "float16"]),
+        help="And whether that is quantized.",
     ),
     click.option(
         "--tuner",
