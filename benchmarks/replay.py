@@ -245,7 +245,7 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
     "--slow",
     default=100,
     show_default=True,
-    help="Of Bayesian search, which takes a minute each; 0 leaves it out.",
+    help="Of Bayesian search, which takes some seconds each; 0 leaves it out.",
 )
 @click.option("--table", default=TABLE, type=click.Path(path_type=Path))
 @options.out()

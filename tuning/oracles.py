@@ -17,6 +17,7 @@ from typing import Any
 
 import keras_tuner
 from keras_tuner.src.engine import stateful  # the base whose `save` is wrapped
+from threadpoolctl import threadpool_limits
 
 from keras_resnet import files
 from tuning.hypermodel import ResidualHyperModel
@@ -195,7 +196,9 @@ class BayesianOracle(_Oracle, keras_tuner.oracles.BayesianOptimizationOracle):  
 
     def _populate(self, trial_id: str) -> dict[str, Any]:
         """The process' optimum; a random candidate where that is over the budget."""
-        found = super()._populate(trial_id)
+        # Its matrices are small: threads only wait for each other.
+        with threadpool_limits(1):
+            found = super()._populate(trial_id)
         values = found.get("values")
         if values and not self._affordable(values):
             values = self._random_values()
