@@ -651,7 +651,7 @@ def test_a_final_names_the_winner_and_who_ties_with_it():
     nearest = compared([0.90, 0.91, 0.90, 0.91], default, spread, kind="cheapest",
                        within=0)  # fmt: skip
     assert nearest.trial == "0"
-    assert compared([0.90], [0.90], [0.89], kind="cheapest", within=1).trial == "1"
+    assert compared([0.90], [0.90], [0.895], kind="cheapest", within=1).trial == "1"
 
 
 @pytest.mark.slow
