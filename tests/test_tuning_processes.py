@@ -351,6 +351,7 @@ def test_json_is_all_that_is_printed(tiny_spec, workplace):
             sys.executable, "-m", "keras_resnet.cli", "tune", "--space", "space.json",
             "--spec", "spec.json", "--data", "digits", "--epochs", "1", "--trials", "2",
             "--no-track", "--folder", "search", "--workers", "1", "--json",
+            "--final", "2", "--retrain", "1",
         ],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -359,5 +360,6 @@ def test_json_is_all_that_is_printed(tiny_spec, workplace):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
-    assert printed["trial"] in ("0", "1")
+    assert printed["trial"] == printed["comparison"]["trial"]
+    assert printed["spec"] == files.read_json(Path("search/best.json"))["model"]
     assert printed["spec"]["block"] in ("basic", "bottleneck")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import statistics
 import tempfile
 import time
@@ -45,23 +47,38 @@ def measure_latency(
         export: what is measured.
         search: the folder that keeps what was measured.
     """
-    named = spec.replace(name="any", survival=1.0).to_json() + " ".join(
-        each for each in export if each not in (None, Export().format)
-    )
-    path = search / CACHE / f"{hashlib.sha256(named.encode()).hexdigest()[:16]}.json"
-    if path.exists():
-        return float(files.read_json(path)["seconds"])
+    path = _place(spec, export, search)
+    known = known_latency(spec, export, search)
+    if known is not None:
+        return known
     shape = (IMAGES, *(side or 1 for side in spec.input_shape))
     images = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    with tempfile.TemporaryDirectory() as folder:
+    # Quantizers show their progress.
+    progress = contextlib.redirect_stderr(io.StringIO())
+    with progress, tempfile.TemporaryDirectory() as folder:
         written = serving.export(
             model, folder, format=export.format, quantize=export.quantize,
             images=images, force=True, check=False,
         )  # fmt: skip
         seconds = median_time(serving.load(written).predict, images[:1])
     path.parent.mkdir(exist_ok=True)
-    files.write_json(path, {"seconds": seconds, "network": named})
+    files.write_json(path, {"seconds": seconds, "network": spec.to_json()})
     return seconds
+
+
+def known_latency(spec: ResNetSpec, export: Export, search: Path) -> float | None:
+    """What was measured of a network; None if nothing was."""
+    path = _place(spec, export, search)
+    return float(files.read_json(path)["seconds"]) if path.exists() else None
+
+
+def _place(spec: ResNetSpec, export: Export, search: Path) -> Path:
+    """The file of a network: of its weights and name nothing matters."""
+    named = spec.replace(name="any", survival=1.0).to_json() + " ".join(
+        each for each in export if each not in (None, Export().format)
+    )
+    digest = hashlib.sha256(named.encode()).hexdigest()[:16]
+    return search / CACHE / f"{digest}.json"
 
 
 def median_time(

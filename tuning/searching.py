@@ -150,7 +150,7 @@ def search(
     settings = _settings(asked)
     hypermodel.budget = _below_default(hypermodel, sought)
     lowered = hypermodel.budget != limits
-    check_budget(hypermodel, " and costs no more than the default" if lowered else "")
+    check_budget(hypermodel, " and costs less than the default" if lowered else "")
     open_search(folder, settings)
     worker = processes.is_worker()
     with contextlib.nullcontext() if worker else Run(folder).lock():
@@ -189,12 +189,12 @@ def check_asked(
 
 
 def _below_default(hypermodel: ResidualHyperModel, sought: Objective) -> Budget:
-    """The budget, without networks that cost more than the default if none can win."""
+    """The budget, without networks that are not cheaper than the default."""
     budget, cost = hypermodel.budget, sought.cost
     costs = costs_of(hypermodel.recipe)
     if sought.kind != "cheapest" or sought.against == "best" or cost not in costs:
         return budget
-    limits = [limit for limit in (costs[cost], getattr(budget, cost)) if limit]
+    limits = [limit for limit in (costs[cost] - 1, getattr(budget, cost)) if limit]
     return dataclasses.replace(budget, **{cost: min(limits)})
 
 

@@ -24,7 +24,7 @@ from keras_resnet.run import BEST, CHECKPOINT, HISTORY, LOCK, RECIPE, Run
 from keras_resnet.tracking import Tracker, closing
 from tuning.budget import costs_of
 from tuning.hypermodel import ResidualHyperModel
-from tuning.latency import Export, measure_latency
+from tuning.latency import Export, known_latency, measure_latency
 from tuning.noise import write_correct
 from tuning.objective import Objective, SearchError
 from tuning.trials import DEFAULT
@@ -131,7 +131,7 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
         ):
             began = time.perf_counter()
             model = self._try_build(hp)
-            limit = self.hypermodel.budget.latency
+            limit = self._latency_limit(hp)
             if limit or self.objective.cost == "latency":
                 seconds = measure_latency(
                     model, recipe.model, self.export, self.search_folder
@@ -149,6 +149,15 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
             if DEFAULT in hp.values:
                 write_correct(folder, self._correct(run, recipe))
             return {name: float(value) for name, value in metrics.items()}
+
+    def _latency_limit(self, hp: Any) -> float | None:
+        """The budget's, or the default's where no other network can win."""
+        limits = [self.hypermodel.budget.latency]
+        sought, default = self.objective, self.hypermodel.recipe.model
+        cheapest = sought.kind == "cheapest" and sought.against == "default"
+        if cheapest and sought.cost == "latency" and DEFAULT not in hp.values:
+            limits.append(known_latency(default, self.export, self.search_folder))
+        return min((limit for limit in limits if limit), default=None)
 
     def _correct(self, run: Run, recipe: Recipe) -> np.ndarray:
         """Which validation images the model of a run gets right."""

@@ -387,6 +387,8 @@ def tune(
                 epochs=retraining.retrain_epochs,
                 **common,
             )
+            best = next(t for t in result.trials if t.id == comparison.trial)
+            result = result._replace(best=best, recipe=best.recipe)
     if as_json:
         _print_json(result, comparison)
     else:
@@ -409,7 +411,8 @@ def _print(result: SearchResult, comparison: Comparison | None, options: str) ->
     from tuning.trials import BEST, REPORT
 
     click.echo(
-        f"\nbest of {len(result.trials)} trials: {result.best.id}, validation accuracy "
+        f"\n{'winner' if comparison else 'best'} of {len(result.trials)} trials: "
+        f"{result.best.id}, validation accuracy "
         f"{result.best.accuracy:.2%}"
     )
     if comparison:
