@@ -149,7 +149,7 @@ def read_json(path: Path) -> Any:
         RunFolderError: missing or damaged.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise RunFolderError(f"run: can't read {path}: {one_line(error)}") from None
 
@@ -162,7 +162,7 @@ def write_json(path: Path, value: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file by renaming."""
     with replacing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, "utf-8")
 
 
 @contextmanager
@@ -205,7 +205,10 @@ def write_csv(
     path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]
 ) -> None:
     """Writes a table, by renaming."""
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
@@ -216,7 +219,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     except (OSError, ValueError, RecursionError) as error:
         raise RunFolderError(f"run: can't read {path}: {one_line(error)}") from None
     if not all(isinstance(row, dict) for row in rows):

@@ -112,7 +112,7 @@ def _search(path: Path) -> Entry:
     )
     spec = best.recipe.model if best else None
     cost = estimate_cost(spec) if spec else None
-    settings = json.loads((path / SEARCH).read_text())
+    settings = json.loads((path / SEARCH).read_text("utf-8"))
     source = settings.get("source") or f"data {settings['data'][:8]}"
     state = count(len(trials), "trial")
     return Entry(
@@ -144,7 +144,7 @@ def _is_locked(path: Path) -> bool:
     """Whether a process of this machine trains in it; asking must not lock it."""
     try:
         inode = (path / LOCK).stat().st_ino
-        locks = Path("/proc/locks").read_text().splitlines()
+        locks = Path("/proc/locks").read_text("utf-8").splitlines()
     except OSError:
         return False
     return any(f":{inode} " in line for line in locks)
@@ -157,7 +157,7 @@ def _latency(path: Path) -> float | None:
     )
     if not checks:
         return None
-    for row in json.loads(checks[-1].read_text())["signatures"]:
+    for row in json.loads(checks[-1].read_text("utf-8"))["signatures"]:
         if row["signature"] == "serving_default":
             return float(row["milliseconds"])
     return None

@@ -117,7 +117,7 @@ def free_memory() -> int | None:
     """Bytes that this process may still take; None where that can't be told."""
     found = []
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
         facts = dict(line.split(":", 1) for line in lines)
         found.append(int(facts["MemAvailable"].split()[0]) * 1024)
     except (OSError, ValueError, KeyError):
@@ -128,7 +128,9 @@ def free_memory() -> int | None:
     ):
         try:  # "max" is no number
             folder = Path("/sys/fs/cgroup")
-            left = int((folder / limit).read_text()) - int((folder / used).read_text())
+            left = int((folder / limit).read_text("utf-8")) - int(
+                (folder / used).read_text("utf-8")
+            )
             found.append(max(left, 0))
         except (OSError, ValueError):
             continue

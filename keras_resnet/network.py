@@ -62,7 +62,7 @@ def build(
         SpecError: no such preset, a wrong field or size, or Keras is set to
             channels-first images.
     """
-    check_image_format()
+    check_keras()
     if input_tensor is not None:
         input_shape = _shape_of(input_tensor, input_shape)
     if input_shape is not None:
@@ -100,16 +100,17 @@ def build(
     return model
 
 
-def check_image_format() -> None:
-    """Refuses to build where Keras is set to channels-first images.
+def check_keras() -> None:
+    """Refuses to build on another backend of Keras, or where images are channels-first.
 
     Raises:
         SpecError: it is.
     """
+    runtime.check_backend(keras.backend.backend())
     if keras.config.image_data_format() != "channels_last":
         raise SpecError(
             "image_data_format: networks are built on channels-last images; call "
-            "keras.config.set_image_data_format('channels_last')"
+            "keras.config.set_image_data_format('channels_last') or mend keras.json"
         )
 
 

@@ -15,7 +15,7 @@ from keras_resnet import blocks
 from keras_resnet.errors import SpecError
 from keras_resnet.layers import BatchNormalization, Conv2D
 from keras_resnet.network import (
-    check_image_format,
+    check_keras,
     pixel_stats_of,
     stem_input,
     under_policy,
@@ -45,7 +45,7 @@ def to_form(
         SpecError: another form, nothing grouped, or units in another order.
         SurgeryError: the model is not the whole network of its spec.
     """
-    check_image_format()
+    check_keras()
     spec = spec_of(model, spec)
     if form not in ("a", "b"):
         raise SpecError(f"form: {form!r} is not 'a' or 'b'")

@@ -108,7 +108,7 @@ class Run:
         """How it is trained."""
         path = self.folder / RECIPE
         try:
-            text = path.read_text()
+            text = path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RunFolderError(f"run: can't read {path}: {one_line(error)}") from None
         return Recipe.from_json(text)

@@ -6,6 +6,7 @@ so (`prepare`); a library must not, and says where it is off (`warn_once`).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import importlib.metadata
@@ -15,9 +16,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from keras_resnet.errors import UserError
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 # Those that kernels of convolutions are written for, the widest last.
@@ -34,8 +39,13 @@ def prepare() -> None:
 
     They are off by default on some processors, and much faster. TensorFlow takes a
     thread a core of the machine; where a container's quota is smaller, it takes that
-    many. Settings of the user's environment win.
+    many. Settings of the user's environment win; of Keras' backend keras.json has no
+    say.
+
+    Raises:
+        UserError: another backend of Keras is set in the environment.
     """
+    check_backend(os.environ.setdefault("KERAS_BACKEND", "tensorflow"))
     os.environ.setdefault(ONEDNN, "1")
     cores = usable_cores()
     if cores < (os.cpu_count() or cores):
@@ -47,7 +57,7 @@ def prepare() -> None:
     # are held back, and shown if it does not start.
     sys.stderr.flush()
     terminal = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    with tempfile.TemporaryFile() as held, _ctrl_c_is_not_lost():
         os.dup2(held.fileno(), 2)
         try:
             import tensorflow as tf
@@ -62,6 +72,44 @@ def prepare() -> None:
             os.close(terminal)
 
 
+@contextlib.contextmanager
+def _ctrl_c_is_not_lost() -> Iterator[None]:
+    """C++ that clears Python's exceptions as it is loaded clears this one, too."""
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield
+        return
+    pressed = False
+
+    def stop(number: int, frame: Any) -> None:
+        nonlocal pressed
+        pressed = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if pressed:
+        raise KeyboardInterrupt
+
+
+def check_backend(name: str) -> None:
+    """Refuses another backend of Keras than TensorFlow.
+
+    Raises:
+        UserError: it is another.
+    """
+    if name != "tensorflow":
+        raise UserError(
+            f"KERAS_BACKEND: {name!r}, but keras_resnet runs on TensorFlow; set "
+            "KERAS_BACKEND=tensorflow in the environment"
+        )
+
+
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """Processor cores of this process: by its affinity and its container's quota."""
     cores = os.cpu_count() or 1
@@ -69,10 +117,10 @@ def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
         cores = len(os.sched_getaffinity(0))
     try:
         if (cgroup / "cpu.max").is_file():
-            quota, period = (cgroup / "cpu.max").read_text().split()
+            quota, period = (cgroup / "cpu.max").read_text("utf-8").split()
         else:
-            quota = (cgroup / "cpu/cpu.cfs_quota_us").read_text()
-            period = (cgroup / "cpu/cpu.cfs_period_us").read_text()
+            quota = (cgroup / "cpu/cpu.cfs_quota_us").read_text("utf-8")
+            period = (cgroup / "cpu/cpu.cfs_period_us").read_text("utf-8")
         if float(quota) > 0:
             cores = min(cores, max(1, round(float(quota) / float(period))))
     except (OSError, ValueError):
@@ -139,7 +187,7 @@ def processor() -> tuple[str, list[str]]:
     name, flags = platform.processor() or platform.machine(), ""
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        lines = [line.partition(":") for line in info.read_text().splitlines()]
+        lines = [line.partition(":") for line in info.read_text("utf-8").splitlines()]
         facts = {key.strip(): value.strip() for key, _, value in reversed(lines)}
         name = facts.get("model name", name)
         flags = facts.get("flags") or facts.get("Features", "")

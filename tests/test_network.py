@@ -19,6 +19,7 @@ from keras_resnet import (
     get_spec,
     make_plan,
 )
+from keras_resnet.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden" / "networks.csv"
 COLUMNS = ("name", "params", "total_params", "macs", "weights", "sha256")
@@ -388,6 +389,12 @@ def test_every_layer_of_the_plan_is_built_under_its_name(tiny_spec):
         planned = {op.name: op.shape for op in make_plan(spec).ops}
         built = {la.name: la.output.shape[1:] for la in build(spec).layers[1:]}
         assert built == planned
+
+
+def test_another_backend_of_keras_is_refused(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(UserError, match="KERAS_BACKEND: 'torch', but keras_resnet"):
+        build("cifar_resnet20")
 
 
 def test_images_are_channels_last():

@@ -1,4 +1,4 @@
-"""What only POSIX has is used in one module, and nothing needs it."""
+"""Nothing needs what only POSIX has, a locale of UTF-8, or Keras as it comes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ POSIX = {
     "signal.SIGKILL", "signal.SIGHUP", "signal.SIGUSR1", "signal.SIGALRM",
     "socket.AF_UNIX",
 }  # fmt: skip
+# What is called open, or is told the encoding once for all.
+NO_TEXT = {"files", "options", "Image", "gzip", "os", "run", "opener"}
 MODULES = [
     path
     for package in ("keras_resnet", "tuning")
@@ -38,9 +40,32 @@ def names(source: str) -> set[str]:
     return found
 
 
+def by_locale(call: ast.Call) -> bool:
+    """Whether a call reads or writes text in whatever encoding the system has."""
+    text = ast.unparse(call)
+    if isinstance(call.func, ast.Attribute):
+        name, owner = call.func.attr, ast.unparse(call.func.value)
+    else:
+        name, owner = ast.unparse(call.func), ""
+    if "utf-8" in text or owner in NO_TEXT:
+        return False
+    return (name in {"read_text", "write_text"} and owner != "") or (
+        name == "open" and "b'" not in text
+    )
+
+
+def test_texts_are_utf_8_whatever_the_locale_is():
+    assert not [
+        f"{path.name}:{node.lineno}"
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and by_locale(node)
+    ]
+
+
 def test_what_only_posix_has_is_in_one_module():
     posix = POSIX | {"start_new_session", "preexec_fn"}
-    users = {path.name for path in MODULES if names(path.read_text()) & posix}
+    users = {path.name for path in MODULES if names(path.read_text("utf-8")) & posix}
     assert users == {PLACE}
 
 

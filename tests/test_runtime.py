@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import warnings
 
 import pytest
 from conftest import python
 
 from keras_resnet import runtime
+from keras_resnet.errors import UserError
 
 BUILD = "import keras_resnet; keras_resnet.build('cifar_resnet20');"
 
@@ -73,3 +76,23 @@ def test_too_many_threads_are_named(monkeypatch):
         warnings.simplefilter("always")
         runtime.warn_once.__wrapped__()
     assert {each.category for each in caught} == {runtime.SlowKernels}
+
+
+def test_another_backend_of_keras_is_refused(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    with pytest.raises(UserError, match=r"KERAS_BACKEND: 'jax', but .*=tensorflow"):
+        runtime.prepare()
+
+
+def test_ctrl_c_is_not_lost_where_loading_clears_it():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with (
+            pytest.raises(KeyboardInterrupt),
+            runtime._ctrl_c_is_not_lost(),
+            contextlib.suppress(KeyboardInterrupt),
+        ):
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)

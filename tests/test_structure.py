@@ -44,7 +44,7 @@ ROOMS = {
         "limits": "",
         "errors": "limits",
         "units": "errors",
-        "runtime": "",
+        "runtime": "errors",
         "losses": "",
         "optimizers": "",
         "hdf5": "errors limits runtime",

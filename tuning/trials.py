@@ -216,7 +216,7 @@ def read_trial(path: Path) -> Trial:
     """
     try:
         with files.reading():
-            fields = json.loads(path.read_text())
+            fields = json.loads(path.read_text("utf-8"))
             metrics = fields["metrics"]["metrics"]
             values = dict(fields["hyperparameters"]["values"])
             int(str(fields["trial_id"]))  # by which trials are sorted

@@ -78,6 +78,7 @@ def measure(
             [sys.executable, "-m", __name__, json.dumps(request)],
             capture_output=True,
             text=True,
+            errors="replace",
             check=False,
         )
     lines = done.stdout.strip().splitlines()
@@ -155,7 +156,9 @@ def _step_of(model: Any) -> Any:
 def _resident(field: str) -> int:
     """Bytes of resident memory: now (VmRSS) or at the peak (VmHWM)."""
     if _STATUS.is_file():
-        lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
+        lines = dict(
+            line.split(":", 1) for line in _STATUS.read_text("utf-8").splitlines()
+        )
         return int(lines[field].split()[0]) * 1024
     return runtime.peak_memory()  # where there is only the peak
 
@@ -164,7 +167,7 @@ def _forget_peak() -> None:
     """Lets the peak start anew: loading took memory that calls don't."""
     clear = Path("/proc/self/clear_refs")
     if clear.exists():
-        clear.write_text("5")
+        clear.write_text("5", "utf-8")
 
 
 if __name__ == "__main__":

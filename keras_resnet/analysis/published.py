@@ -81,7 +81,7 @@ def published_results(
     Raises:
         UserError: nothing was published of it.
     """
-    with TABLE.open(newline="") as file:
+    with TABLE.open(newline="", encoding="utf-8") as file:
         rows = [
             NetworkResult(**{k: _NUMBERS.get(k, str)(v) for k, v in row.items()})
             for row in csv.DictReader(file)

@@ -41,7 +41,7 @@ def read_timings(folder: Path) -> list[Timing]:
     if not path.exists():
         return []
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             return [
                 Timing(
                     *(_TYPES.get(field, float)(row[field]) for field in Timing._fields)

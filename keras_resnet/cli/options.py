@@ -386,7 +386,7 @@ def recipe_and_data(name: str, data: str | None) -> tuple[Recipe, str]:
 def read_text(path: Path) -> str:
     """A text file, or one line that says why not."""
     try:
-        return path.read_text()
+        return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise SpecError(f"file: can't read {path}: {reason}") from None

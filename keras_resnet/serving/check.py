@@ -214,6 +214,7 @@ def _run_elsewhere(
                 },
                 capture_output=True,
                 text=True,
+                errors="replace",
                 timeout=LIMIT,
                 check=False,
             )

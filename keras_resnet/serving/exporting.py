@@ -307,7 +307,7 @@ def _write_file(
             f"format: {source.model.name} can't be written as {name}"
             f"{f' ({options.quantize})' * bool(options.quantize)}: {one_line(error)}"
         ) from None
-    (folder / "labels.txt").write_text("".join(f"{n}\n" for n in source.names))
+    (folder / "labels.txt").write_text("".join(f"{n}\n" for n in source.names), "utf-8")
     files.write_json(folder / "model.json", about)
     _add_hash(folder, Path("model.json"))
     if not options.check:

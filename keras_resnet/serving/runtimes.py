@@ -222,7 +222,7 @@ def read_check(path: Path) -> dict[str, Any] | None:
     """What came of a version's check; None if it wasn't checked."""
     for file in (path / CHECK, path / CHECK.name):
         if file.exists():
-            found: dict[str, Any] = json.loads(file.read_text())
+            found: dict[str, Any] = json.loads(file.read_text("utf-8"))
             return found
     return None
 
@@ -236,7 +236,7 @@ def describe(path: Path | str) -> dict[str, Any]:
     path = Path(path)
     file = path / MODEL if (path / MODEL).exists() else path / MODEL.name
     try:
-        found = json.loads(file.read_text())
+        found = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ExportError(f"model: can't read {path / MODEL}: {error}") from None
     if not isinstance(found, dict):

@@ -39,7 +39,9 @@ def write(
     functions = graph.make_signatures(module, model, head, about["labels"])
     tf.saved_model.save(module, str(folder), signatures=functions)
     (folder / MODEL).parent.mkdir(exist_ok=True)
-    (folder / LABELS).write_text("".join(f"{name}\n" for name in about["labels"]))
+    (folder / LABELS).write_text(
+        "".join(f"{name}\n" for name in about["labels"]), "utf-8"
+    )
     signatures = read_signatures(folder)
     described = {**about, "signatures": signatures}
     files.write_json(folder / MODEL, described)
@@ -103,7 +105,7 @@ def load(path: Path | str) -> Served:
     labels = path / LABELS
     names = list(map(str, range(classes)))
     if labels.is_file():
-        names = labels.read_text().removesuffix("\n").split("\n")
+        names = labels.read_text("utf-8").removesuffix("\n").split("\n")
     if len(names) != classes:
         raise ExportError(
             f"model: {labels} has {len(names)} names for {classes} classes"

@@ -148,7 +148,7 @@ def labels_of(path: Path) -> dict[str, int]:
         return {}
     config = model_server_config_pb2.ModelServerConfig()
     try:
-        text_format.Parse(file.read_text(), config)
+        text_format.Parse(file.read_text("utf-8"), config)
         [model] = config.model_config_list.config
     except (text_format.ParseError, ValueError) as error:
         reason = one_line(error)

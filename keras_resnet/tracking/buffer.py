@@ -205,13 +205,13 @@ class Buffer:
         temporary = self.folder / f"{_SENT}.new"
         temporary.touch(0o600)
         told = self._all_sent() | {hide_passwords(store): asdict(sent)}
-        temporary.write_text(json.dumps(told))
+        temporary.write_text(json.dumps(told), "utf-8")
         os.replace(temporary, self.folder / _SENT)
 
     def _all_sent(self) -> dict[str, Any]:
         # What is damaged is left out: events are sent again, and none is doubled.
         with suppress(OSError, ValueError, RecursionError):
-            found = json.loads((self.folder / _SENT).read_text())
+            found = json.loads((self.folder / _SENT).read_text("utf-8"))
             if isinstance(found, dict):
                 return found
         return {}

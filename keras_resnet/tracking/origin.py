@@ -30,7 +30,7 @@ def remember(run: str, store: str) -> None:
         _folder().mkdir(mode=0o700, parents=True, exist_ok=True)
         path = _folder() / run
         path.touch(0o600)
-        path.write_text(store)
+        path.write_text(store, "utf-8")
 
 
 def store_of(run: str) -> str | None:
@@ -38,7 +38,7 @@ def store_of(run: str) -> str | None:
     if not RUN.fullmatch(run):
         return None
     try:
-        return (_folder() / run).read_text() or None
+        return (_folder() / run).read_text("utf-8") or None
     except (OSError, RuntimeError, UnicodeDecodeError):
         return None
 

@@ -315,7 +315,7 @@ class MLflowTracker:
         command, environment = runtime.own_module("keras_resnet.tracking")
         log_file = self.buffer.folder / _LOG
         log_file.touch(0o600)
-        with log_file.open("a") as log:
+        with log_file.open("ab") as log:
             self._writer = subprocess.Popen(
                 [*command, str(self.buffer.run)],
                 env=environment | {"MLFLOW_TRACKING_URI": self.store},

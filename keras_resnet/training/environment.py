@@ -54,6 +54,7 @@ def _commit() -> str | None:
             ["git", "-C", str(here), *arguments],
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=10,
             check=True,
         ).stdout.strip()

@@ -77,7 +77,7 @@ def describe(repository: Repository) -> Described:
 def _json(repository: Repository, name: str) -> Mapping[str, Any]:
     path = repository.fetch(name)
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text("utf-8"))
     except (ValueError, RecursionError) as error:
         raise WeightsError(
             f"weights: {repository}: its {name} is not JSON: {error}"

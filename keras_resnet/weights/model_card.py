@@ -122,7 +122,7 @@ def _per_class(run: Run) -> str:
     path = run.folder / "report.json"
     if not path.exists():
         return ""
-    report: Mapping[str, Any] = json.loads(path.read_text())
+    report: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
     classes = report["per_class"]
     numbers = ("precision", "recall", "f1")
     rows = [

@@ -67,7 +67,7 @@ def write_files(run: Run, repository: str, licence: str | None, folder: Path) ->
     spec = run.recipe.model
     shutil.copyfile(run.folder / BEST, folder / MODEL)
     shutil.copyfile(run.folder / RECIPE, folder / RECIPE)
-    (folder / model_card.NETWORK).write_text(draw_plan(make_plan(spec)))
+    (folder / model_card.NETWORK).write_text(draw_plan(make_plan(spec)), "utf-8")
     pictures = [model_card.NETWORK]
     for name in (model_card.CURVES, model_card.CONFUSION, model_card.CALIBRATION):
         if (run.folder / name).exists():
@@ -77,9 +77,9 @@ def write_files(run: Run, repository: str, licence: str | None, folder: Path) ->
     if architecture:
         loading.save(run.load_model(), folder / hub.TENSORS, spec=spec)
         config = timm_config(run.data, spec, architecture, licence)
-        (folder / hub.CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        (folder / hub.CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
     card = model_card.write(run, repository, architecture, licence, pictures)
-    (folder / CARD).write_text(card)
+    (folder / CARD).write_text(card, "utf-8")
 
 
 def architecture_of(spec: ResNetSpec) -> str | None:
