@@ -36,7 +36,7 @@ from tuning.importance import Importance, effects, importance, sentences
 from tuning.latency import Export, measure_latency
 from tuning.noise import Noise, read_noise, write_correct
 from tuning.objective import Objective
-from tuning.oracles import make_oracle
+from tuning.oracles import from_kerastuner, make_oracle
 from tuning.retrain import Finalist, compare, retrain
 from tuning.search_report import write_report
 from tuning.selection import best_of, finalists, ranked
@@ -133,6 +133,28 @@ def test_the_time_of_a_failed_trial_is_that_of_all_its_workers(
     oracle.end_trial(again)
     seconds = oracle.trials[trial.trial_id].metrics.get_best_value("seconds")
     assert seconds == pytest.approx(110, abs=5)
+
+
+def test_hyperband_trains_some_to_their_end_in_a_small_space(recipe, splits, workplace):
+    """Where brackets have more places than there are networks, and trials fail."""
+    space = tuning.Space(units=(1, 2), k=(0.5, 1.0))
+    model = tuning.ResidualHyperModel(space, recipe.over(9), splits)
+    oracle = make_oracle("hyperband", model, objective=Objective(), trials=1)
+    oracle._set_project_dir("search", "tuner")
+    declare(oracle.hyperparameters, space)
+    epochs = []
+    while (trial := oracle.create_trial("one")).status == "RUNNING":
+        values = trial.hyperparameters.values
+        epochs.append((values["tuner/initial_epoch"], values["tuner/epochs"]))
+        accuracy = 0.1 * values["units"] + values["k"] / 2
+        oracle.update_trial(trial.trial_id, {"val_accuracy": accuracy, "macs": 1})
+        trial.status = "FAILED" if len(epochs) == 3 else "COMPLETED"
+        oracle.end_trial(trial)
+    assert trial.status == "STOPPED"
+    assert epochs == [*[(0, 1)] * 4, (1, 3), (3, 9)]
+    ended = [from_kerastuner(trial) for trial in oracle.trials.values()]
+    (best,) = ranked(ended, Objective())
+    assert best.values["tuner/epochs"] == 9
 
 
 @pytest.mark.slow

@@ -8,7 +8,10 @@ worker is dead are run again.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from functools import cmp_to_key
 from pathlib import Path
@@ -17,6 +20,7 @@ from typing import Any
 
 import keras_tuner
 from keras_tuner.src.engine import stateful  # the base whose `save` is wrapped
+from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from keras_resnet import files
@@ -190,6 +194,35 @@ class RandomOracle(_Oracle, keras_tuner.oracles.RandomSearchOracle):  # type: ig
 class HyperbandOracle(_Oracle, keras_tuner.oracles.HyperbandOracle):  # type: ignore[misc]
     """Hyperband (Li 2018)."""
 
+    def _populate(self, trial_id: str) -> dict[str, Any]:
+        """The next of a bracket, or of those that are left at the end.
+
+        KerasTuner's brackets wait for trials that will never be, where a space has
+        fewer networks than a bracket, or trials failed.
+        """
+        found = super()._populate(trial_id)
+        if found["status"] != "STOPPED" or self.ongoing_trials:
+            return found
+        for bracket in self._brackets:
+            rounds, number = bracket["rounds"], bracket["bracket_num"]
+            for i, (before, after) in enumerate(itertools.pairwise(rounds)):
+                trials = [self.trials[each["id"]] for each in before]
+                done = [trial for trial in trials if trial.status == "COMPLETED"]
+                chosen = {each["past_id"] for each in after}
+                left = [trial for trial in done if trial.trial_id not in chosen]
+                if left and len(after) < math.ceil(len(done) / self.factor):
+                    best = max(left, key=lambda trial: trial.score)
+                    after.append({"past_id": best.trial_id, "id": trial_id})
+                    values = best.hyperparameters.values | {
+                        "tuner/trial_id": best.trial_id,
+                        "tuner/initial_epoch": self._get_epochs(number, i),
+                        "tuner/epochs": self._get_epochs(number, i + 1),
+                        "tuner/bracket": number,
+                        "tuner/round": i + 1,
+                    }
+                    return {"status": "RUNNING", "values": values}
+        return found
+
 
 class BayesianOracle(_Oracle, keras_tuner.oracles.BayesianOptimizationOracle):  # type: ignore[misc]
     """Bayesian optimization with Gaussian processes."""
@@ -197,7 +230,8 @@ class BayesianOracle(_Oracle, keras_tuner.oracles.BayesianOptimizationOracle):  
     def _populate(self, trial_id: str) -> dict[str, Any]:
         """The process' optimum; a random candidate where that is over the budget."""
         # Its matrices are small: threads only wait for each other.
-        with threadpool_limits(1):
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
             found = super()._populate(trial_id)
         values = found.get("values")
         if values and not self._affordable(values):

@@ -67,12 +67,20 @@ def ranked(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
         score = objective.score(trial.metrics | {"val_accuracy": hope}, least)
         return short, -score, trial.metrics["macs"]
 
-    return sorted(completed(trials), key=key)
+    return sorted(_whole(trials), key=key)
+
+
+def _whole(trials: Sequence[Trial]) -> list[Trial]:
+    """Candidates that were trained for longest; others are rungs of Hyperband's."""
+    done = completed(trials)
+    epochs = [trial.values.get("tuner/epochs", 0) for trial in done]
+    most = max(epochs, default=0)
+    return [trial for trial, own in zip(done, epochs, strict=True) if own == most]
 
 
 def _expected(trials: Sequence[Trial]) -> dict[str, float]:
     """The accuracy to expect of each candidate, by its trial."""
-    done, noise = completed(trials), read_noise(trials)
+    done, noise = _whole(trials), read_noise(trials)
     hopes = (
         expected_accuracy(done, noise.deviation)
         if noise
