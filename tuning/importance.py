@@ -148,7 +148,12 @@ def sentences(trials: Sequence[Trial]) -> list[str]:
     shares, gives = importance(trials), effects(trials)
     told = []
     for name, found in shares.items():
-        if found.matters and name in gives:
+        if found.matters and name not in gives:
+            told.append(
+                f"`{name}` matters: {found.share:.0%} of the variance of accuracy lie "
+                "between its values; what each gives would take more trials."
+            )
+        elif found.matters:
             best = max(gives[name], key=lambda effect: effect.mean)
             worst = min(gives[name], key=lambda effect: effect.mean)
             told.append(

@@ -33,6 +33,7 @@ EXPECTED = (
     " `expected` is what to expect of the network trained again: what of a trial's "
     "accuracy its seed explains, by the default's noise, is taken off."
 )
+SHOWN = ("macs", "params")  # costs in every table
 LISTED = 30  # trials in the summary: the best ones
 
 
@@ -122,7 +123,9 @@ def _listing(
     names = names_of(done)
     hopes = expected_accuracy(done, noise.deviation) if noise else []
     heads = ["trial", *names, "widths", "accuracy", *(["expected"] if hopes else [])]
-    heads += ["multiply-adds", "parameters", "s"]
+    costs = [name for name in COSTS if name in SHOWN or name == objective.cost]
+    costs += ["latency"] * ("latency" in best.metrics and "latency" not in costs)
+    heads += [*(COSTS[name] for name in costs), "s"]
     front = {trial.id for trial in pareto_front(trials, objective.cost)}
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for i, trial in enumerate(done[:LISTED]):
@@ -134,14 +137,14 @@ def _listing(
             "-".join(map(str, outer)),
             f"{trial.accuracy:.2%}",
             *([f"{hopes[i]:.2%}"] if hopes else []),
-            in_units(trial.metrics["macs"], "MAC"),
-            in_units(trial.metrics["params"], ""),
+            *(_cost(name, trial.metrics[name]) for name in costs),
             f"{trial.metrics['seconds']:.0f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return [
-        f"The best is trial {best.id}. \\*: no other is as good for less "
-        f"{COSTS[objective.cost]}; `trials.csv` has all." + (EXPECTED if hopes else ""),
+        f"The best is trial {best.id}. \\*: none that costs less, in "
+        f"{COSTS[objective.cost]}, is as good; `trials.csv` has all."
+        + (EXPECTED if hopes else ""),
         "",
         *lines,
         "",
@@ -162,6 +165,12 @@ def _listing(
     ]
 
 
+def _cost(name: str, value: float) -> str:
+    if name == "latency":
+        return f"{1e3 * value:.2f} ms"
+    return in_units(value, {"macs": "MAC", "memory": "B"}.get(name, ""))
+
+
 def _comparison(compared: dict[str, Any]) -> list[str]:
     """Winner and default on test images, by `retrain`."""
     pairs = zip(compared["seeds"], compared["best"], compared["default"], strict=True)
@@ -169,7 +178,7 @@ def _comparison(compared: dict[str, Any]) -> list[str]:
     return [
         "## On test images",
         "",
-        f"Trial {compared['trial']} and the default, trained anew: "
+        f"The winner is trial {compared['trial']}. It and the default, trained anew: "
         f"{compared['verdict']}.",
         "",
         "| seed | winner | default |",
