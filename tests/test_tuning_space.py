@@ -145,6 +145,15 @@ def test_a_wrong_space_is_one_line(fields, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_wrong_value_of_a_hyperparameter_is_one_line():
+    space, base = tuning.Space(depth=(8, 14)), get_spec("resnet18")
+    for depth in (1, "x", None, 8.0):
+        with pytest.raises(
+            tuning.SpaceError, match=r"space: depth: .* is not integers from 3"
+        ):
+            tuning.spec_from_hp(SimpleNamespace(values={"depth": depth}), space, base)
+
+
 @pytest.mark.parametrize(
     "text", ["{", "[]", '{"wdith": [1]}', '{"k": {"min": 1}}', '{"schema": 2}']
 )

@@ -17,7 +17,7 @@ from keras_resnet.plan import make_plan
 from keras_resnet.presets import PRESETS
 from keras_resnet.recipe import Recipe
 from keras_resnet.spec import EXPANSION, MAX_CHANNELS, ResNetSpec
-from tuning.space import PARAMETERS, Space
+from tuning.space import PARAMETERS, Space, check_value
 
 
 def declare(hp: Any, space: Space) -> None:
@@ -54,8 +54,15 @@ def declare(hp: Any, space: Space) -> None:
 
 
 def values_of(hp: Any, space: Space) -> dict[str, Any]:
-    """The values of a space's parameters in KerasTuner's hyperparameters."""
-    return {f: hp.values[f] for f in space.searched if f in hp.values}
+    """The values of a space's parameters in KerasTuner's hyperparameters.
+
+    Raises:
+        SpaceError: one that a parameter can't have.
+    """
+    values = {f: hp.values[f] for f in space.searched if f in hp.values}
+    for field, value in values.items():
+        check_value(field, value)
+    return values
 
 
 # He 2015, Table 1 (and 2016, Table 5): units of four stages by block and depth.

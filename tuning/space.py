@@ -199,6 +199,17 @@ def _is(kind: type, value: Any) -> bool:
     return type(value) is kind or (kind is float and type(value) is int)
 
 
+def check_value(field: str, value: Any) -> None:
+    """Refuses what a parameter can't be.
+
+    Raises:
+        SpaceError: naming the parameter.
+    """
+    kind, check, allowed, _ = PARAMETERS[field]
+    if not _is(kind, value) or not check(value):
+        raise SpaceError(f"space: {field}: {value!r} is not {allowed}")
+
+
 def _values(field: str, values: Any) -> Values:
     """Values of one type, in their order, each once.
 
@@ -223,6 +234,5 @@ def _values(field: str, values: Any) -> Values:
             f"space: {field}: {values!r} is not a list of choices, or empty"
         )
     for value in values:
-        if not _is(kind, value) or not check(value):
-            raise SpaceError(f"space: {field}: {value!r} is not {allowed}")
+        check_value(field, value)
     return tuple(dict.fromkeys(map(kind, values)))
