@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,7 +58,9 @@ def find(folder: Path) -> list[Entry]:
     """
     if not folder.is_dir():
         raise RunFolderError(f"folder: {folder} is not a folder")
-    entries = [entry for path in _places(folder, DEPTH) if (entry := _entry(path))]
+    places = list(_places(folder, DEPTH))
+    sources = dict(filter(None, map(_fingerprint, places)))
+    entries = [entry for path in places if (entry := _entry(path, sources))]
     return sorted(entries, key=lambda entry: (-(entry.accuracy or 0), entry.path))
 
 
@@ -72,10 +74,19 @@ def _places(folder: Path, depth: int) -> Iterator[Path]:
                 yield from _places(path, depth - 1)
 
 
-def _entry(path: Path) -> Entry | None:
+def _fingerprint(path: Path) -> tuple[str, str] | None:
+    """The fingerprint of a run's data, and what they are called."""
+    try:
+        data = Run(path).data
+        return data["fingerprint"], data["source"]
+    except (UserError, KeyError):
+        return None
+
+
+def _entry(path: Path, sources: Mapping[str, str]) -> Entry | None:
     """What is known of a folder; None of one that can't be read."""
     try:
-        return _search(path) if (path / SEARCH).is_file() else _run(path)
+        return _search(path, sources) if (path / SEARCH).is_file() else _run(path)
     except (UserError, KeyError, ValueError):
         return None
 
@@ -101,8 +112,11 @@ def _run(path: Path) -> Entry:
     )  # fmt: skip
 
 
-def _search(path: Path) -> Entry:
-    """A search, by the most accurate of its trials."""
+def _search(path: Path, sources: Mapping[str, str]) -> Entry:
+    """A search, by the most accurate of its trials.
+
+    What its data are called is known of runs on them, if its version didn't write it.
+    """
     trials = [Run(found.parent) for found in path.glob(f"tuner/*/run/{RECIPE}")]
     begun = [trial for trial in trials if trial.history]
     best = max(
@@ -113,7 +127,9 @@ def _search(path: Path) -> Entry:
     spec = best.recipe.model if best else None
     cost = estimate_cost(spec) if spec else None
     settings = json.loads((path / SEARCH).read_text("utf-8"))
-    source = settings.get("source") or f"data {settings['data'][:8]}"
+    fingerprint = settings["data"]
+    unnamed = f"unnamed, {fingerprint[:8]}"
+    source = settings.get("source") or sources.get(fingerprint, unnamed)
     state = count(len(trials), "trial")
     return Entry(
         path,

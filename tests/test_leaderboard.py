@@ -44,6 +44,7 @@ def test_runs_and_searches_are_found(place):
     assert unfinished.accuracy == pytest.approx(0.1597, abs=1e-4)  # validation
     assert unfinished.low is None
     assert entries["search"].state == "1 trial"
+    assert entries["search"].data == "digits", "as the runs on the same images"
     with Run(unfinished.path).lock():
         states = {entry.path.name: entry.state for entry in find(place)}
     assert states["unfinished"] == "running, epoch 1 of 3"

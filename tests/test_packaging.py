@@ -150,7 +150,7 @@ def test_the_wheel_searches_in_an_empty_folder(installed):
     printed = run(
         "tune", "--trials", 1, "--epochs", 1, "--no-track", "--folder", "runs/search"
     )
-    assert "best of 1 trials" in printed
+    assert "of 1 trial (1 completed)" in printed
 
 
 def test_extras_are_those_of_the_readme_and_the_makefile():

@@ -151,7 +151,7 @@ def search(
     hypermodel.budget = _below_default(hypermodel, sought)
     lowered = hypermodel.budget != limits
     check_budget(hypermodel, " and costs less than the default" if lowered else "")
-    open_search(folder, settings)
+    open_search(folder, settings, data if isinstance(data, str) else None)
     worker = processes.is_worker()
     with contextlib.nullcontext() if worker else Run(folder).lock():
         _run(asked._replace(console=None) if worker else asked)

@@ -17,6 +17,7 @@ from keras_resnet import files, statistics
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import LOCK, Run
 from keras_resnet.spec import ResNetSpec
+from keras_resnet.units import count
 from tuning.decode import hyperparameters_of
 from tuning.objective import Objective, SearchError
 
@@ -140,6 +141,19 @@ def is_refused(status: str, reason: str) -> bool:
     return status == "FAILED" and reason.startswith("budget:")
 
 
+def in_words(trials: Sequence[Trial]) -> str:
+    """How many trials there are, and what became of them."""
+    refused = sum(trial.refused for trial in trials)
+    parts = {
+        "completed": len(completed(trials)),
+        "of the default": len(defaults(trials)),
+        "over the budget": refused,
+        "failed": sum(trial.status == "FAILED" for trial in trials) - refused,
+    }
+    told = [f"{number} {what}" for what, number in parts.items() if number]
+    return f"{count(len(trials), 'trial')} ({', '.join(told)})"
+
+
 def names_of(trials: Iterable[Trial]) -> list[str]:
     """Hyperparameters of any of them, in their order."""
     return list(
@@ -170,8 +184,15 @@ def check_place(folder: Path) -> None:
     files.check_folder(folder, "folder")
 
 
-def open_search(folder: Path, settings: dict[str, Any]) -> None:
+def open_search(
+    folder: Path, settings: dict[str, Any], source: str | None = None
+) -> None:
     """Makes the folder of a search, or checks that it holds this one.
+
+    Args:
+        folder: the search's.
+        settings: what has to be the same when it is resumed.
+        source: what the data are called, for those who read.
 
     Raises:
         SearchError: it holds another search, or something else.
@@ -195,7 +216,7 @@ def open_search(folder: Path, settings: dict[str, Any]) -> None:
     check_place(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files.write_json(path, settings)
+        files.write_json(path, {**settings, "source": source})
     except OSError as error:
         raise SearchError(
             f"folder: can't write to {folder}: {error.strerror}"

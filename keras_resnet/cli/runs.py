@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -271,11 +272,10 @@ def _print_result(result: RunResult, tracker: MLflowTracker | None) -> None:
     if result.run_id:
         click.echo(f"MLflow run  {result.run_id}")
     click.echo("\nnext:")
-    click.echo(f"  keras-resnet evaluate {result.folder}")
+    folder = shlex.quote(str(result.folder))
+    click.echo(f"  keras-resnet evaluate {folder}")
     if (result.folder / "samples").exists():
-        click.echo(
-            f"  keras-resnet predict {result.folder} {result.folder}/samples/*.png"
-        )
+        click.echo(f"  keras-resnet predict {folder} {folder}/samples/*.png")
     if tracker and result.run_id:
         from keras_resnet.tracking.address import ui_command
 

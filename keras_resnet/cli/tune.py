@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -392,7 +393,10 @@ def tune(
     if as_json:
         _print_json(result, comparison)
     else:
-        _print(result, comparison, f"--data {data} --seed {asked.seed}")
+        words = ["--data", data, "--seed", str(asked.seed)]
+        if loading["data_dir"]:
+            words += ["--data-dir", str(loading["data_dir"])]
+        _print(result, comparison, words)
 
 
 def _print_json(result: SearchResult, comparison: Comparison | None) -> None:
@@ -407,17 +411,20 @@ def _print_json(result: SearchResult, comparison: Comparison | None) -> None:
     print_json(fields)
 
 
-def _print(result: SearchResult, comparison: Comparison | None, options: str) -> None:
-    from tuning.trials import BEST, REPORT
+def _print(
+    result: SearchResult, comparison: Comparison | None, words: list[str]
+) -> None:
+    from tuning.trials import BEST, REPORT, in_words
 
     click.echo(
-        f"\n{'winner' if comparison else 'best'} of {len(result.trials)} trials: "
-        f"{result.best.id}, validation accuracy "
-        f"{result.best.accuracy:.2%}"
+        f"\n{'winner' if comparison else 'best'}: trial {result.best.id}, "
+        f"{result.recipe.model.name}, validation accuracy "
+        f"{result.best.accuracy:.2%}; of {in_words(result.trials)}"
     )
     if comparison:
         click.echo(comparison.verdict)
     click.echo(f"search  {result.folder}")
     click.echo(f"report  {result.folder / REPORT}")
     click.echo("\nnext:")
-    click.echo(f"  keras-resnet train --recipe {result.folder / BEST} {options}")
+    command = ["keras-resnet", "train", "--recipe", str(result.folder / BEST), *words]
+    click.echo(f"  {shlex.join(command)}")

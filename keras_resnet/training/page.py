@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from keras_resnet import files
 from keras_resnet.cost import estimate_cost
 from keras_resnet.data import Splits
 from keras_resnet.plan import make_plan
-from keras_resnet.run import AUGMENTED, CONFUSION, CURVES, PAGE, Run
+from keras_resnet.run import AUGMENTED, BEST, CONFUSION, CURVES, PAGE, Run
 from keras_resnet.statistics import wilson
 from keras_resnet.training.evaluation import Evaluation
 from keras_resnet.training.report import CALIBRATION
@@ -153,15 +154,15 @@ def _where(i: int, paths: Sequence[str]) -> str:
 
 
 def _usage(run: Run) -> str:
-    folder = run.folder
+    folder, name = shlex.quote(str(run.folder)), run.folder.resolve().name
     return _code(
         f"keras-resnet predict {folder} IMAGE...\n"
         f"keras-resnet evaluate {folder}\n"
         f"keras-resnet explain {folder} --image IMAGE\n"
-        f"keras-resnet export {folder} --to models/{folder.resolve().name}\n\n"
+        f"keras-resnet export {folder} --to {shlex.quote(f'models/{name}')}\n\n"
         "# in Python: raw pixels, 0 to 255, in; logits out\n"
         "import keras, keras_resnet\n"
-        f'model = keras.models.load_model("{folder}/best.keras")\n'
+        f"model = keras.models.load_model({str(run.folder / BEST)!r})\n"
     )
 
 

@@ -36,7 +36,8 @@ def show(
     """
     if console is None:
         return
-    console.print(summary(data, _balance(recipe, data)))
+    # Paths are to be copied: no line is folded.
+    console.print(summary(data, _balance(recipe, data)), soft_wrap=True)
     for label, text in _lines(run, recipe, data, facts):
         console.print(f"{label:<10}{text}", soft_wrap=True)
 
@@ -82,8 +83,11 @@ def _start(run: Run, recipe: Recipe, facts: Mapping[str, Any]) -> str:
     at = checkpoints.position(run.folder)
     if at:
         within = f", after its step {at[1]}" if at[1] else ""
-        done = "its end" if at[0] >= recipe.epochs else f"epoch {at[0] + 1}"
-        return f"the run in {run.folder} goes on at {done} of {recipe.epochs}{within}"
+        if at[0] >= recipe.epochs:
+            epochs = count(recipe.epochs, "epoch")
+            return f"the run in {run.folder} has had its {epochs}; its test is left"
+        epoch = f"epoch {at[0] + 1} of {recipe.epochs}"
+        return f"the run in {run.folder} goes on at {epoch}{within}"
     if not facts["weights"]:
         return f"random weights, seed {facts['seed']}"
     file = facts["weights"].rpartition(" sha256:")[0]
