@@ -28,6 +28,10 @@ WITH_NAMES = 60  # of more, it has no names
 AS_MATRIX = 200  # of more, the most confused pairs are shown instead
 PAIRS = 30
 
+WIDE = (
+    50  # losses whose greatest is so many times the least are drawn by their logarithm
+)
+
 
 def draw_curves(
     history: Sequence[dict[str, Any]],
@@ -56,6 +60,7 @@ def draw_curves(
     ):
         if f"{prefix}loss" not in history[0]:
             continue
+        style = {**style, "marker": "o" if len(history) == 1 else ""}
         loss.plot(
             epochs, [row[f"{prefix}loss"] for row in history], label=label, **style
         )
@@ -64,7 +69,11 @@ def draw_curves(
     for axes, name in ((loss, "loss"), (error, "error (%)")):
         axes.set(xlabel="epoch", ylabel=name)
         axes.legend()
-    loss.set_ylim(bottom=0)
+    least, most = loss.dataLim.intervaly
+    if 0 < WIDE * least < most:  # one epoch would hide all others
+        loss.set_yscale("log")
+    else:
+        loss.set_ylim(bottom=0)
     # So that neither the first epochs nor the last ones are flattened.
     percent_ticks(error.yaxis)
     error.set_ylim(0, 1.1 * error.dataLim.ymax)
