@@ -137,7 +137,7 @@ class Log:
         self.epochs = {}
 
     def log_metrics(self, metrics, step):
-        self.epochs[step] = metrics
+        self.epochs[step] = self.epochs.get(step, {}) | metrics
 
 
 def test_a_resumed_epoch_logs_the_speed_of_its_own_steps(tmp_path):
@@ -155,6 +155,24 @@ def test_a_resumed_epoch_logs_the_speed_of_its_own_steps(tmp_path):
     (kept,) = files.read_lines(tmp_path / HISTORY)
     assert log.epochs[1]["seconds"] == kept["seconds"]
     assert kept["seconds"] > clock.last - clock.first
+
+
+class Killed(Log):
+    """A kill between an epoch's checkpoint and its log."""
+
+    def log_metrics(self, metrics, step):
+        if "loss" in metrics:
+            raise ZeroDivisionError
+        super().log_metrics(metrics, step)
+
+
+def test_a_kill_before_an_epoch_is_logged_loses_nothing_of_it(tmp_path):
+    logs, recipe = [Killed(), Log()], TINY.replace(epochs=1, warmup_epochs=0)
+    found = splits(recipe=recipe)
+    for log in logs:
+        fit(tmp_path, recipe, found, tracker=log, stop=10)
+    names = [name for log in logs for name in log.epochs[1]]
+    assert names.count("images_per_second") == names.count("loss") == 1
 
 
 @pytest.fixture(scope="module")

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-# They add their commands.
-from keras_resnet.cli import (  # noqa: F401
-    analysis,
-    convert,
-    experiment,
-    explain,
-    leaderboard,
-    networks,
-    push,
-    rate,
-    runs,
-    serve,
-    tracking,
-    tune,
-)
-from keras_resnet.cli.group import main
+try:  # Ctrl-C while they are imported is no mistake
+    from keras_resnet.cli import (  # noqa: F401, they add their commands
+        analysis,
+        convert,
+        experiment,
+        explain,
+        leaderboard,
+        networks,
+        push,
+        rate,
+        runs,
+        serve,
+        tracking,
+        tune,
+    )
+    from keras_resnet.cli.group import main
+except KeyboardInterrupt:
+    raise SystemExit(130) from None
 
 __all__ = ["main"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
+import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from keras_resnet import runtime
+from keras_resnet import hdf5, runtime
 from keras_resnet.cli import options
 from keras_resnet.cli.group import main
 from keras_resnet.cli.output import check_new
@@ -109,9 +111,8 @@ def convert(
     if target.suffix in (".safetensors", ".pth"):
         weights.save(network, target, dialect=dialect)
     else:
-        write = network.save if target.suffix == ".keras" else network.save_weights
         with files.replacing(target) as temporary:
-            write(temporary)
+            _write(network, temporary)
     click.echo(f"{target}: {network.name}, {network.count_params():,} parameters")
     if new_head:
         click.echo(
@@ -136,6 +137,21 @@ def _load(
         load(head=False)
         return True
     return False
+
+
+def _write(network: Any, path: Path) -> None:
+    """Writes a `.keras`, or the `.weights.h5` that is in it.
+
+    HDF5 itself has hundreds of lines to say of a disk that is full.
+    """
+    if path.suffix == hdf5.KERAS:
+        network.save(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder, f"model{hdf5.KERAS}")
+        network.save(whole)
+        with zipfile.ZipFile(whole) as archive:
+            path.write_bytes(archive.read(hdf5.MEMBER))
 
 
 def _say_lost(network: Any, suffix: str) -> None:

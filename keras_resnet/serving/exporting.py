@@ -274,7 +274,11 @@ def _write_saved_model(
     options: Options,
 ) -> None:
     name = server.name_of(path)
-    signatures = saved_model.write(folder, small, source.head, about, name)
+    try:
+        signatures = saved_model.write(folder, small, source.head, about, name)
+    except tf.errors.OpError as error:  # such as of a full disk
+        reason = str(error.message).rpartition(";")[2].strip()
+        raise ExportError(f"path: can't write {folder}: {reason}") from None
     _add_hash(folder, runtimes.MODEL)
     if options.check:
         result = check.check_export(
@@ -399,10 +403,14 @@ def weights_digest(model: keras.Model) -> str:
 
 
 def _add_hash(folder: Path, description: Path) -> None:
-    """Notes the SHA-256 of all that was written so far, but for the description."""
+    """Notes the SHA-256 of all that was written so far, but for the description.
+
+    And for TensorFlow's fingerprint, which has a random number: that of equal models
+    is equal.
+    """
     total = hashlib.sha256()
     for file in sorted(folder.rglob("*")):
-        if file.is_file() and file != folder / description:
+        if file.is_file() and file.name not in (description.name, "fingerprint.pb"):
             with file.open("rb") as opened:
                 total.update(hashlib.file_digest(opened, "sha256").digest())
     about = files.read_json(folder / description)

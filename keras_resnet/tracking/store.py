@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import secrets
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from keras_resnet.errors import one_line
+from keras_resnet.files import TEMPORARY
 from keras_resnet.limits import hide_passwords
 from keras_resnet.tracking import origin, registry
 from keras_resnet.tracking.address import set_environment, uploading
@@ -31,6 +37,39 @@ class DeletedError(Exception):
     """An experiment that no run can be sent to until it is restored."""
 
 
+def _open_database(address: str) -> None:
+    """Opens a database of SQLite, or makes it if it isn't there, whole or not at all.
+
+    At one that can't be opened MLflow tries for an hour; one that it had half made, as
+    the disk was full or by a kill, never opens again.
+
+    Raises:
+        OSError, sqlite3.Error: it can't be.
+    """
+    import mlflow
+
+    found = re.fullmatch(r"sqlite:///([^?]+)", address)
+    if found is None:
+        return
+    path = Path(found[1])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("SELECT count(*) FROM sqlite_master")
+        return
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(4)}-{path.name}")
+    try:
+        temporary.touch()
+        mlflow.MlflowClient(f"sqlite:///{temporary}").search_experiments(max_results=1)
+        # Another process may have made it meanwhile; or the disk knows no links, and
+        # MLflow makes it itself.
+        with suppress(OSError):
+            os.link(temporary, path)
+    finally:
+        for left in path.parent.glob(f"{temporary.name}*"):  # and its journal
+            left.unlink()
+
+
 class Store:
     """An MLflow store, at a server's address or in a database."""
 
@@ -45,6 +84,7 @@ class Store:
         if self._client is None:
             import mlflow
 
+            _open_database(self.address)
             self._client = mlflow.MlflowClient(self.address)
         return self._client
 

@@ -136,7 +136,7 @@ class LogEpochs(keras.callbacks.Callback):
         self.tracker = tracker
         self.recipe = recipe
         self.run = Run(folder) if isinstance(folder, Path | str) else folder
-        self.started = self.trained = 0.0
+        self.epoch, self.started = 0, 0.0
         self.before = 0  # steps of the epoch that were done before the run was resumed
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -147,23 +147,24 @@ class LogEpochs(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the clock."""
-        self.started = self.trained = time.perf_counter()
+        self.epoch, self.started = epoch + 1, time.perf_counter()
         self.before = (logs or {}).get("steps_done", 0)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Notes when the last step ended, before validation."""
-        self.trained = time.perf_counter()
-        if steps_done(batch, self.params) <= self.before:
-            self.started = self.trained  # only passed over
+        """Logs the rate after the last step: a kill after it begins the next epoch."""
+        now, done = time.perf_counter(), steps_done(batch, self.params)
+        if done <= self.before:
+            self.started = now  # only passed over
+        elif done == self.params["steps"]:
+            images = (done - self.before) * self.recipe.batch_size
+            rate = images / (now - self.started)
+            self.tracker.log_metrics({"images_per_second": rate}, self.epoch)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Logs the epoch's."""
         metrics = {name: float(value) for name, value in (logs or {}).items()}
         # Of a run in a folder they are the whole epoch's, as in its history.
         metrics.setdefault("seconds", time.perf_counter() - self.started)
-        if self.params["steps"] and self.trained > self.started:
-            images = (self.params["steps"] - self.before) * self.recipe.batch_size
-            metrics["images_per_second"] = images / (self.trained - self.started)
         self.tracker.log_metrics(metrics, epoch + 1)
 
 
