@@ -9,18 +9,26 @@ twice, once whole and once with kills, and prints what came of it:
 
     python tests/kills.py --kills 20 --seed 0
     python tests/kills.py --kills 20 --source folder --network wrn
+
+Or it searches with workers, and kills chief, workers and the process that starts them,
+whichever comes; no trial may be lost, and none trained twice:
+
+    python tests/kills.py --search --kills 20 --workers 2 --trials 12
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +149,89 @@ def _place(folder: Path) -> str:
     )
 
 
+def search_command(folder: Path, workers: int, trials: int, epochs: int) -> list[str]:
+    """A search by several processes, trials of seconds."""
+    return [
+        sys.executable, "-m", "keras_resnet.cli", "tune", "--no-track",
+        "--recipe", "digits", "--epochs", str(epochs), "--trials", str(trials),
+        "--workers", str(workers), "--folder", str(folder),
+    ]  # fmt: skip
+
+
+def survive_search(
+    command: Sequence[str], kills: int, seed: int, longest: float
+) -> list[str]:
+    """Kills any process of a search by SIGKILL, so many times, and lets it end.
+
+    Args:
+        command: started again where it has given up, or was killed itself.
+        kills: how many.
+        seed: of the moments and of who is killed.
+        longest: seconds between two kills.
+
+    Returns:
+        Who was killed.
+
+    Raises:
+        RuntimeError: the command failed by itself.
+    """
+    draw, found = random.Random(seed), []
+    while True:
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        try:
+            while process.poll() is None:
+                if len(found) == kills:
+                    process.wait()
+                    break
+                time.sleep(draw.uniform(0, longest))
+                name, number = draw.choice(sorted(_members(process.pid).items()))
+                found.append(name)
+                os.kill(number, signal.SIGKILL)
+        finally:
+            process.kill()
+            _, errors = process.communicate()
+        if process.returncode == 0:
+            return found
+        gave_up = b"the same command resumes" in errors
+        if not (gave_up or process.returncode == -signal.SIGKILL):
+            raise RuntimeError(errors.decode()[-2000:])
+
+
+def _members(supervisor: int) -> dict[str, int]:
+    """The processes of a search by their names, which Linux tells."""
+    found = {"supervisor": supervisor}
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children")
+    for number in children.read_text().split():
+        with suppress(OSError):
+            lines = Path(f"/proc/{number}/environ").read_bytes().split(b"\0")
+            names = [x for x in lines if x.startswith(b"KERASTUNER_TUNER_ID=")]
+            for name in names:
+                found[name.partition(b"=")[2].decode()] = int(number)
+    return found
+
+
+def lost_or_twice(folder: Path, trials: int, epochs: int) -> list[str]:
+    """What is wrong with a search that has ended: there should be nothing."""
+    from tuning.trials import read_trials
+
+    there = read_trials(folder)
+    found = [f"{len(there)} trials"] if len(there) != trials else []
+    seen: dict[str, str] = {}
+    for trial in there:
+        if trial.status != "COMPLETED":
+            found.append(f"{trial.id} is {trial.status}: {trial.reason}")
+        rows = [row["epoch"] for row in files.read_lines(trial.run / HISTORY)]
+        if rows != list(range(1, epochs + 1)):
+            found.append(f"{trial.id} has epochs {rows}")
+        values = json.dumps(trial.values, sort_keys=True)
+        if values in seen:
+            found.append(f"{trial.id} is {seen[values]} again")
+        seen[values] = trial.id
+    return found
+
+
 def differences(one: Path, other: Path) -> list[str]:
     """What two runs ended with that is not bit for bit the same.
 
@@ -223,7 +314,12 @@ def main() -> int:
     parser.add_argument("--source", choices=["arrays", "folder"], default="arrays")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--longest", type=float, default=1.0)
+    parser.add_argument("--search", action="store_true")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--trials", type=int, default=12)
     given = parser.parse_args()
+    if given.search:
+        return _main_search(given)
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         data = "digits"
@@ -242,6 +338,18 @@ def main() -> int:
         apart = differences(whole, parts)
         print(f"{len(places)} kills; differs: {', '.join(apart) or 'nothing'}")
         return int(bool(apart))
+
+
+def _main_search(given: argparse.Namespace) -> int:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name, "search")
+        command = search_command(folder, given.workers, given.trials, given.epochs)
+        places = survive_search(command, given.kills, given.seed, given.longest)
+        for number, found in enumerate(places, 1):
+            print(f"kill {number:2}  {found}")
+        wrong = lost_or_twice(folder, given.trials, given.epochs)
+        print(f"{len(places)} kills; wrong: {', '.join(wrong) or 'nothing'}")
+        return int(bool(wrong))
 
 
 if __name__ == "__main__":

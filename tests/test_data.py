@@ -41,6 +41,9 @@ def test_digits_are_stratified(digits):
 def test_shapes_types_and_statistics(digits):
     assert (digits.classes, digits.image_shape) == (10, (8, 8, 1))
     assert digits.class_names == tuple("0123456789")
+    for batches in (digits.train, digits.val, digits.test):
+        # It waits by a clock that may be set back.
+        assert batches.options().autotune.enabled is False
     assert digits.steps == 21
     images, labels = arrays(digits.train)
     assert (images.dtype, labels.dtype) == (np.uint8, np.int64)

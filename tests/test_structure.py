@@ -89,8 +89,8 @@ ROOMS = {
         "tuning": "cost data errors figures files naming network plan presets recipe"
         " run records runtime serving spec statistics surgery tracking training units",
         "cli": "analysis convolution cost data errors experiments figures files"
-        " leaderboard naming network plan prediction presets recipe recipes run runtime"
-        " serving spec tracking training tuning units version weights",
+        " hdf5 leaderboard naming network plan prediction presets recipe recipes run"
+        " runtime serving spec tracking training tuning units version weights",
         "keras_resnet": "analysis applications cost data errors experiments layers"
         " network optimizers plan presets resnext runtime serving spec surgery tracking"
         " training version weights",
