@@ -1,12 +1,14 @@
 """Photos to batches: images a second, ours beside other pipelines; and first starts.
 
     python -m benchmarks.pipeline [--torch PYTHON] [--threads N] [--repeats N]
+    python -m benchmarks.pipeline --scale
 
 JPEGs of 500x375 pixels and about 55 kB become batches of 64 at 224. All take an epoch
 in turns, in one run; the least seconds count. Beside other work the time of the
 processor tells more than that of the clock. `--torch` is a Python that has torch,
-torchvision and timm. `--files N` measures how long it takes to load a folder of N tiny
-JPEGs for the first time and again, and how much memory.
+torchvision and timm. `--scale` lets ours have one thread, two and so on, each in a
+process that may use so many cores. `--files N` measures how long it takes to load a
+folder of N tiny JPEGs for the first time and again, and how much memory.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from benchmarks.report import Bars
 from keras_resnet.data import Augment
 
 SIDE, BATCH = 224, 64
-DISTINCT, COUNT = 128, 1024  # photos, and links to them
+DISTINCT, COUNT = 128, 2048  # photos, and links to them
 LOADERS = Path(__file__).with_name("photo_loaders.py")
 CROP = Augment(scale=(0.08, 1), flip=True)
 OURS = {
@@ -88,6 +90,58 @@ def ours(folder: Path, augment: Augment, **loading: Any) -> Epoch:
         **({"memory": 0} | loading),
     )  # fmt: skip
 
+    return lambda: timed(splits.train)
+
+
+def cached(folder: Path) -> Epoch:
+    """The crops of `ours` from a cache, which is made here."""
+    return ours(folder, CROP, cache=folder.parent / "cache")
+
+
+def from_tfds(folder: Path) -> Epoch:
+    """The same files in a data set of TFDS, prepared here."""
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    from keras_resnet import data
+
+    tfds.disable_progress_bar()
+    files = sorted(folder.glob("*/*.jpg"))
+    place = folder.parent / "tfds"
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="photos",
+        version="1.0.0",
+        features=tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(encoding_format="jpeg"),
+                "label": tfds.features.ClassLabel(names=["a", "b"]),
+            }
+        ),
+        split_datasets={
+            "train": tf.data.Dataset.from_tensor_slices(
+                {
+                    "image": [file.read_bytes() for file in files],
+                    "label": ["ab".index(file.parent.name) for file in files],
+                }
+            )
+        },
+        data_dir=str(place),
+    )
+    splits = data.load(
+        "tfds:photos", data_dir=place, augment=CROP, image_size=SIDE, batch_size=BATCH
+    )
+    return lambda: timed(splits.train)
+
+
+def from_arrays() -> Epoch:
+    """Crops of arrays of the batches' size."""
+    from keras_resnet import data
+
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (COUNT // 2, SIDE, SIDE, 3), np.uint8)
+    splits = data.load(
+        (images, np.arange(len(images)) % 2), augment=CROP, batch_size=BATCH
+    )
     return lambda: timed(splits.train)
 
 
@@ -150,6 +204,9 @@ def photo_rates(
         epochs: dict[tuple[str, str], Epoch] = {}
         for name, augment in OURS.items():
             epochs[name, "ours"] = ours(folder, augment)
+        epochs["crop, flip", "ours, from the cache"] = cached(folder)
+        epochs["crop, flip", "ours, from TFDS"] = from_tfds(folder)
+        epochs["crop, flip", "ours, from arrays"] = from_arrays()
         for antialias in (False, True):
             peer = "tf.data" + ", antialiased" * antialias
             epochs["crop, flip", peer] = native(folder, threads, antialias)
@@ -173,6 +230,29 @@ def photo_rates(
             "cost": costs[case, peer],
             "share": costs[case, peer] / costs[case, "ours"],
         }
+
+
+SCALE = """
+import os, sys
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[2])])
+from pathlib import Path
+from benchmarks.pipeline import CROP, cached, ours
+for epoch in (ours(Path(sys.argv[1]), CROP), cached(Path(sys.argv[1]))):
+    epoch()
+    rates = [count / seconds for seconds, _, count in (epoch() for _ in range(3))]
+    print(max(rates))
+"""
+
+
+def scaling(folder: Path) -> Iterator[dict[str, Any]]:
+    """Images a second of crops and flips by so many threads."""
+    for threads in range(1, len(os.sched_getaffinity(0)) + 1):
+        done = subprocess.run(
+            [sys.executable, "-c", SCALE, str(folder), str(threads)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        rate, cached_rate = map(float, done.stdout.split()[-2:])
+        yield {"threads": threads, "rate": rate, "cached": cached_rate}
 
 
 STARTS = """
@@ -222,12 +302,18 @@ def starts(count: int) -> Iterator[dict[str, Any]]:
 @click.option("--torch", "python", type=click.Path(path_type=Path), help="See above.")
 @options.count("--threads", 2, "Of the peers; ours takes the machine's.")
 @options.repeats(default=3)
+@click.option("--scale", is_flag=True, help="See above.")
 @click.option("--files", multiple=True, type=click.IntRange(300), help="See above.")
 @options.out()
 def main(
-    python: Path | None, threads: int, repeats: int, files: tuple[int, ...], out: Path
+    python: Path | None,
+    threads: int,
+    repeats: int,
+    scale: bool,
+    files: tuple[int, ...],
+    out: Path,
 ) -> None:
-    """Compare pipelines of photos, or measure how a large folder is loaded."""
+    """Compare pipelines of photos, or measure threads, or how a folder is loaded."""
     if files:
         columns = {
             "folder": ("case", ""),
@@ -238,9 +324,18 @@ def main(
         records = [record for count in files for record in starts(count)]
         report.show("Loading a folder", columns, records)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        write_photos(Path(folder))
-        records = list(photo_rates(Path(folder), python, threads, repeats))
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place, "photos")
+        write_photos(folder)
+        if scale:
+            columns = {
+                "threads": ("threads", "d"),
+                "images a second": ("rate", ",.0f"),
+                "from the cache": ("cached", ",.0f"),
+            }
+            report.show("Crop and flip by threads", columns, list(scaling(folder)))
+            return
+        records = list(photo_rates(folder, python, threads, repeats))
     note = f"Best of {repeats} epochs of {COUNT} photos, in turns; {threads} threads."
     bars = Bars("images a second", "rate", "{rate:.0f}")
     report.publish(out, "Photos to batches", COLUMNS, records, note, bars=bars)

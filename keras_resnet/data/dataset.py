@@ -32,6 +32,7 @@ from keras_resnet.data.pipeline import (
 )
 from keras_resnet.data.sources import read
 from keras_resnet.data.splits import (
+    MOST_CONFLICTS,
     count_duplicates,
     digests,
     files_of,
@@ -78,7 +79,8 @@ class Splits(NamedTuple):
         passes: which epoch the next pass over `train` is; see `start`.
         files: paths of the images of each split, in the order of validation and test;
             none of what is no file.
-        conflicts: pairs of files that are the same image, in two classes.
+        conflicts: pairs of files that are the same image, in two classes; of more
+            than 1,000 the first ones.
         crops_from: the shorter side in pixels, at most, of the images in a cache that
             crops are taken from; None: from the files as they are.
         digests: what tells the images of each split from others, 16 bytes each; none
@@ -332,8 +334,10 @@ def absolute(source: str) -> str:
 
 
 def _conflict_notes(conflicts: Sequence[tuple[str, str]]) -> list[str]:
+    more = " or more" if len(conflicts) == MOST_CONFLICTS else ""
     return [
-        f"{count(len(conflicts), 'image')} in two classes, such as {one} and {other}"
+        f"{count(len(conflicts), 'image')}{more} in two classes, such as {one} and "
+        f"{other}"
         for one, other in conflicts[:1]
     ]
 

@@ -12,13 +12,13 @@ import numpy as np
 from keras_resnet.data.augment import Augment
 from keras_resnet.data.crops import chooser
 from keras_resnet.data.image_files import CENTRAL, read_crop, read_image
-from keras_resnet.data.images import Images, Ragged
+from keras_resnet.data.images import Images, Ragged, new_batch
 from keras_resnet.data.resizing import Choose, resize_part
 from keras_resnet.data.transforms import change_image
 
 Shape = tuple[int, int, int]
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
-CHUNK = 4  # images that a thread is handed at a time
+CHUNK = 4  # images that a thread is handed at a time, at least
 _POOL = ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
 AS_THEY_ARE = Augment()
 
@@ -51,7 +51,7 @@ def make_batch(
     Raises:
         DataError: one is unreadable.
     """
-    batch = np.empty((len(sources), *shape), np.uint8)
+    batch = new_batch((len(sources), *shape))
     rows = [numbers.tolist() for numbers in drawn]
 
     def make(first: int, last: int) -> None:
@@ -64,8 +64,9 @@ def make_batch(
     if isinstance(sources, np.ndarray | Ragged):  # the caller is one of several threads
         make(0, len(sources))
         return batch
-    starts = range(0, len(sources), CHUNK)
-    ends = [min(start + CHUNK, len(sources)) for start in starts]
+    chunk = max(len(sources) // (2 * THREADS), CHUNK)
+    starts = range(0, len(sources), chunk)
+    ends = [min(start + chunk, len(sources)) for start in starts]
     list(_POOL.map(make, starts, ends))
     return batch
 

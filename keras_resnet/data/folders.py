@@ -115,7 +115,8 @@ def describe(
     }
     rows = found.rows[np.concatenate([rows for rows, _ in chosen.values()])]
     _check_peak(rows["peak"])
-    sizes = np.unique(rows[["height", "width"]])
+    sizes = rows["height"].astype(np.int64) << 32 | rows["width"]
+    height, width = map(int, (rows["height"][0], rows["width"][0]))
     notes = [
         f"{count} {what}"
         for flag, what in (
@@ -130,7 +131,7 @@ def describe(
         test=parts.get("test"),
         class_names=class_names,
         channels=1 if (rows["flags"] & index.GRAY).all() else 3,
-        size=(int(sizes[0][0]), int(sizes[0][1])) if len(sizes) == 1 else None,
+        size=(height, width) if (sizes == sizes[0]).all() else None,
         unreadable=tuple(why for _, why in sorted(found.reasons.items())),
         left_out=left_out,
         notes=tuple(notes),

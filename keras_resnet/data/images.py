@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_resnet.errors import UserError
+
+ALIGNED = 64  # bytes, to which TensorFlow's tensors are
 
 
 class DataError(UserError):
@@ -116,6 +119,14 @@ class Stream:
     examples: Callable[[int | None], Any]
     part: Callable[[int, int], Stream]
     count: int
+
+
+def new_batch(shape: tuple[int, ...]) -> np.ndarray:
+    """An empty uint8 array where TensorFlow takes it without a copy."""
+    length = math.prod(shape)
+    memory = np.empty(length + ALIGNED, np.uint8)
+    start = -memory.ctypes.data % ALIGNED
+    return memory[start : start + length].reshape(shape)
 
 
 class Found(NamedTuple):

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.data.augment import Augment
+from keras_resnet.data.images import new_batch
 
 
 def draw_mix(seed: Any, augment: Augment, height: int, width: int) -> Any:
@@ -48,7 +49,7 @@ def mix_images(images: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     share, cut, top, bottom, left, right = drawn.tolist()
     if not cut:
         flat = images.reshape(len(images), -1)
-        mixed = np.empty_like(flat)
+        mixed = new_batch(flat.shape)
         for first, second, to in (
             (flat[1:], flat[:-1], mixed[1:]),
             (flat[:1], flat[-1:], mixed[:1]),

@@ -15,6 +15,7 @@ from keras_resnet.units import count
 TEST_SHARE = 0.2  # 360 of the digits
 VAL_SHARE = 0.1  # of the rest: 144 of the digits; CIFAR's 5,000 of the papers
 VAL_MOST = 10_000
+MOST_CONFLICTS = 1000  # that are named
 
 
 def split(
@@ -176,7 +177,7 @@ def find_conflicts(
     found: Mapping[str, np.ndarray],
     paths: Mapping[str, Sequence[str]],
 ) -> tuple[tuple[str, str], ...]:
-    """Pairs of files that are the same image and have two labels."""
+    """Pairs of files that are the same image and have two labels: the first ones."""
     images = [part for part in parts.values() if isinstance(part, Images)]
     if len(paths) < len(parts):
         return ()
@@ -188,8 +189,14 @@ def find_conflicts(
     places = np.flatnonzero(same & other)
     if not len(places):
         return ()
-    every = [path for name in parts for path in paths[name]]
-    return tuple((every[order[i]], every[order[i + 1]]) for i in places)
+    ends = np.cumsum([part.count for part in images])
+
+    def path(i: int) -> str:
+        part = int(np.searchsorted(ends, i, side="right"))
+        found: str = paths[list(parts)[part]][i - ends[part]]
+        return found
+
+    return tuple((path(order[i]), path(order[i + 1])) for i in places[:MOST_CONFLICTS])
 
 
 def common(some: np.ndarray, others: np.ndarray) -> np.ndarray:
