@@ -303,10 +303,11 @@ def test_a_bayesian_search_ends_with_a_winner_judged_on_test_images(recipe, work
     said = io.StringIO()
     compared = judge(Console(file=said, width=200))
     # A line for each training, and none of what its data and device are.
-    assert said.getvalue().count("default, seed 1: 8 layers deep, 1 epochs, in ") == 1
+    assert said.getvalue().count("default, seed 1: 8 layers deep, 1 epoch, in ") == 1
     assert said.getvalue().count(", seed 1: ") == 3
     assert "device " not in said.getvalue()
     assert judge() == compared
+    assert compared.share == 1  # the same network
     one, other = sorted(compared.finalists, key=lambda f: mean(f.validation))
     assert compared.trial == other.trial
     best = Recipe.from_json(Path("search/best.json").read_text())
@@ -665,7 +666,7 @@ def test_a_final_names_the_winner_and_who_ties_with_it():
     # The cheapest that is not less accurate by a point: the last is by ten.
     cheapest = compared(even, default, best, worse, kind="cheapest", within=1)
     assert (cheapest.trial, cheapest.ties) == ("1", [])
-    assert "): not less accurate by 1 points; at 45% of its" in cheapest.verdict
+    assert "): not less accurate by 1 point; at 45% of its" in cheapest.verdict
     unsure = compared([0.90, 0.93, 0.88, 0.92], default, kind="cheapest", within=0.5)
     assert "not shown to be not less accurate by 0.5 points" in unsure.verdict
     # None is shown to be as accurate: not the cheaper one, whose mean alone is.
@@ -816,6 +817,9 @@ def test_the_default_is_trained_first_and_says_what_is_noise(
         t.metrics["macs"] for t in found.trials[2:] if t.accuracy >= least
     ]  # fmt: skip
     assert found.best.metrics["macs"] == min(cheaper)
+    with pytest.raises(tuning.SearchError, match="1 trial in alone, all of the"):
+        tuning.search(space, recipe, data=splits, trials=4, baseline=2, folder="alone",
+                      budget="0.001s")  # fmt: skip
     with pytest.raises(tuning.SearchError, match="another baseline"):
         tuning.search(space, recipe, data=splits, tuner=tuner, trials=8, baseline=3,
                       folder="search", objective="cheapest", within=30)  # fmt: skip

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_resnet import files
-from tuning.objective import Objective
+from tuning.objective import Objective, points
 from tuning.trials import Trial, defaults
 
 CORRECT = "correct.npy"  # in a run folder: which validation images are right
@@ -70,7 +70,7 @@ class Noise(NamedTuple):
             what = (
                 f"a search can expect to gain at equal cost ({100 * wanted:.1f} points)"
                 if within is None
-                else f"a network may lose ({within:g} points)"
+                else f"a network may lose ({points(within)})"
             )
             told.append(
                 f"warning: that is more than {what}; the best trial will be chosen by "

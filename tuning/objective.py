@@ -105,3 +105,8 @@ class Objective:
     def least(self, reference: float | None) -> float:
         """The least accuracy that "cheapest" allows; 0 where nothing is known."""
         return 0.0 if reference is None else reference - (self.within or 0) / 100
+
+
+def points(within: float) -> str:
+    """Percentage points in words."""
+    return f"{within:g} {'point' if within == 1 else 'points'}"

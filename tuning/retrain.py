@@ -21,7 +21,7 @@ from keras_resnet.statistics import LEVEL, t_test
 from keras_resnet.tracking import MLflowTracker, closing
 from keras_resnet.units import count
 from tuning.budget import costs_of
-from tuning.objective import COSTS, Objective
+from tuning.objective import COSTS, Objective, points
 from tuning.search_report import write_report
 from tuning.search_tracking import log_best
 from tuning.selection import finalists
@@ -106,7 +106,7 @@ class Comparison(NamedTuple):
             text += (
                 f", at least {100 * self.least:+.2f} (one-sided 95 %): "
                 f"{'not' if shown else 'not shown to be not'} less accurate by "
-                f"{self.within:g} points"
+                f"{points(self.within)}"
             )
         else:
             interval = f"{100 * self.low:+.2f} to {100 * self.high:+.2f}"
@@ -223,7 +223,8 @@ def retrain(
         **loading: other arguments of `data.load`.
     """
     folder, seeds = found.folder, list(seeds)
-    objective = Objective.of(files.read_json(folder / SEARCH))
+    settings = files.read_json(folder / SEARCH)
+    objective = Objective.of(settings)
     training = _Training(folder, data, epochs, strategy, tracker, console, loading)
     trials = finalists(found.trials, objective, final)
     if tracker:  # opens the search's own run again
@@ -240,7 +241,9 @@ def retrain(
         tested = [
             _finalist(trial.id, trial.metrics[cost], runs[trial.id]) for trial in trials
         ]
-        known = [t.metrics for t in defaults(found.trials)] or [costs_of(default)]
+        # Its network is for the images of the search.
+        base = Recipe.from_dict(settings["recipe"])
+        known = [t.metrics for t in defaults(found.trials)] or [costs_of(base)]
         reference = _finalist("default", known[0].get(cost), runs["default"])
         compared = compare(objective, seeds, tested, reference)
         winner = next(trial for trial in trials if trial.id == compared.trial)

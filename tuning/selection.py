@@ -16,6 +16,7 @@ from tuning.trials import (
     SearchResult,
     Trial,
     completed,
+    defaults,
     read_trials,
     reference,
 )
@@ -36,11 +37,11 @@ def read_result(folder: Path) -> SearchResult:
         if isinstance(error, UserError):
             raise
         raise SearchError(f"search: can't read {folder / SEARCH}: {error}") from None
-    if best is None and completed(trials):
+    if best is None and defaults(trials):
         raise SearchError(
             f"search: {count(len(trials), 'trial')} in {folder}, all of the default, "
-            "by which noise is known; give more --trials, or a space with other "
-            "networks within the budget"
+            "by which noise is known; give more --trials or time, or a space with "
+            "other networks within the budget"
         )
     if best is None:
         reasons = sorted({trial.reason for trial in trials if trial.reason})

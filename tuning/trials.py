@@ -96,7 +96,7 @@ class Trial(NamedTuple):
         """
         values = {k: v for k, v in self.values.items() if not k.startswith("tuner/")}
         if Run(self.run).exists:
-            found = _read_off(self.run)
+            found = _read_off(self.run.absolute())
             values = {name: found.get(name, v) for name, v in values.items()}
         if "tuner/epochs" in self.values:
             values["epochs"] = self.values["tuner/epochs"]
@@ -207,6 +207,8 @@ def open_search(
         before["recipe"] = settings["recipe"] if same else recipe
         before = json.loads(json.dumps(before))
         differing = [k for k in settings if before.get(k) != settings[k]]
+        if "seed" in differing and "data" in differing:  # which it splits
+            differing.remove("data")
         if differing:
             raise SearchError(
                 f"folder: {folder} holds a search with another {', '.join(differing)}; "
