@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import subprocess
@@ -427,6 +428,45 @@ def test_a_killed_run_ends_as_the_whole_one(tmp_path):
     assert len(places) == 2
     assert places[0] < places[1]
     assert kills.differences(whole, parts) == []
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+from keras_resnet import training
+recipe, source, folder, memory = sys.argv[1:]
+# Where it was killed, it goes on with as much as there is.
+killed = Path(folder, "checkpoint").exists()
+training.train(
+    training.Recipe.from_json(Path(recipe).read_text()), data=source, folder=folder,
+    memory=2**30 if killed else int(memory), checkpoint_minutes=0, export=False,
+)
+"""
+
+
+@pytest.mark.slow
+def test_damaged_files_and_free_memory_change_nothing(tmp_path):
+    """Streamed, killed and resumed in memory, it ends as in memory from the start."""
+    write_folder(tmp_path / "pets", {"a": 20, "b": 20, "c": 20}, (9, 8), form="jpg")
+    for i, photo in enumerate(sorted(tmp_path.glob("pets/*/*[05].jpg"))):
+        content = photo.read_bytes()
+        photo.write_bytes((content[: len(content) // 2], b"", b"no photo")[i % 3])
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(TINY.replace(epochs=2, image_size=8).to_json())
+    source = f"folder:{tmp_path / 'pets'}"
+
+    def command(folder, memory):
+        arguments = map(str, (recipe, source, folder, memory))
+        return [sys.executable, "-c", MEMORY, *arguments]
+
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    subprocess.run(command(whole, 2**30), check=True, capture_output=True)
+    places = kills.survive(command(parts, 0), [kills.written(parts)], parts)
+    assert len(places) == 1
+    assert kills.differences(whole, parts) == []
+    described = json.loads((parts / "data.json").read_text())
+    assert len(described["unreadable"]) == 12
+    assert sum(described["counts"].values()) == 48
 
 
 @pytest.mark.slow

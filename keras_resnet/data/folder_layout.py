@@ -6,6 +6,7 @@ right; what isn't read is said.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
@@ -27,12 +28,17 @@ _SPLIT = re.compile(f"{_AROUND}({'|'.join(_WORDS)}){_AROUND}")
 # trainA, test_hard, valid2
 _LIKE_SPLIT = re.compile(r"(train|test|val(?:id)?)([A-Z]$|[^a-zA-Z]|$)")
 # Folders of a class that hold its photos, or other things than photos.
-PHOTOS = {"images", "imgs", "img", "image", "photos", "pictures", "pics", "jpg", "png"}
+PHOTOS = {
+    "images", "imgs", "img", "image", "photos", "pictures", "pics", "jpg", "png",
+    "jpegimages",
+}  # fmt: skip
 OTHERS = {
     "mask", "masks", "label", "labels", "annotation", "annotations", "annots", "seg",
     "segmentation", "segmentations", "groundtruth", "gt", "bbox", "bboxes", "boxes",
-    "trimaps", "thumbs", "thumbnails", "heatmaps", "depth",
+    "trimaps", "thumbs", "thumbnails", "heatmaps", "depth", "segmentationclass",
+    "segmentationobject",
 }  # fmt: skip
+_UNLABELLED = re.compile(r"un[-_ ]?(?:labell?ed|sup)", re.IGNORECASE)
 NAMED = 3  # names in a message
 REMEDY = "or give csv:FILE with the columns path, label and split"
 
@@ -58,8 +64,8 @@ def understand(root: Folder) -> Layout:
     """
     left_out: list[str] = []
     # Archives make a folder around all.
-    top = _unwrapped(root, lambda name: split_of(name) != "train")
-    folders = _holding(top)
+    top = _unwrapped(_labelled(root, left_out), lambda name: split_of(name) != "train")
+    folders = _without_copies(_holding(top), left_out)
     splits = _splits(top, folders, left_out)
     if not splits:
         _refuse_what_is_no_class(top, folders)
@@ -84,6 +90,33 @@ def _unwrapped(folder: Folder, around: Callable[[str], bool]) -> Folder:
             break
         folder = holding[0]
     return folder
+
+
+def _labelled(folder: Folder, left_out: list[str]) -> Folder:
+    """Without a folder whose name says that its images have no labels."""
+    kept = {}
+    for name, each in folder.folders.items():
+        if each.count and _UNLABELLED.match(name):
+            left_out.append(f"{each.path}: {each.count} images without a label")
+        else:
+            kept[name] = each
+    return dataclasses.replace(folder, folders=kept)
+
+
+def _without_copies(
+    folders: dict[str, Folder], left_out: list[str]
+) -> dict[str, Folder]:
+    """Without folders that hold the folders beside them again, as archives have it."""
+    kept = {}
+    for name, folder in folders.items():
+        inner = {key for key, each in folder.folders.items() if each.count}
+        if len(inner) > 1 and not folder.names and inner <= set(folders) - {name}:
+            left_out.append(
+                f"{folder.path}: {folder.count} images in the folders beside it again"
+            )
+        else:
+            kept[name] = folder
+    return kept
 
 
 def _holding(folder: Folder) -> dict[str, Folder]:
@@ -146,6 +179,16 @@ def _inner_splits(
     ):
         return {}
     splits: dict[str, dict[str, Folder]] = {}
+    inside = [
+        {each.name for each in _inside(split)}
+        for folder in folders.values()
+        for split in _inside(folder)
+    ]
+    if inside and len(set.intersection(*inside)) > 1:
+        raise DataError(
+            f"data: {some(folders)} have folders for splits, and these have folders: "
+            f"are they classes or folds? Give one of them, {REMEDY}"
+        )
     for name, folder in folders.items():
         for inner in folder.folders.values():
             split = split_of(inner.name)
@@ -155,7 +198,15 @@ def _inner_splits(
 
 
 def _has_classes(folder: Folder) -> bool:
-    return any(each.count for each in folder.folders.values())
+    holding = _inside(folder)
+    # val/images/*.jpg, of no class
+    loose = len(holding) == 1 and holding[0].name.lower() in PHOTOS
+    return bool(holding) and not (loose and holding[0].names)
+
+
+def _inside(folder: Folder) -> list[Folder]:
+    """The folders in it that hold photos."""
+    return [each for each in folder.folders.values() if each.count]
 
 
 def _refuse_what_is_no_class(top: Folder, folders: Mapping[str, Folder]) -> None:
@@ -182,6 +233,11 @@ def _refuse_what_is_no_class(top: Folder, folders: Mapping[str, Folder]) -> None
             f"data: {top.path} has {some(like)}, which are splits by their names; "
             f"call them train, val and test, {REMEDY}"
         )
+    if len(folders) > 1 and all(name.lower() in PHOTOS | OTHERS for name in folders):
+        raise DataError(
+            f"data: {top.path} has {some(folders)}, which are no classes by their "
+            f"names; put the images of each class into a folder, {REMEDY}"
+        )
     _refuse_same_folders(top, folders)
     if len(folders) < 2:
         raise DataError(f"data: {top.path} {_why_no_classes(top, folders)}")
@@ -189,11 +245,12 @@ def _refuse_what_is_no_class(top: Folder, folders: Mapping[str, Folder]) -> None
 
 def _refuse_same_folders(top: Folder, folders: Mapping[str, Folder]) -> None:
     """Of folders that hold the same folders the inner ones are classes, not they."""
-    inner = [
-        {name.lower() for name, each in folder.folders.items() if each.count}
+    unwrapped = [
+        _unwrapped(folder, lambda name: True)
         for folder in folders.values()
         if not folder.names and folder.count
     ]
+    inner = [{each.name.lower() for each in _inside(folder)} for folder in unwrapped]
     if len(inner) < 2 or len(inner) < len(folders):
         return
     shared, every = set.intersection(*inner), set.union(*inner)
