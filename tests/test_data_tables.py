@@ -54,6 +54,12 @@ def test_numbers_as_labels_are_sorted_as_such(photos):
     assert data.load(write_table(photos, "file,label", rows)).class_names == ("9", "10")
 
 
+def test_blanks_around_a_label_are_none_of_it(photos):
+    rows = [(path, f" {label} " * (i % 2) or label) for i, (path, label) in
+            enumerate(paths())]  # fmt: skip
+    assert data.load(write_table(photos, "file,label", rows)).class_names == ("a", "b")
+
+
 def test_rows_without_a_label_or_a_file(photos):
     rows = [*paths(), ("images/a/gone.png", "a"), ("images/b/000.png", "")]
     rows[12] = ("images/b/000.png", "b")

@@ -89,13 +89,14 @@ def read_table(
             with two labels, or no file that can be read.
     """
     paths, labels = _paths_and_labels(columns, name)
+    labels = [label.strip() for label in labels]
     values = _column(columns, "split", name) or [""] * len(paths)
     splits = ["train" if not value else split_of(value) for value in values]
     for value, split in zip(values, splits, strict=True):
         if split is None:
             raise DataError(f"data: {name} has split {value!r}, not train, val or test")
-    labelled = np.array([bool(label.strip()) for label in labels], bool)
-    class_names = _class_names({label for label in labels if label.strip()})
+    labelled = np.array(list(map(bool, labels)), bool)
+    class_names = _class_names(set(filter(None, labels)))
     numbers = {label: i for i, label in enumerate(class_names)}
     _check_once(paths, labels, name)
     located = list(_located(paths, base))
