@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 from keras_resnet.cost import estimate_cost
 from keras_resnet.errors import RunFolderError, UserError
+from keras_resnet.recipe import Recipe
 from keras_resnet.run import EXPORT, LOCK, RECIPE, Run
 from keras_resnet.statistics import wilson
 from keras_resnet.units import count
 
 DEPTH = 5  # folders below which no run is looked for
 SEARCH = "search.json"  # in the folder of a search, with a run in each trial's
+BEST = "best.json"  # the recipe of its best trial, once it has ended
 
 
 class Entry(NamedTuple):
@@ -124,6 +126,9 @@ def _search(path: Path, sources: Mapping[str, str]) -> Entry:
         key=lambda trial: _best(trial.history).get("val_accuracy", 0),
         default=None,
     )
+    if (path / BEST).is_file():  # of equal ones the cheapest, or the expected best
+        winner = Recipe.from_json((path / BEST).read_text("utf-8"))
+        best = next((trial for trial in begun if trial.recipe == winner), best)
     spec = best.recipe.model if best else None
     cost = estimate_cost(spec) if spec else None
     settings = json.loads((path / SEARCH).read_text("utf-8"))

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import functools
 import importlib.metadata
+import logging
 import os
 import platform
 import signal
@@ -53,6 +54,10 @@ def prepare() -> None:
         os.environ.setdefault("TF_NUM_INTEROP_THREADS", str(cores))
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1"):
         return
+    # Each trial of a search has functions of its own, which it takes for a mistake.
+    logging.getLogger("tensorflow").addFilter(
+        lambda record: "function retracing" not in record.getMessage()
+    )
     # While it starts, TensorFlow writes a dozen lines that no setting silences; they
     # are held back, and shown if it does not start.
     sys.stderr.flush()

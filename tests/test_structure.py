@@ -75,7 +75,7 @@ ROOMS = {
         "serving": "data errors files folding heads limits network run statistics"
         " version",
         "prediction": "data errors heads run serving",
-        "leaderboard": "cost errors run statistics units",
+        "leaderboard": "cost errors recipe run statistics units",
         "analysis": "cost errors figures files heads graphs layers network plan presets"
         " run runtime spec tracking units",
         "weights": "analysis cost errors files hdf5 limits network plan presets run"

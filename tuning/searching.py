@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from keras_resnet import files
+from keras_resnet.data.dataset import absolute
 from keras_resnet.errors import BudgetError
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import Run, new_folder
@@ -151,7 +152,7 @@ def search(
     hypermodel.budget = _below_default(hypermodel, sought)
     lowered = hypermodel.budget != limits
     check_budget(hypermodel, " and costs less than the default" if lowered else "")
-    open_search(folder, settings, data if isinstance(data, str) else None)
+    open_search(folder, settings, absolute(data) if isinstance(data, str) else None)
     worker = processes.is_worker()
     with contextlib.nullcontext() if worker else Run(folder).lock():
         _run(asked._replace(console=None) if worker else asked)
