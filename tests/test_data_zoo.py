@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageCms
 
 from keras_resnet.data.image_files import CENTRAL, examine, open_image, read_image
 from keras_resnet.data.images import DataError
@@ -54,6 +55,59 @@ def broken_exif(turn=6):
     content = turned("JPEG", turn)
     at = content.index(b"Exif")
     return content[: at + 10] + b"\xff" * 12 + content[at + 22 :]
+
+
+def profile():
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def png(depth, color, rows, *chunks):
+    """A PNG as Pillow doesn't write it."""
+
+    def chunk(kind, content):
+        checked = kind + content
+        length, checksum = struct.pack(">I", len(content)), zlib.crc32(checked)
+        return length + checked + struct.pack(">I", checksum)
+
+    head = struct.pack(">IIBBBBB", 26, 30, depth, color, 0, 0, 0)
+    packed = zlib.compress(b"".join(b"\0" + np.asarray(r).tobytes() for r in rows))
+    return b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", head),
+            *(chunk(*each) for each in chunks),
+            chunk(b"IDAT", packed),
+            chunk(b"IEND", b""),
+        ]
+    )
+
+
+def wide(image, alpha=False):
+    """Values of 16 bits, of PNG's order."""
+    values = image.astype(np.uint16) * 257
+    if alpha:
+        opaque = np.full((*image.shape[:2], 1), 65535, np.uint16)
+        values = np.concatenate([values, opaque], axis=2)
+    return values.byteswap()
+
+
+def white_is_zero():
+    content = bytearray(saved("TIFF", "L", 255 - PHOTO[..., 0]))
+    at = content.index(struct.pack("<HHI", 262, 3, 1))  # the photometric tag
+    content[at + 8 : at + 10] = struct.pack("<H", 0)
+    return bytes(content)
+
+
+def big_endian():
+    file = io.BytesIO()
+    values = WIDE.astype(">u2").tobytes()
+    Image.frombytes("I;16B", (26, 30), values).save(file, "TIFF")
+    return file.getvalue()
+
+
+def pgm(greatest):
+    values = (PHOTO[..., 0].astype(np.uint32) * greatest // 255).astype(">u2")
+    return b"P5\n26 30\n%d\n" % greatest + values.tobytes()
 
 
 def with_text(content):
@@ -101,6 +155,39 @@ ALIKE = {
     "tiff of 16 bits": saved("TIFF", "I;16", WIDE),
     "tiff, several pages": moving("TIFF"),
     "tiff, jpeg inside": saved("TIFF", compression="jpeg"),
+    "jpeg, chroma 4:1:1": saved("JPEG", subsampling="4:1:1"),
+    "jpeg, RGB inside": saved("JPEG", keep_rgb=True),
+    "jpeg, real profile": saved("JPEG", icc_profile=profile()),
+    "jpeg, twice": saved("JPEG") + saved("JPEG", "L"),
+    "mpo": moving("MPO"),
+    "png, real profile": saved("PNG", icc_profile=profile()),
+    "png, 16 bits of colors": png(16, 2, wide(PHOTO)),
+    "png, 16 bits and alpha": png(16, 6, wide(PHOTO, alpha=True)),
+    "png, 16 bits, gray and alpha": png(16, 4, wide(PHOTO[..., :1], alpha=True)),
+    "png, one color is clear": png(
+        8, 2, PHOTO, (b"tRNS", struct.pack(">HHH", *PHOTO[3, 4]))
+    ),
+    "png, gamma": png(8, 2, PHOTO, (b"gAMA", struct.pack(">I", 45455))),
+    "png, palette with alpha": saved("PNG", "P", transparency=bytes([128] * 256)),
+    "png, end lost": saved("PNG")[:-12],
+    "gif, transparent": saved("GIF", "P", transparency=5),
+    "avif, turned": turned("AVIF", 6),
+    "jpeg 2000, transparent": saved("JPEG2000", "RGBA", clear()),
+    "jpeg 2000, gray": saved("JPEG2000", "L"),
+    "jpeg 2000 of 16 bits": saved("JPEG2000", "I;16", WIDE),
+    "tiff of 16 bits, packed": saved("TIFF", "I;16", WIDE, compression="tiff_lzw"),
+    "tiff of 16 bits, big-endian": big_endian(),
+    "tiff, fax": saved("TIFF", "1", compression="group4"),
+    "tiff, white is zero": white_is_zero(),
+    "tiff, YCbCr": saved("TIFF", "YCbCr"),
+    "tiff, large": saved("TIFF", big_tiff=True),
+    "pgm of 16 bits": pgm(65535),
+    "pgm of 12 bits, which it says": pgm(4095),
+    "ppm as text": b"P3 26 30 255 " + " ".join(map(str, PHOTO.ravel())).encode(),
+    "qoi": saved("QOI"),
+    "dds": saved("DDS"),
+    "xbm": saved("XBM", "1"),
+    "one row": saved("PNG", image=PHOTO[:1]),
     "ppm": saved("PPM"),
     "tga": saved("TGA"),
     "pcx": saved("PCX"),
@@ -124,6 +211,27 @@ REFUSED = {
         saved("PNG", "I;16", WIDE >> 5),
         "has 16 bits, but",
     ),
+    "jpeg 2000 of 12 bits in 16": (
+        saved("JPEG2000", "I;16", WIDE >> 5),
+        "has 16 bits, but",
+    ),
+    "png of 12 bits in 16, with alpha": (
+        png(16, 6, wide(PHOTO // 17, alpha=True)),
+        "has 16 bits, but",
+    ),
+    "png, bad checksum": (
+        saved("PNG")[:-20] + b"\0\1\2\3" + saved("PNG")[-16:],
+        "can't read x: broken|can't read .*: broken",
+    ),
+    "heic": (b"\0\0\0\x18ftypheic" + bytes(400), "is HEIC, .* save it as JPEG"),
+    "dicom": (bytes(128) + b"DICM" + bytes(200), "is DICOM, .* save it as PNG"),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n", "is PostScript, a drawing"),
+    "a pointer": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+    "a page": (b"\n<!DOCTYPE html><html>404</html>", "is a page of HTML, as a failed"),
+    "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not an image file"),
+    "pdf": (b"%PDF-1.4\n" + bytes(99), "is not an image file"),
+    "zeros": (bytes(3000), "is not an image file"),
+    "pfm": (b"Pf\n26 30\n-1.0\n" + PHOTO.astype("<f4").tobytes(), "of 32 bits"),
     "tiff of floats": (
         saved("TIFF", "F", PHOTO[..., 0].astype(np.float32)),
         "pixels of 32 bits, whose range",

@@ -20,6 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from keras_resnet import limits
 from keras_resnet.data.images import DataError
+from keras_resnet.data.kinds import check_kind
 from keras_resnet.data.resizing import Choose, central_box, resize_part
 from keras_resnet.errors import one_line
 
@@ -252,6 +253,7 @@ def is_plain_jpeg(content: bytes) -> bool:
 
 def _open_any(content: bytes, channels: int | None, name: str) -> Opened:
     """A file that Pillow reads, decoded at once: its size is certain only then."""
+    check_kind(content, name)
     with Image.open(io.BytesIO(content)) as image:
         count = image.width * image.height
         if count > MAX_PIXELS:
@@ -259,13 +261,15 @@ def _open_any(content: bytes, channels: int | None, name: str) -> Opened:
         wide = _is_wide(image)
         header = Header(
             (image.height, image.width),
-            image.mode in _GRAY,
+            image.mode in (*_GRAY, "I") or _raw_mode(image).startswith("LA"),
             image.format in _LOSSY,
             image.has_transparency_data,
             _frames(image),
         )
         image.load()
         upright = _upright(image)
+        if image.format == "PPM" and upright.mode == "I":  # stretched to 16 bits
+            upright = Image.fromarray(np.asarray(upright).astype(np.uint16))
         if upright.mode in ("I", "F"):
             raise DataError(
                 f"image: {name} has pixels of 32 bits, whose range is not known; save "
@@ -275,7 +279,8 @@ def _open_any(content: bytes, channels: int | None, name: str) -> Opened:
             values = np.asarray(upright).astype(np.uint16) >> 8
             upright = Image.fromarray(values.astype(np.uint8))
         if wide:
-            brightest = max(high for _, high in _extrema(upright))
+            opaque = upright.convert("RGB") if "A" in upright.getbands() else upright
+            brightest = max(high for _, high in _extrema(opaque))
             if brightest < DARK:
                 raise DataError(
                     f"image: {name} has 16 bits, but no value of {DARK << 8} or more: "
@@ -293,10 +298,15 @@ def _open_any(content: bytes, channels: int | None, name: str) -> Opened:
 
 def _is_wide(image: Image.Image) -> bool:
     """Whether the file has 16 bits a channel, which Pillow may read as 8."""
+    return image.mode.startswith("I;16") or ";16" in _raw_mode(image)
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How pixels are packed in the file, such as "LA;16B", where that is known."""
     tiles = getattr(image, "tile", None)
     args = tiles[0].args if tiles else ""
     raw = args[0] if isinstance(args, tuple) and args else args
-    return isinstance(raw, str) and ";16" in raw
+    return raw if isinstance(raw, str) else ""
 
 
 def _frames(image: Image.Image) -> int:

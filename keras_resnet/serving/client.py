@@ -545,9 +545,9 @@ def _served(content: bytes) -> bool:
         return True
     with Image.open(io.BytesIO(content)) as image:
         modes = MODES.get(image.format or "", ())
-        if image.mode not in modes or (
-            image.format == "GIF" and len(content) > MAX_GIF
-        ):
+        long = image.format == "GIF" and len(content) > MAX_GIF
+        cut = image.format == "PNG" and b"IEND" not in content  # Pillow minds not
+        if image.mode not in modes or long or cut:
             return False
         try:
             return bool(image.getexif().get(0x0112, 1) == 1)
