@@ -247,17 +247,26 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
     show_default=True,
     help="Of Bayesian search, which takes some seconds each; 0 leaves it out.",
 )
+@options.several("--tuner", "tuners", TUNERS, TUNERS)
 @click.option("--table", default=TABLE, type=click.Path(path_type=Path))
 @options.out()
-def main(replays: int, slow: int, table: Path, out: Path) -> None:
-    """Replays searches over all costs, and over those of equal cost."""
+def main(
+    replays: int, slow: int, tuners: tuple[str, ...], table: Path, out: Path
+) -> None:
+    """Replays searches over all costs, and over those of equal cost.
+
+    What is known of other tuners is kept.
+    """
     whole = read_table(table)
     usual = mode(point.macs for point in whole)
     equal = {p: network for p, network in whole.items() if p.macs == usual}
-    rows = [
+    path = out / "replay.json"
+    known = files.read_json(path)["records"] if path.exists() else []
+    rows = [row for row in known if row["peer"] not in tuners]
+    rows += [
         row
         for case, networks in {"all costs": whole, "equal cost": equal}.items()
-        for kind in TUNERS
+        for kind in tuners
         if (count := slow if kind == "bayesian" else replays)
         for row in records(case, kind, networks, count)
     ]
