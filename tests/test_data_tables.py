@@ -89,6 +89,22 @@ def test_rows_without_a_label_or_a_file(photos):
             "has split 'fold1', not",
         ),
         ("path,label,split", [(*r, "test") for r in paths()], "no training images"),
+        (
+            "path,label,split",
+            [*((*r, "train") for r in paths()), ("images/a/000.png", "a", "test")],
+            "has images/a/000.png in several rows, but an image counts once",
+        ),
+        (
+            "path,label,is_valid",
+            [(*r, "0") for r in paths()],
+            "has a column is_valid; call it split",
+        ),
+        (
+            "path,label",
+            [(p, "Cat" if i % 2 else "cat") for i, (p, _) in enumerate(paths())],
+            "labels 'Cat' and 'cat' differ in case alone",
+        ),
+        ("path,label", [], "no row has a label"),
         ("path,label", [("000.png", "a")], "000.png may be .*a/000.png or .*b/000.png"),
         (
             "path,label",
@@ -100,6 +116,58 @@ def test_rows_without_a_label_or_a_file(photos):
 def test_wrong_tables(photos, header, rows, message):
     with pytest.raises(DataError, match=f"data: .*{message}"):
         data.load(write_table(photos, header, rows))
+
+
+def text(
+    header="path,label", labels=("a", "b"), sep=",", end="\n", form="{}/{:03}.png"
+):
+    """24 rows, the label of each from those of its class' folder."""
+    rows = [
+        sep.join((f"images/{form.format(x, i)}", labels[k]))
+        for k, x in enumerate("ab")
+        for i in range(12)
+    ]
+    return end.join([header, *rows, ""])
+
+
+SHAPES = {
+    "semicolons": text("path;label", sep=";"),
+    "tabs": text("path\tlabel", sep="\t"),
+    "Windows": "\ufeff" + text(end="\r\n"),
+    "backslashes": text().replace("/", "\\"),
+    "blanks": text("path , label", sep=" , "),
+    "quotes": text('"path","label"', ('"a"', '"b"')),
+    "commas in labels": text(labels=('"a, or b"', "b")),
+    "empty lines": text(end="\n\n"),
+    "a column of numbers": text(",path,label").replace("images", "7,images"),
+    "an empty column": text("path,label,", ("a,", "b,")),
+    "all twice": text() + text().partition("\n")[2],
+    "dot": text().replace("images", "./images"),
+    "breeds": text("id_code,breed"),
+    "letters of both cases": text(labels=("A", "a")),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_tables_as_people_have_them(photos, name):
+    (photos / "labels.csv").write_bytes(SHAPES[name].encode())
+    splits = data.load(f"csv:{photos / 'labels.csv'}")
+    assert sum(splits.counts.values()) == 24
+    assert (splits.classes, splits.unreadable, splits.left_out) == (2, (), ())
+
+
+@pytest.mark.parametrize("word", ["nan", "NA", "N/A", "null", "<NA>"])
+def test_words_for_nothing_are_no_class(photos, word):
+    rows = [*paths(), ("images/b/000.png", "b")]
+    rows[12] = ("images/a/000.png", word)
+    rows = [row for row in rows if row != ("images/a/000.png", "a")]
+    with pytest.warns(data.DataWarning, match="1 row without a label"):
+        splits = data.load(write_table(photos, "path,label", rows))
+    assert splits.class_names == ("a", "b")
+    frame = pd.DataFrame(rows, columns=["path", "label"])
+    frame.loc[frame.label == word, "label"] = float("nan")
+    with pytest.warns(data.DataWarning, match="1 row without a label"):
+        assert data.load(frame, data_dir=photos).class_names == ("a", "b")
 
 
 def test_a_table_that_is_none(tmp_path):

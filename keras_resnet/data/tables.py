@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from keras_resnet.data.folders import describe
 from keras_resnet.data.images import DataError, Found
 from keras_resnet.data.index import BAD, cache_of, find_out, locate_files
 from keras_resnet.data.options import Options
+from keras_resnet.data.table_rows import read_rows
 from keras_resnet.data.tree import read_tree
 from keras_resnet.units import count
 
@@ -22,9 +24,10 @@ from keras_resnet.units import count
 COLUMNS = {
     "path": (
         "path", "file", "filename", "file_name", "filepath", "image", "image_path",
-        "image_id", "name", "id",
+        "image_id", "image_name", "img", "img_path", "photo", "id_code", "name", "id",
     ),
-    "label": ("label", "labels", "class", "class_name", "category", "target"),
+    "label": ("label", "labels", "class", "class_name", "category", "target", "breed",
+              "species", "diagnosis"),
     "split": ("split", "subset", "set", "partition"),
 }  # fmt: skip
 
@@ -52,7 +55,9 @@ def read_columns(path: str) -> dict[str, list[str]]:
     file = Path(path).expanduser().absolute()
     try:
         with file.open(newline="", encoding="utf-8-sig") as opened:
-            header, *rows = csv.reader(opened) or ([],)
+            header, *rows = read_rows(opened, str(file))
+    except DataError:
+        raise
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no table of UTF-8 text"
         raise DataError(f"data: can't read {file}: {reason}") from None
@@ -69,7 +74,8 @@ def read_columns(path: str) -> dict[str, list[str]]:
 
 def read_frame(frame: Any, options: Options) -> Found:
     """A pandas frame of the same columns; paths are relative to `data_dir`."""
-    columns = {str(name): frame[name].astype(str).tolist() for name in frame.columns}
+    frame = frame.astype(object).where(frame.notna(), "").astype(str).drop_duplicates()
+    columns = {str(name): values.tolist() for name, values in frame.items()}
     return read_table(columns, "the frame", options.data_dir or Path.cwd(), options)
 
 
@@ -155,6 +161,14 @@ def _column(
 
 def _class_names(labels: set[str]) -> tuple[str, ...]:
     """Sorted, numbers by their value."""
+    known: dict[str, str] = {}
+    for label in sorted(labels):
+        other = known.setdefault(label.casefold(), label)
+        if len(label) > 1 and other != label:
+            raise DataError(
+                f"data: labels {other!r} and {label!r} differ in case alone; spell "
+                "them alike"
+            )
     if all(label.isdecimal() for label in labels):
         return tuple(sorted(labels, key=int))
     return tuple(sorted(labels))
@@ -168,6 +182,12 @@ def _check_once(paths: Sequence[str], labels: Sequence[str], name: str) -> None:
                 f"data: {name} gives {path} the labels {known[path]!r} and {label!r}; "
                 "a classifier learns one an image"
             )
+    if len(known) < len(paths):
+        again = next(path for path, times in Counter(paths).items() if times > 1)
+        raise DataError(
+            f"data: {name} has {again} in several rows, but an image counts once; "
+            "leave one of them"
+        )
 
 
 def _check_training(
@@ -197,6 +217,8 @@ def _located(paths: Sequence[str], base: Path) -> Iterator[tuple[str, bytes, int
     by_name: dict[str, list[tuple[str, bytes]]] | None = None
     for path in paths:
         place = os.path.join(base, os.path.expanduser(path))
+        if "\\" in path and not os.path.isfile(place):  # of Windows
+            place = place.replace("\\", "/")
         if not os.path.isfile(place) and "/" not in path:
             if by_name is None:
                 by_name = _names_below(base)
