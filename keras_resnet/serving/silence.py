@@ -18,7 +18,7 @@ def silenced() -> Iterator[None]:
     raise.
     """
     with contextlib.ExitStack() as stack:
-        null = stack.enter_context(open(os.devnull, "w"))
+        null = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         for output in _OUTPUTS:
