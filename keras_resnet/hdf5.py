@@ -156,16 +156,8 @@ def _rewrite_member(source: Path, target: Path, most: int | None) -> None:
 
 def _limit(most: int | None) -> None:
     """Lets this process take so much memory and disk, and leave no core file."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    free = limits.free_memory()
-    room = most if most is not None else free
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if room is not None:
-        bytes_ = ROOM + 3 * room
-        resource.setrlimit(resource.RLIMIT_AS, (bytes_, bytes_))
+    room = most if most is not None else limits.free_memory()
+    runtime.limit_memory(None if room is None else ROOM + 3 * room)
 
 
 def main(source: str, target: str, most: str = "") -> int:

@@ -62,7 +62,7 @@ def prepare() -> None:
     # are held back, and shown if it does not start.
     sys.stderr.flush()
     terminal = os.dup(2)
-    with tempfile.TemporaryFile() as held, _ctrl_c_is_not_lost():
+    with tempfile.TemporaryFile() as held, _ctrl_c_waits():
         os.dup2(held.fileno(), 2)
         try:
             import tensorflow as tf
@@ -78,8 +78,8 @@ def prepare() -> None:
 
 
 @contextlib.contextmanager
-def _ctrl_c_is_not_lost() -> Iterator[None]:
-    """C++ that clears Python's exceptions as it is loaded clears this one, too."""
+def _ctrl_c_waits() -> Iterator[None]:
+    """Ctrl-C waits: C++ that is being loaded aborts by exceptions, or clears them."""
     if (
         threading.current_thread() is not threading.main_thread()
         or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
@@ -91,7 +91,6 @@ def _ctrl_c_is_not_lost() -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         nonlocal pressed
         pressed = True
-        raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, stop)
     try:
@@ -209,6 +208,18 @@ def peak_memory() -> int:
 
     scale = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def limit_memory(most: int | None) -> None:
+    """Lets this process take so many bytes, and leave no core file; not on Windows."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    allowed = resource.getrlimit(resource.RLIMIT_AS)[1]
+    if most is not None and (allowed == resource.RLIM_INFINITY or most < allowed):
+        resource.setrlimit(resource.RLIMIT_AS, (most, allowed))
 
 
 def detached() -> dict[str, Any]:

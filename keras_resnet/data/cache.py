@@ -15,6 +15,7 @@ import hashlib
 import math
 import os
 import shutil
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -200,14 +201,15 @@ def _fill(kept: Kept, file: BinaryIO, console: Console | None) -> None:
     if hasattr(os, "posix_fallocate"):  # a full disk shows at once
         os.posix_fallocate(file.fileno(), 0, int(starts[-1] + lengths[-1]))
 
+    turn = threading.Lock()
+
     def write(i: int) -> None:
         height, width = map(int, kept.sizes[i])
         choose = _all_of_it if kept.whole else None
         pixels = load_one(kept.files[i], (height, width, kept.channels), choose)
-        left, at = pixels.tobytes(), int(starts[i])
-        while left:
-            written = os.pwrite(file.fileno(), left, at)
-            left, at = left[written:], at + written
+        with turn:
+            file.seek(int(starts[i]))
+            file.write(pixels.tobytes())
 
     in_chunks(write, np.arange(len(kept.sizes)), "decoding for the cache", console)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,13 @@ def write(
     "int8" is by NNCF; "float16" is of the weights as they are stored.
     """
     import openvino
+    import tensorflow as tf
 
-    model = openvino.convert_model(module.serve.get_concrete_function())
+    # From a folder: of functions in memory the converter fails on Python 3.13.
+    with tempfile.TemporaryDirectory() as folder:
+        served = module.serve.get_concrete_function()
+        tf.saved_model.save(module, folder, signatures=served)
+        model = openvino.convert_model(folder)
     if quantize == "int8" and images is not None:
         from keras_resnet.serving.quantizing import by_nncf
 
