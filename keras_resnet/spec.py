@@ -8,11 +8,11 @@ network with a width factor, a ResNeXt is a bottleneck network with a cardinalit
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Literal
 
 from keras_resnet import records
 from keras_resnet.errors import SpecError
-from keras_resnet.limits import is_clean
 
 Stem = Literal["imagenet", "cifar", "deep", "dense"]
 Block = Literal["basic", "bottleneck", "dense"]
@@ -52,18 +52,16 @@ _KERNELS: dict[str, tuple[int, ...]] = {
     "dense": (1, 1),
 }
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # as TensorFlow names what it runs
+
 _SIDE = records.integer(1, MAX_SIDE)
 _CHANNELS = records.integer(1, MAX_CHANNELS)
 
 _CHECKS: dict[str, records.Check] = {
     "name": (
-        lambda value: (
-            isinstance(value, str)
-            and bool(value)
-            and "/" not in value
-            and is_clean(value)
-        ),
-        "a string, not empty, without '/' and control characters",
+        lambda value: isinstance(value, str) and bool(_NAME.fullmatch(value)),
+        "a name of the letters A to Z, digits and _ . -, that begins with a letter or "
+        "digit",
     ),
     "input_shape": (
         lambda value: (
@@ -127,7 +125,8 @@ class ResNetSpec(records.Record):
     """A network of residual units. The defaults are ResNet-50 (He 2015, Table 1).
 
     Attributes:
-        name: name of the model.
+        name: name of the model, of letters, digits and _ . - (TensorFlow takes no
+            others).
         input_shape: (height, width, channels), height and width may be None where
             only known later; (features,) for `stem="dense"`.
         classes: number of classes.

@@ -52,7 +52,7 @@ ROOMS = {
         "figures": "files",
         "statistics": "",
         "records": "errors",
-        "spec": "errors limits records",
+        "spec": "errors records",
         "presets": "errors spec",
         "plan": "errors spec",
         "cost": "plan spec",
