@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from keras_resnet import files
-from keras_resnet.data.dataset import absolute
 from keras_resnet.errors import BudgetError
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import Run, new_folder
@@ -39,6 +38,7 @@ from tuning.trials import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from keras_resnet.data.dataset import absolute
     from keras_resnet.tracking import MLflowTracker
     from tuning.hypermodel import ResidualHyperModel
 
