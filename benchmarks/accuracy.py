@@ -3,11 +3,13 @@
     python -m benchmarks.accuracy [--recipe NAME] [--seeds N] [--folder FOLDER]
 
 Runs are kept in the folder, one for each recipe and seed: those that have ended are not
-run again, so the command also gathers what is there.
+run again, so the command also gathers what is there. Recipes that are left out keep
+what was last measured of them.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -15,9 +17,11 @@ import click
 from rich.console import Console
 
 from benchmarks import options, report
+from keras_resnet.recipe import Recipe
+from keras_resnet.recipes import get_recipe
 from keras_resnet.run import Run
 
-SEEDS = {"digits": 8, "fashion_mnist": 3}
+SEEDS = {"digits": 20, "fashion_mnist": 3}
 COLUMNS = {
     "recipe": ("case", ""),
     "seeds": ("seeds", ""),
@@ -27,29 +31,32 @@ COLUMNS = {
     "least": ("least", ".2%"),
     "greatest": ("greatest", ".2%"),
     "training, s": ("seconds", ".0f"),
+    "date": ("date", ""),
+    "processor": ("cpu", ""),
+    "version": ("version", ""),
 }
 
 
-def result_of(recipe: str, seed: int, folder: Path) -> dict:
-    """A run's result; the run is trained if it isn't there."""
-    run = Run(folder / f"{recipe}-{seed}")
+def run_of(recipe: Recipe, data: str, seed: int, folder: Path) -> Run:
+    """A run that has ended; it is trained, or goes on, if it hasn't."""
+    run = Run(folder)
     if not run.is_finished:
         from keras_resnet import training
 
         training.train(
             recipe,
-            data=recipe,  # these two are named for their data
-            folder=run.folder,
+            data=data,
+            folder=folder,
             seed=seed,
             export=False,
             console=Console(stderr=True),
         )
-    return run.result
+    return run
 
 
 @click.command()
 @options.several("--recipe", "recipes", SEEDS, SEEDS)
-@click.option("--seeds", type=click.IntRange(2), help="Of each; 8 and 3.")
+@click.option("--seeds", type=click.IntRange(2), help="Of each; 20 and 3.")
 @click.option(
     "--folder", type=click.Path(path_type=Path), default=Path("runs/accuracy")
 )
@@ -59,26 +66,31 @@ def main(recipes: tuple[str, ...], seeds: int | None, folder: Path, out: Path) -
     from keras_resnet import runtime
 
     runtime.prepare()
-    records = []
+    records = {record["case"]: record for record in report.last(out)}
+    facts = report.machine()
     for recipe in recipes:
         found = [
-            result_of(recipe, seed, folder) for seed in range(seeds or SEEDS[recipe])
+            # These recipes are named for their data.
+            run_of(get_recipe(recipe), recipe, seed, folder / f"{recipe}-{seed}").result
+            for seed in range(seeds or SEEDS[recipe])
         ]
         accuracies = [result["test_accuracy"] for result in found]
-        records.append(
-            {
-                "case": recipe,
-                "seeds": len(found),
-                "images": int(found[0]["test_images"]),
-                "accuracies": accuracies,
-                "mean": mean(accuracies),
-                "deviation": stdev(accuracies),
-                "least": min(accuracies),
-                "greatest": max(accuracies),
-                "seconds": min(result["train_seconds"] for result in found),
-            }
-        )
-    report.publish(out, "Test accuracy", COLUMNS, records)
+        records[recipe] = {
+            "case": recipe,
+            "seeds": len(found),
+            "images": int(found[0]["test_images"]),
+            "accuracies": accuracies,
+            "mean": mean(accuracies),
+            "deviation": stdev(accuracies),
+            "least": min(accuracies),
+            "greatest": max(accuracies),
+            "seconds": min(result["train_seconds"] for result in found),
+            "date": datetime.now(UTC).date().isoformat(),
+            "cpu": facts["cpu"],
+            "version": facts["versions"]["keras-residual"],
+        }
+    known = [records[recipe] for recipe in SEEDS if recipe in records]
+    report.publish(out, "Test accuracy", COLUMNS, known)
 
 
 if __name__ == "__main__":

@@ -155,6 +155,13 @@ def write(out: Path, records: Records) -> None:
     files.write_text(out / f"{_name()}.json", json.dumps(fields, indent=2) + "\n")
 
 
+def last(out: Path) -> Records:
+    """The records that the benchmark last wrote there, if any."""
+    file = out / f"{_name()}.json"
+    found: Records = json.loads(file.read_text())["records"] if file.exists() else ()
+    return found
+
+
 def draw_bars(out: Path, title: str, chart: Bars, records: Records) -> None:
     """Draws the benchmark's chart."""
     axis, key, label = chart

@@ -222,12 +222,15 @@ def accuracy_table() -> str:
             f"{record['least']:.2%} to {record['greatest']:.2%}",
             f"{record['images']:,}",
             f"{record['seconds']:,.0f} s",
+            f"{record['date']}, {record['cpu']}, version {record['version']}",
         )
         for record in told["records"]
     ]
     columns = ("command", "seeds", "test accuracy", "standard deviation",
-               "least to greatest", "test images", "training, the fastest")  # fmt: skip
-    return table(columns, rows) + made_with(told, "tensorflow", "keras")
+               "least to greatest", "test images", "training, the fastest",
+               "measured")  # fmt: skip
+    cores = told["machine"]["cores"]
+    return table(columns, rows) + f"\n`{told['command']}`, {cores} cores.\n"
 
 
 def verdicts() -> dict[str, list[dict[str, str]]]:
