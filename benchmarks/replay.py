@@ -235,7 +235,7 @@ def draw_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
                               color=COLORS[i], alpha=0.12)  # fmt: skip
         axes.set(xlabel="time (trainings of average length)", title=case)
     panels[0, 0].set(ylabel="mean regret (points)")
-    panels[0, -1].legend(fontsize=8)
+    panels[0, -1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.02, 1))
     write_figure(path, figure)
 
 
