@@ -111,12 +111,12 @@ def _folded_weights(layer: Any, norm: Any) -> list[np.ndarray]:
 
 
 def _identity(layer: Any) -> keras.layers.Layer:
-    return keras.layers.Identity(name=layer.name, dtype=layer.dtype_policy)
+    return keras.layers.Identity(name=layer.name, dtype=layer.dtype_policy.name)
 
 
 def _sum(layer: Any) -> keras.layers.Layer:
     shortcut, residual = layer.inference_scales
-    options = {"name": layer.name, "dtype": layer.dtype_policy}
+    options = {"name": layer.name, "dtype": layer.dtype_policy.name}
     if (shortcut, residual) == (1.0, 1.0):
         return keras.layers.Add(**options)
     return layers.MergeAdd(shortcut, residual, **options)

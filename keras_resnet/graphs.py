@@ -121,8 +121,17 @@ def rebuild(
     for layer, copy in made.items():
         if isinstance(copy, keras.Layer) and copy.weights:
             values = weights(layer)
-            if values is not None:
+            if values is None:
+                continue
+            try:
                 copy.set_weights(values)
+            except ValueError as error:  # such as of one quantized to float8
+                raise GraphError(
+                    f"model: {model.name}: {layer.name} can't be copied: "
+                    f"{one_line(error)}"
+                ) from None
+            if isinstance(copy, keras.layers.Normalization):
+                copy.finalize_state()  # it works by what it makes of its weights
     return rebuilt
 
 

@@ -46,7 +46,8 @@ class Head(NamedTuple):
         units: how many numbers for each input.
         task: "classes", of which one is right; "binary", one number for a class and
             its opposite; "labels", each right or not; "regression"; None where one
-            linear output may be a logit or a value.
+            linear output may be a logit or a value, or sigmoids were trained as
+            values.
     """
 
     kind: Kind
@@ -109,6 +110,11 @@ def head_of(model: keras.Model, task: str | None = None) -> Head:
             f"task: {task!r} is not one of {', '.join(map(repr, get_args(Task)))}"
         )
     inputs, outputs = (getattr(model, name, None) or [] for name in _ENDS)
+    if not outputs:
+        raise UserError(
+            f"model: {model.name} has no known outputs: it is not functional or "
+            "sequential, or has not been built"
+        )
     if len(outputs) != 1 or len(outputs[0].shape) != 2:
         raise UserError(
             f"model: {model.name} is no classifier: its output is not (batch, classes)"
@@ -128,8 +134,11 @@ def head_of(model: keras.Model, task: str | None = None) -> Head:
             f"task: {task!r} is not what {model.name} does: a head of {units} {kind} "
             f"is of {' or '.join(map(repr, possible))}"
         )
-    found: Any = task or _task_of_loss(getattr(model, "loss", None), units)
-    if found not in possible:
+    said = _task_of_loss(getattr(model, "loss", None), units)
+    found: Any = task or said
+    if task is None and kind == "sigmoid" and said == "regression":
+        found = None  # values between 0 and 1, or classes by a loss of values
+    elif found not in possible:
         found = possible[0] if kind != "logits" or units > 1 else None
     return Head(kind, units, found)
 
@@ -138,8 +147,8 @@ _ENDS = ("inputs", "outputs")
 # What heads can be of, by their kind and whether they have several units.
 _TASKS: dict[tuple[Kind, bool], tuple[Task, ...]] = {
     ("softmax", True): ("classes",),
-    ("sigmoid", False): ("binary",),
-    ("sigmoid", True): ("labels",),
+    ("sigmoid", False): ("binary", "regression"),
+    ("sigmoid", True): ("labels", "regression"),
     ("logits", False): ("binary", "regression"),
     ("logits", True): ("classes", "labels", "regression"),
 }
@@ -169,7 +178,8 @@ def _kind_in_graph(model: keras.Model) -> Kind:
     kind, _ = read(output)
     if kind is None:  # such as a softmax by exponents and their sum
         images = _trial_inputs(image.shape[1:]).astype(image.dtype)
-        if _is_distribution(model(images, training=False)):
+        [answers] = keras.tree.flatten(model(images, training=False))
+        if _is_distribution(answers):
             return "softmax"
         operation = _through(output, _SAME).op.type
         raise UserError(

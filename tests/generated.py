@@ -109,7 +109,7 @@ def measured(benchmark: str) -> dict[str, Any]:
 def made_with(told: dict[str, Any], *packages: str) -> str:
     """A line on when and where a benchmark ran."""
     machine = told["machine"]
-    named = [f"{name} {machine['versions'][name]}" for name in packages]
+    named = [f"{name} {v}" for name in packages if (v := machine["versions"].get(name))]
     return (
         f"\n`{told['command']}`, {told['date'][:10]}, {machine['cores']} cores of "
         f"{machine['cpu']}, {', '.join(named)}.\n"
@@ -148,29 +148,61 @@ def speed_table(*, share: bool = False) -> str:
 
 
 def inference_table() -> str:
-    """Exports and their peers, a row a network and batch."""
+    """Exports and their peers, a column a network and batch; and ratios of these."""
     told = measured("inference")
+    cases = by_peer(told)
     peers = {
-        "ours": "ours", "ours-unfolded": "not folded", "stock-export": "stock export",
-        "stock-predict": "stock predict", "torch": "torch",
-        "torch.compile": "torch.compile", "openvino": "OpenVINO on our export",
-    }  # fmt: skip
-    rows = []
-    for case, found in by_peer(told).items():
-        network, _, batch = case.partition(", batch ")
-        rates = {peer: found[peer]["images_per_second"] for peer in peers}
-        rows.append(
-            (
-                f"`{network}`, {batch}",
-                *(f"{rate:.3g}" for rate in rates.values()),
-                f"**{rates['ours'] / rates['stock-export']:.2f}**",
-                f"{rates['ours'] / rates['openvino']:.2f}",
-            )
+        "ours": "our SavedModel",
+        "ours-unfolded": "the same, batch norms not folded",
+        "openvino-file": "our OpenVINO file",
+        "onnxruntime": "our ONNX file",
+        "litert": "our LiteRT file",
+        "openvino-file-int8": "our OpenVINO file, int8",
+        "onnxruntime-int8": "our ONNX file, int8",
+        "litert-int8": "our LiteRT file, int8",
+        "openvino": "OpenVINO on our SavedModel",
+        "stock-export": "stock Keras' export",
+        "stock-predict": "stock Keras, `predict_on_batch`",
+        "torch": "torch, eager",
+        "torch.compile": "torch.compile",
+        "torch-int8": "torch, int8 (FX)",
+    }
+    rates = {
+        case: {
+            peer: found[peer]["images_per_second"]
+            for peer in peers
+            if peer in found and found[peer]["images_per_second"]
+        }
+        for case, found in cases.items()
+    }
+    rows = [
+        (
+            name,
+            *(f"{each[peer]:.3g}" if peer in each else "" for each in rates.values()),
         )
-    columns = ("network, batch", *peers.values(), "ours / stock export",
-               "ours / OpenVINO")  # fmt: skip
-    packages = ("tensorflow", "keras", "torch", "openvino")
+        for peer, name in peers.items()
+    ]
+    for name, (ours, theirs) in RATIOS.items():
+        ratios = []
+        for each in rates.values():
+            both = [max(each.get(peer, 0) for peer in side) for side in (ours, theirs)]
+            ratios.append(f"**{both[0] / both[1]:.2f}**" if all(both) else "")
+        rows.append((name, *ratios))
+    columns = ("images a second", *(f"`{case.replace(', ', '`, ')}" for case in cases))
+    packages = (
+        "tensorflow", "keras", "torch", "openvino", "onnxruntime", "ai-edge-litert"
+    )  # fmt: skip
     return table(columns, rows) + made_with(told, *packages)
+
+
+INT8 = ("openvino-file-int8", "onnxruntime-int8", "litert-int8")
+RATIOS = {  # between the best of peers
+    "best int8 file / OpenVINO on our SavedModel": (INT8, ["openvino"]),
+    "best int8 file / stock Keras' export": (INT8, ["stock-export"]),
+    "best int8 file / torch, int8": (INT8, ["torch-int8"]),
+    "our OpenVINO file / OpenVINO on our SavedModel": (["openvino-file"], ["openvino"]),
+    "our SavedModel / stock Keras' export": (["ours"], ["stock-export"]),
+}  # fmt: skip
 
 
 def latency_table() -> str:

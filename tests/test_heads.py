@@ -122,6 +122,20 @@ def test_a_loss_says_what_logits_are_of():
             head_of(model_of(dense(1)), task)
 
 
+@pytest.mark.parametrize("units", [1, 3])
+def test_sigmoids_with_a_loss_of_values_are_told_by_the_user(units, tmp_path):
+    """They may be shares, such as sides of a box, or classes by a loss of values."""
+    model = model_of(dense(units, "sigmoid"))
+    model.compile(loss="mse")
+    told = "labels" if units > 1 else "binary"
+    with pytest.raises(UserError, match=f"loss is of values; say task='{told}' or"):
+        serving.export(model, tmp_path / "net")
+    assert head_of(model, told).task == told
+    path = serving.export(model, tmp_path / "net", task="regression", format="onnx")
+    outputs = model.predict(PIXELS, verbose=0)
+    np.testing.assert_allclose(serving.load(path).predict(PIXELS), outputs, rtol=1e-3)
+
+
 def expected_of(task, outputs):
     """What `predict` means, computed without the package."""
     outputs = outputs.astype("float64")

@@ -251,3 +251,13 @@ def test_names_are_quoted_in_addresses():
         pytest.raises(ServingError, match="refused"),
     ):
         client.predict(noise(1, (8, 8, 3)))
+
+
+def test_probabilities_alone_are_of_numbered_classes():
+    """As OpenVINO Model Server answers of our files."""
+    found = {"probabilities": np.array([[0.2, 0.7, 0.1], [0.5, 0.1, 0.4]], "f4")}
+    answers = client_module.check_answers(found, 2)
+    assert answers.classes.tolist() == [1, 0]
+    assert answers.labels == [["1", "0", "2"], ["0", "2", "1"]]
+    with pytest.raises(ServingError, match="no model of"):
+        client_module.check_answers({"probabilities": np.zeros(3, "f4")}, 3)

@@ -275,6 +275,86 @@ def test_what_can_not_be_written_is_refused_at_once(exported, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
+def adapted():
+    normalize = keras.layers.Normalization()
+    normalize.adapt(noise(8, (8, 8, 3)).astype("float32"))
+    return small(normalize)
+
+
+def small(normalize=None, dtype="float32"):
+    """A convolution with a batch norm, and a head of another type than all else."""
+    image = keras.Input((8, 8, 3))
+    x = (normalize or keras.layers.Rescaling(1 / 255))(image)
+    x = keras.layers.Conv2D(4, 3, dtype=dtype)(x)
+    x = keras.layers.BatchNormalization(dtype=dtype)(x)
+    x = keras.layers.GlobalAveragePooling2D(dtype=dtype)(x)
+    return keras.Model(image, keras.layers.Dense(3, "softmax")(x))
+
+
+def nested():
+    image = keras.Input((8, 8, 3))
+    turned = keras.layers.RandomFlip()(image)
+    return keras.Model(image, small(dtype="mixed_float16")(turned))
+
+
+def named():
+    image = keras.Input((8, 8, 3), name="picture")
+    return keras.Model({"picture": image}, {"kinds": small()(image)})
+
+
+def turned():
+    """Channels first, behind a layer that puts them there."""
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Permute((3, 1, 2))(image)
+    x = keras.layers.AveragePooling2D(2, data_format="channels_first")(x)
+    return keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+
+
+# Each is served by its own means, or was refused once.
+MODELS = {
+    "adapted normalization": (adapted, 1e-4),
+    "float16": (lambda: small(dtype="float16"), 0.02),
+    "mixed bfloat16": (lambda: small(dtype="mixed_bfloat16"), 0.02),
+    "nested, mixed, augmented": (nested, 0.02),
+    "dictionaries": (named, 1e-4),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_of_any_making_are_served_as_they_predict(name, tmp_path):
+    make, allowed = MODELS[name]
+    model = make()
+    images = noise(5, (8, 8, 3))
+    pixels = images.astype("float32")
+    expected = model.predict(
+        {"picture": pixels} if name == "dictionaries" else pixels, verbose=0
+    )
+    [expected] = keras.tree.flatten(expected)
+    for format in FILES:
+        path = serving.export(model, tmp_path / "net", format=format)
+        found = serving.load(path).predict(images)
+        np.testing.assert_allclose(found, expected, atol=allowed)
+
+
+def test_a_model_whose_layers_can_not_be_copied_is_one_line(tmp_path):
+    model = small()
+    model.layers[-1].quantize("float8")
+    with pytest.raises(UserError, match=r"dense.* can't be copied"):
+        serving.export(model, tmp_path / "net")
+    unbuilt = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3)])
+    with pytest.raises(UserError, match="has no known outputs"):
+        serving.export(unbuilt, tmp_path / "net")
+
+
+def test_images_have_their_channels_last(tmp_path):
+    first = keras.Input((3, 8, 8))
+    x = keras.layers.AveragePooling2D(2, data_format="channels_first")(first)
+    model = keras.Model(first, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+    with pytest.raises(UserError, match=r"channels first; put .*Permute"):
+        serving.export(model, tmp_path / "net")
+    serving.exporting.find(turned())
+
+
 class Fourier(keras.layers.Layer):
     """Complex numbers, of which LiteRT has none."""
 

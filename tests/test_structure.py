@@ -72,8 +72,8 @@ ROOMS = {
         "surgery": "blocks errors folding graphs layers network plan recompute spec",
         "resnext": "blocks errors layers network plan spec surgery",
         "tracking": "errors files limits runtime",
-        "serving": "data errors files folding heads limits network run statistics"
-        " version",
+        "serving": "data errors files folding graphs heads limits network run"
+        " statistics version",
         "prediction": "data errors heads run serving",
         "leaderboard": "cost errors recipe run statistics units",
         "analysis": "cost errors figures files heads graphs layers network plan presets"

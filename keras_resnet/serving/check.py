@@ -19,10 +19,10 @@ import numpy as np
 from PIL import Image
 
 from keras_resnet.data.image_files import CENTRAL, read_image
-from keras_resnet.errors import ExportError
+from keras_resnet.errors import ExportError, one_line
 from keras_resnet.heads import Head
 from keras_resnet.serving import native
-from keras_resnet.serving.graph import with_features
+from keras_resnet.serving.graph import is_float32, with_features
 from keras_resnet.serving.runtimes import Served
 
 SAMPLES = 8
@@ -141,7 +141,12 @@ def check_file(
     """
     samples = _made_up(model.input_shape[1:]) if samples is None else samples
     expected = next(iter(_answers(model, head, samples).values()))
-    found = served.predict(samples)
+    try:
+        found = served.predict(samples)
+    except Exception as error:  # whatever a runtime raises
+        raise ExportError(
+            f"check: the export doesn't run: {one_line(error)}; it is not published"
+        ) from None
     apart = np.where(np.isnan(expected) & np.isnan(found), 0, np.abs(expected - found))
     difference = float(apart.max()) / max(1.0, float(np.nanmax(np.abs(expected))))
     allowed = max(_exact(model), REDUCED if quantize else 0)
@@ -176,8 +181,7 @@ def _latencies(served: Served, images: np.ndarray) -> dict[str, float]:
 
 def _exact(model: keras.Model) -> float:
     """How far the same pixels may lead apart."""
-    reduced = any(layer.compute_dtype != "float32" for layer in model.layers)
-    return REDUCED if reduced else EXACT
+    return EXACT if is_float32(model) else REDUCED
 
 
 def _answers(

@@ -43,6 +43,7 @@ MODES = {
 }
 BATCH = 32
 REASON = 2**16  # bytes that are read of why a server refuses
+_TOP = 5  # classes named in `labels`
 _PAUSE = 0.1  # seconds before the first retry; each later one waits twice as long
 _WRONG_PORT = (
     "server: this port doesn't speak {}; servers have REST (http://) at one, 8501, and "
@@ -563,6 +564,7 @@ def check_answers(
     Raises:
         ServingError: other outputs, or no probabilities, classes and labels.
     """
+    found = _completed(found)
     labels = _output(found, "labels", count, 2, "OSU")
     probabilities = _output(found, "probabilities", count, 2, "f").astype(np.float32)
     classes = _output(found, "classes", count, 1, "i").astype(np.int64)
@@ -587,6 +589,18 @@ def check_answers(
         except LimitError as error:
             raise ServingError(f"server: its labels: {error}") from None
     return Answers(probabilities, classes, texts)
+
+
+def _completed(found: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """With classes by their numbers, where probabilities come alone.
+
+    So OpenVINO Model Server answers of our files, which have no other output.
+    """
+    if found.keys() != {"probabilities"} or found["probabilities"].ndim != 2:
+        return found
+    probabilities = found["probabilities"]
+    best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :_TOP]
+    return {**found, "classes": best[:, 0], "labels": best.astype(str)}
 
 
 def _text(value: Any) -> str:

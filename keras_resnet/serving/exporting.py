@@ -6,7 +6,8 @@ import contextlib
 import dataclasses
 import hashlib
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import tensorflow as tf
 
 from keras_resnet import files
 from keras_resnet.data.image_files import CENTRAL, MAX_GIF, MAX_PIXELS
-from keras_resnet.errors import ExportError, UserError, one_line
+from keras_resnet.errors import ExportError, ExportWarning, UserError, one_line
 from keras_resnet.folding import fold_batch_norm
 from keras_resnet.heads import Head, head_of
 from keras_resnet.limits import LimitError, check_names
@@ -25,6 +26,7 @@ from keras_resnet.run import EXPORT, Run
 from keras_resnet.serving import (
     check,
     graph,
+    locking,
     quantizing,
     runtimes,
     saved_model,
@@ -182,12 +184,40 @@ def find(
         about = run.describe() | about
     head = head_of(model, task)
     if head.task is None:
+        ending = {
+            "logits": "one number, a logit or a value",
+            "sigmoid": "sigmoids, but its loss is of values",
+        }[head.kind]
+        other = "labels" if head.units > 1 else "binary"
         raise ExportError(
-            f"model: {model.name} ends in one number, a logit or a value; say "
-            "task='binary' or task='regression'"
+            f"model: {model.name} ends in {ending}; say task={other!r} or "
+            "task='regression'"
         )
+    _check_layout(model)
+    if not hasattr(model.output, "shape"):  # in a dictionary or a list
+        model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     names = _checked_names(class_names, head.classes)
     return Source(model, head, names, about, samples, run)
+
+
+def _check_layout(model: keras.Model) -> None:
+    """Refuses a model that takes its channels first: all formats have them last.
+
+    Raises:
+        ExportError: it does.
+    """
+    for layer in model.layers:
+        layout = getattr(layer, "data_format", None)
+        if layout == "channels_last" or isinstance(layer, _TURNING):
+            return
+        if layout == "channels_first":
+            raise ExportError(
+                f"model: {model.name} takes images with their channels first; put "
+                "keras.layers.Permute((3, 1, 2)) before it"
+            )
+
+
+_TURNING = (keras.layers.Permute, keras.layers.Reshape)
 
 
 def _folder(path: Path | str | None, run: Run | None) -> Path:
@@ -214,15 +244,18 @@ def write(
         UserError: see `export`.
     """
     path = _folder(path, source.run)
-    version = server.free_version(path, options.version)
+    server.free_version(path, options.version)
+    if "saved_model" in formats:
+        server.labels_of(path)  # or else it would be found damaged at the end
     images = None
     if options.quantize == "int8":
         images = quantizing.calibration_images(source.run, options.images)
     small = fold_batch_norm(source.model) if options.fold else source.model
-    about = _describe(source, version, options)
-    targets = [runtimes.folder_of(path, name, version) for name in formats]
-    with contextlib.ExitStack() as stack:  # all are renamed, or none
-        stack.enter_context(_new_folders(path, [target.parent for target in targets]))
+    places = [runtimes.folder_of(path, name, 0).parent for name in formats]
+    with locking.writing(path, places), contextlib.ExitStack() as stack:
+        version = server.free_version(path, options.version)
+        about = _describe(source, version, options)
+        targets = [place / str(version) for place in places]
         for name, target in zip(formats, targets, strict=True):
             temporary = stack.enter_context(files.replacing(target))
             try:
@@ -237,32 +270,10 @@ def write(
                 raise ExportError(
                     f"{error}; none of {', '.join(formats)} was written"
                 ) from None
-    if "saved_model" in formats:
-        server.configure(path)
+        stack.close()  # all are renamed, or none
+        if "saved_model" in formats:
+            server.configure(path)
     return targets
-
-
-@contextlib.contextmanager
-def _new_folders(path: Path, below: Sequence[Path]) -> Iterator[None]:
-    """Makes the model's folder; if the body fails, no folder is left that is new.
-
-    Raises:
-        ExportError: it can't be made.
-    """
-    wanted = dict.fromkeys([*reversed(path.parents), path, *below])
-    new = [folder for folder in wanted if not folder.exists()]
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException as error:
-        for folder in reversed(new):
-            with contextlib.suppress(OSError):  # another process has filled it
-                folder.rmdir()
-        if isinstance(error, OSError):
-            raise ExportError(
-                f"path: can't write to {path}: {error.strerror}"
-            ) from None
-        raise
 
 
 def _write_saved_model(
@@ -303,7 +314,9 @@ def _write_file(
     writer = importlib.import_module(f"keras_resnet.serving.{row.module}")
     try:
         with silenced():
-            writer.write(folder / row.file, module, about, options.quantize, images)
+            note = writer.write(
+                folder / row.file, module, about, options.quantize, images
+            )
     except (OSError, UserError):
         raise
     except Exception as error:  # whatever a converter raises
@@ -311,12 +324,21 @@ def _write_file(
             f"format: {source.model.name} can't be written as {name}"
             f"{f' ({options.quantize})' * bool(options.quantize)}: {one_line(error)}"
         ) from None
+    if note:
+        warnings.warn(f"quantize: {name}: {note}", ExportWarning, stacklevel=2)
     (folder / "labels.txt").write_text("".join(f"{n}\n" for n in source.names), "utf-8")
     files.write_json(folder / "model.json", about)
     _add_hash(folder, Path("model.json"))
     if not options.check:
         return
-    served = runtimes.load(folder)
+    try:
+        served = runtimes.load(folder)
+    except ExportError as error:
+        reason = str(error).partition(f"{folder}: ")[2] or error
+        raise ExportError(
+            f"format: {source.model.name} as {name} can't be loaded by what serves it: "
+            f"{reason}"
+        ) from None
     found = check.check_file(
         served, source.model, source.head, source.samples, options.quantize
     )

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_resnet.graphs import copy_of, is_graph, rebuild
 from keras_resnet.heads import Head
 from keras_resnet.serving import pixels as pixels_module
 
@@ -137,15 +138,46 @@ def _network(
     ).get_concrete_function()
 
 
+def is_float32(model: keras.Model) -> bool:
+    """Whether all layers compute in float32, those of nested models too."""
+    return all(
+        is_float32(layer) if is_graph(layer) else layer.compute_dtype == "float32"
+        for layer in model.layers
+    )
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """The model itself, or one that computes in float32 where it didn't.
+
+    Quantized layers stay as they are.
+    """
+
+    def make(layer: Any) -> Any:
+        if is_graph(layer):
+            return in_float32(layer)
+        quantized = getattr(layer, "quantization_mode", None)
+        changes = {} if quantized else {"dtype": "float32"}
+        is_layer = isinstance(layer, keras.Layer)
+        return copy_of(layer, **(changes if is_layer else {}))
+
+    if is_float32(model):
+        return model
+    return rebuild(
+        model, make, weights=lambda each: None if is_graph(each) else each.get_weights()
+    )
+
+
 def portable(model: keras.Model, head: Head) -> tf.Module:
     """A module whose `serve` takes uint8 pixels alone: what other runtimes are given.
 
-    Its weights are constants.
+    Its weights are constants. It computes in float32: most converters have no
+    half-precision.
     """
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )
 
+    model = in_float32(model)
     images = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, "images")
 
     def network(images: Any) -> Any:

@@ -20,8 +20,8 @@ def write(
     about: Mapping[str, Any],
     quantize: str | None,
     images: np.ndarray | None,
-) -> None:
-    """Writes a model by tf2onnx; arguments as `litert.write` has them.
+) -> str | None:
+    """Writes a model by tf2onnx; arguments and result as `litert.write` has them.
 
     What is quantized is so by NNCF, as QuantizeLinear and DequantizeLinear.
     """
@@ -33,12 +33,15 @@ def write(
     )
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    note = None
     if quantize and images is not None:
         from keras_resnet.serving.quantizing import by_nncf
 
-        model = by_nncf(model, [{"images": image[np.newaxis]} for image in images])
+        examples = [{"images": image[np.newaxis]} for image in images]
+        model, note = by_nncf(model, examples)
     onnx.helper.set_model_props(model, runtimes.as_text(about))
     onnx.save(model, file)
+    return note
 
 
 def load(file: Path) -> runtimes.Served:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import tempfile
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_resnet.errors import one_line
 from keras_resnet.serving import runtimes
 
 _SECTION = "model_info"  # where OpenVINO's tools look for what a model says of itself
@@ -21,8 +23,10 @@ def write(
     about: Mapping[str, Any],
     quantize: str | None,
     images: np.ndarray | None,
-) -> None:
-    """Writes a model by OpenVINO's converter; arguments as `litert.write` has them.
+) -> str | None:
+    """Writes a model by OpenVINO's converter.
+
+    Arguments and result are as `litert.write` has them.
 
     "int8" is by NNCF; "float16" is of the weights as they are stored.
     """
@@ -34,13 +38,19 @@ def write(
         served = module.serve.get_concrete_function()
         tf.saved_model.save(module, folder, signatures=served)
         model = openvino.convert_model(folder)
+    note = None
     if quantize == "int8" and images is not None:
         from keras_resnet.serving.quantizing import by_nncf
 
-        model = by_nncf(model, [image[np.newaxis] for image in images])
+        model, note = by_nncf(model, [image[np.newaxis] for image in images])
     for name, text in runtimes.as_text(about).items():
         model.set_rt_info(text, [_SECTION, name])
-    openvino.save_model(model, file, compress_to_fp16=quantize == "float16")
+    try:
+        openvino.save_model(model, file, compress_to_fp16=quantize == "float16")
+    except RuntimeError as error:  # which doesn't say of what
+        reason = f"{one_line(error)}; is the disk full?"
+        raise OSError(errno.EIO, reason) from None
+    return note
 
 
 def load(file: Path) -> runtimes.Served:

@@ -17,14 +17,18 @@ from keras_resnet.serving.runtimes import Served
 
 CALIBRATION = 300  # training images that ranges of activations are taken from
 LEAST = 32
+_BACKEND = (Exception,)
 
 
-def by_nncf(model: Any, examples: Sequence[Any]) -> Any:
+def by_nncf(model: Any, examples: Sequence[Any]) -> tuple[Any, str | None]:
     """An ONNX or OpenVINO model with eight-bit weights, one scale a channel.
 
     Args:
         model: of either package.
         examples: inputs, as the model takes them.
+
+    Returns:
+        The model, and what a user should be told of how it was made.
     """
     import nncf
 
@@ -35,9 +39,13 @@ def by_nncf(model: Any, examples: Sequence[Any]) -> Any:
     # Layer by layer, each on what the quantized ones before it give: the fast way lost
     # 0.8 points on the digits, where this loses none.
     try:
-        return quantize(fast_bias_correction=False)
-    except Exception:  # of NNCF's ONNX backend, at stages of several basic units
-        return quantize()
+        return quantize(fast_bias_correction=False), None
+    except _BACKEND as error:
+        return quantize(), (
+            "NNCF can't correct this graph's biases layer by layer "
+            f"({type(error).__name__}); its fast correction, by which more may be "
+            "lost, was used"
+        )
 
 
 def calibration_images(run: Run | None, images: np.ndarray | None) -> np.ndarray:
