@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -149,7 +150,7 @@ def read_json(path: Path) -> Any:
         RunFolderError: missing or damaged.
     """
     try:
-        return json.loads(path.read_text("utf-8"))
+        return json.loads(limits.read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise RunFolderError(f"run: can't read {path}: {one_line(error)}") from None
 
@@ -179,10 +180,12 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(exist_ok=True)
         yield temporary
         os.replace(temporary, path)
-    except OSError as error:
+    except Exception as error:
+        reason = _reason(error)
+        if reason is None:
+            raise
         raise RunFolderError(
-            f"folder: can't write {path}: {_reason(error)}; what was written before is "
-            "kept"
+            f"folder: can't write {path}: {reason}; what was written before is kept"
         ) from None
     finally:
         if temporary.is_dir():
@@ -192,8 +195,16 @@ def replacing(path: Path) -> Iterator[Path]:
                 temporary.unlink()
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error).splitlines()[0]
+_SYSTEM = {os.strerror(number) for number in errno.errorcode}
+
+
+def _reason(error: Exception) -> str | None:
+    """Why a file can't be written; None if that isn't what went wrong."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error).splitlines()[0]
+    # TensorFlow's own errors are no OSError, and end with the system's words.
+    told = str(getattr(error, "message", "")).rpartition("; ")[2]
+    return told if told in _SYSTEM else None
 
 
 def write_lines(path: Path, rows: Iterable[Any]) -> None:
@@ -219,7 +230,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        rows = [json.loads(line) for line in limits.read_text(path).splitlines()]
     except (OSError, ValueError, RecursionError) as error:
         raise RunFolderError(f"run: can't read {path}: {one_line(error)}") from None
     if not all(isinstance(row, dict) for row in rows):

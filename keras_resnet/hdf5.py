@@ -25,7 +25,7 @@ from keras_resnet import limits, runtime
 
 KERAS = ".keras"
 MEMBER = "model.weights.h5"  # of a `.keras`
-SECONDS = 60.0  # for a file, and as many more as it has RATE bytes
+SECONDS = 20.0  # for a file, and as many more as it has RATE bytes
 RATE = 2**23
 ROOM = 2**30  # bytes of memory that the process takes before it reads anything
 _REFUSED = 3  # exit code: the reason is on stdout

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_resnet.cost import estimate_cost
 from keras_resnet.errors import RunFolderError, UserError
+from keras_resnet.files import read_json
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import EXPORT, LOCK, RECIPE, Run
 from keras_resnet.statistics import wilson
@@ -131,7 +131,7 @@ def _search(path: Path, sources: Mapping[str, str]) -> Entry:
         best = next((trial for trial in begun if trial.recipe == winner), best)
     spec = best.recipe.model if best else None
     cost = estimate_cost(spec) if spec else None
-    settings = json.loads((path / SEARCH).read_text("utf-8"))
+    settings = read_json(path / SEARCH)
     fingerprint = settings["data"]
     unnamed = f"unnamed, {fingerprint[:8]}"
     source = settings.get("source") or sources.get(fingerprint, unnamed)
@@ -178,7 +178,7 @@ def _latency(path: Path) -> float | None:
     )
     if not checks:
         return None
-    for row in json.loads(checks[-1].read_text("utf-8"))["signatures"]:
+    for row in read_json(checks[-1])["signatures"]:
         if row["signature"] == "serving_default":
             return float(row["milliseconds"])
     return None

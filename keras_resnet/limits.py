@@ -179,6 +179,16 @@ def read_file(path: Path | str) -> bytes:
         return file.read()
 
 
+def read_text(path: Path | str) -> str:
+    """All of a regular file of UTF-8.
+
+    Raises:
+        OSError, UnicodeDecodeError: it can't be read.
+        LimitError: it is no regular file, or larger than the free memory.
+    """
+    return read_file(path).decode()
+
+
 def read_member(archive: zipfile.ZipFile, name: str, most: int | None = None) -> bytes:
     """A member of an archive, if it is no larger than needed.
 

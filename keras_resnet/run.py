@@ -6,6 +6,7 @@ process at a time trains in a folder. No TensorFlow at import.
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 import shutil
@@ -29,7 +30,13 @@ from keras_resnet.files import (
     reading,
     write_text,
 )
-from keras_resnet.limits import LimitError, check_names, clean
+from keras_resnet.limits import (
+    LimitError,
+    check_names,
+    clean,
+    read_file,
+    read_text,
+)
 from keras_resnet.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -108,8 +115,8 @@ class Run:
         """How it is trained."""
         path = self.folder / RECIPE
         try:
-            text = path.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = read_text(path)
+        except (OSError, ValueError) as error:
             raise RunFolderError(f"run: can't read {path}: {one_line(error)}") from None
         return Recipe.from_json(text)
 
@@ -120,6 +127,14 @@ class Run:
         if not data.keys() >= _DATA_KEYS:
             keys = ", ".join(sorted(_DATA_KEYS))
             raise RunFolderError(f"run: {self.folder / DATA} lacks {keys}")
+        for key, kind, told in (
+            ("arguments", dict, "object"),
+            ("weights", str, "text"),
+        ):
+            if not isinstance(data.get(key), kind | None):
+                raise RunFolderError(
+                    f"run: {self.folder / DATA}: {key}: {data[key]!r} is no {told}"
+                )
         if data["class_names"] is not None:  # which are shown in terminals
             if not isinstance(data["class_names"], list):
                 raise RunFolderError(f"run: {self.folder / DATA} has no class_names")
@@ -220,6 +235,12 @@ class Run:
             raise RunFolderError(
                 f"run: can't load {self.folder / BEST}: {one_line(error)}"
             ) from None
+        names = data["class_names"]
+        if names is not None and len(names) != model.output_shape[-1]:
+            raise RunFolderError(
+                f"run: {self.folder / DATA} has {len(names)} class_names, its {BEST} "
+                f"{model.output_shape[-1]} outputs"
+            )
         shape = tuple(data["image_shape"])
         if at_test_size and model.input_shape[1:] != shape:
             from keras_resnet.network import build
@@ -266,8 +287,12 @@ class Run:
 
         path = self.folder / TRAINED_ON
         if path.exists():
-            rows: np.ndarray = np.load(path)
-            return rows.view("V16").reshape(-1)
+            try:
+                with reading():
+                    rows: np.ndarray = np.load(io.BytesIO(read_file(path)))
+                    return rows.view("V16").reshape(-1)
+            except ValueError as error:
+                raise RunFolderError(f"run: can't read {path}: {error}") from None
         before = np.zeros(0, "V16")
         try:  # of a run that didn't write it
             own = self.load_splits().digests["train"]
@@ -286,11 +311,16 @@ class Run:
         import numpy as np
         from PIL import Image
 
-        shape = tuple(self.data["image_shape"])
-        paths = sorted((self.folder / SAMPLES).glob("*.png"))
+        sides = self.data["image_shape"]
+        images = []
         try:
             with reading():
-                images = [np.asarray(Image.open(path)).reshape(shape) for path in paths]
+                shape = tuple(map(int, sides))
+                for path in sorted((self.folder / SAMPLES).glob("*.png")):
+                    image = Image.open(io.BytesIO(read_file(path)))
+                    if image.size != (shape[1], shape[0]):
+                        raise ValueError(f"{path.name} is not of {shape}")
+                    images.append(np.asarray(image).reshape(shape))
         except ValueError as error:
             raise RunFolderError(
                 f"run: can't read {self.folder / SAMPLES}: {error}"

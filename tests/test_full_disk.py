@@ -14,14 +14,18 @@ import pytest
 from click.testing import CliRunner
 from conftest import ROOT
 
+from keras_resnet import files
 from keras_resnet.cli import main
+from keras_resnet.errors import RunFolderError
 from keras_resnet.tracking.buffer import Buffer
 
 RUN = ROOT / "tests/golden/previous/finished"
 LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+from keras_resnet import files
 from keras_resnet.cli import main
+from keras_resnet.errors import RunFolderError
 main(sys.argv[2:])
 """
 
@@ -91,3 +95,20 @@ def test_weights_are_converted_whole_or_not_at_all(workplace, target):
     assert len(lines) == 1
     assert lines[0].startswith("Error: ")
     assert not list(workplace.iterdir())
+
+
+def test_a_full_disk_that_tensorflow_writes_to_is_a_line(tmp_path):
+    """Its errors are no OSError."""
+    import tensorflow as tf
+
+    with (
+        pytest.raises(RunFolderError, match="No space left on device; what was"),
+        files.replacing(tmp_path / "oracle.json"),
+        tf.io.gfile.GFile("/dev/full", "w") as file,
+    ):
+        file.write("x" * 2**20)
+    with (
+        pytest.raises(tf.errors.InvalidArgumentError),
+        files.replacing(tmp_path / "oracle.json"),
+    ):
+        tf.reshape(tf.zeros(3), (2, 2))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
+import json
 import os
+import shutil
 import struct
 import warnings
 import zipfile
@@ -12,16 +15,19 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import ROOT
+from PIL import Image
 
 from keras_resnet import build, cifar_resnet, data, files, hdf5, limits, weights
 from keras_resnet.data import DataError
 from keras_resnet.data.idx import read_idx
 from keras_resnet.data.image_files import read_image
-from keras_resnet.errors import UserError, WeightsError
+from keras_resnet.errors import RunFolderError, UserError, WeightsError
 from keras_resnet.limits import LimitError
 from keras_resnet.prediction import predict_files
-from keras_resnet.run import RunWarning
+from keras_resnet.run import Run, RunWarning
+from keras_resnet.tracking.buffer import Buffer, Sent
 from keras_resnet.training.checkpoints import Checkpoint, write
 from keras_resnet.training.checkpoints import read_last as read_checkpoint
 
@@ -273,6 +279,91 @@ def test_weights_that_are_no_numbers_are_refused(small, tmp_path):
         files.load_keras(tmp_path / "nan.keras")
     with pytest.raises(WeightsError, match="NaN"):
         weights.load(small, tmp_path / "nan.keras")
+
+
+def test_a_table_leads_to_no_device(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    rows = []
+    for i in range(8):
+        Image.new("L", (8, 8), i).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,{'ab'[i % 2]}")
+    rows += ["/dev/zero,a", "pipe.png,b", "nul\0.png,a"]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label", *rows]))
+    with warnings.catch_warnings(action="ignore"):
+        splits = data.load(f"csv:{tmp_path / 't.csv'}", batch_size=2)
+    assert sum(splits.counts.values()) == 8
+    (tmp_path / "t.csv").write_text("path,label,label\n0.png,a,b")
+    with pytest.raises(DataError, match="several columns 'label'"):
+        data.load(f"csv:{tmp_path / 't.csv'}")
+    for place in ("/dev/zero", tmp_path / "pipe.png"):
+        for kind in ("csv", "tfrecord"):
+            with pytest.raises(DataError, match="not a regular file"):
+                data.load(f"{kind}:{place}")
+
+
+def test_records_lie(tmp_path):
+    image = io.BytesIO()
+    Image.new("L", (8, 8)).save(image, "PNG")
+
+    def write(label, **more):
+        features = {"image": image.getvalue(), **more}
+        with tf.io.TFRecordWriter(str(tmp_path / "x.tfrecord")) as file:
+            for i in range(8):
+                each = {**features, "label": label[i % 2]}
+                values = {
+                    name: {"bytes_list" if isinstance(v, bytes) else "int64_list": [v]}
+                    for name, v in each.items()
+                }
+                example = tf.train.Example(
+                    features={
+                        "feature": {
+                            name: {kind: {"value": value}}
+                            for name, of in values.items()
+                            for kind, value in of.items()
+                        }
+                    }
+                )
+                file.write(example.SerializeToString())
+
+    for label, more, told in (
+        ((0, b"a"), {}, "labels that are numbers, and others texts"),
+        ((b"a", b"\xff"), {}, "bytes that are not UTF-8"),
+        ((0, 1), {"class_name": b"same"}, "classes 0 and 1 have one name, 'same'"),
+    ):
+        write(label, **more)
+        with pytest.raises(DataError, match=told):
+            data.load(f"tfrecord:{tmp_path / 'x.tfrecord'}")
+
+
+def test_a_run_folder_makes_nobody_read_or_write_elsewhere(tmp_path):
+    mine, run = tmp_path / "mine", tmp_path / "run"
+    mine.write_text("mine")
+    shutil.copytree(ROOT / "tests/golden/previous/finished", run)
+    for name in ("recipe.json", "data.json", "history.jsonl", "result.json"):
+        content = (run / name).read_bytes()
+        (run / name).unlink()
+        os.mkfifo(run / name)
+        with pytest.raises(RunFolderError, match="it is a pipe, not a regular file"):
+            Run(run).describe(), Run(run).history
+        (run / name).unlink()
+        (run / name).write_bytes(content)
+    for key, value in (("arguments", [1]), ("weights", 5), ("class_names", ["a", "a"])):
+        told = json.loads((run / "data.json").read_text())
+        (run / "data.json").write_text(json.dumps(told | {key: value}))
+        with pytest.raises(RunFolderError, match=key if key != "class_names" else "a"):
+            Run(run).describe()
+        (run / "data.json").write_text(json.dumps(told))
+    buffer = Buffer(run)
+    buffer.append("start", store="s", run="0" * 32, name="n", experiment="e",
+                  parent_folder=None, parent_id=None)  # fmt: skip
+    (buffer.folder / "sent.json.new").symlink_to(mine)
+    buffer.record("s", Sent(offset=0))
+    (buffer.folder / "events.jsonl").unlink()
+    (buffer.folder / "events.jsonl").symlink_to(mine)
+    assert not buffer.exists()
+    with pytest.raises(OSError, match="symbolic links"):
+        buffer.append("end", status="FINISHED")
+    assert mine.read_text() == "mine"
 
 
 def test_names_tell_classes_apart():

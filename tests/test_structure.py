@@ -75,7 +75,7 @@ ROOMS = {
         "serving": "data errors files folding graphs heads limits network run"
         " statistics version",
         "prediction": "data errors heads run serving",
-        "leaderboard": "cost errors recipe run statistics units",
+        "leaderboard": "cost errors files recipe run statistics units",
         "analysis": "cost errors figures files heads graphs layers network plan presets"
         " run runtime spec tracking units",
         "weights": "analysis cost errors files hdf5 limits network plan presets run"
@@ -86,8 +86,9 @@ ROOMS = {
         " statistics surgery tracking units version weights",
         "experiments": "analysis cost data errors figures files network presets recipe"
         " recipes resnext run spec statistics surgery tracking training units",
-        "tuning": "cost data errors figures files naming network plan presets recipe"
-        " run records runtime serving spec statistics surgery tracking training units",
+        "tuning": "cost data errors figures files limits naming network plan presets"
+        " recipe run records runtime serving spec statistics surgery tracking training"
+        " units",
         "cli": "analysis convolution cost data errors experiments figures files"
         " hdf5 leaderboard naming network plan prediction presets recipe recipes run"
         " runtime serving spec tracking training tuning units version weights",

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
-from keras_resnet import files, statistics
+from keras_resnet import files, limits, statistics
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import LOCK, Run
 from keras_resnet.spec import ResNetSpec
@@ -239,7 +239,7 @@ def read_trial(path: Path) -> Trial:
     """
     try:
         with files.reading():
-            fields = json.loads(path.read_text("utf-8"))
+            fields = json.loads(limits.read_text(path))
             metrics = fields["metrics"]["metrics"]
             values = dict(fields["hyperparameters"]["values"])
             int(str(fields["trial_id"]))  # by which trials are sorted

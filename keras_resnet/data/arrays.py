@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,13 @@ def read_given(source: Any) -> Found:
             "classes from 0 without gaps"
         )
     names = source.get("class_names")
-    names = (
-        tuple(map(str, range(highest + 1))) if names is None else tuple(map(str, names))
+    if names is None:
+        names = range(highest + 1)
+    elif isinstance(names, str | bytes) or not isinstance(names, Iterable):
+        raise DataError(f"data: class_names are {names!r}, not a list of names")
+    names = tuple(
+        name.decode(errors="surrogateescape") if isinstance(name, bytes) else str(name)
+        for name in names
     )
     _check_labels(parts, names)
     shapes = {split: images.pixels.shape[1:] for split, images in parts.items()}  # type: ignore[union-attr]

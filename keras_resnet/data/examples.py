@@ -19,6 +19,7 @@ from keras_resnet.data.image_files import examine
 from keras_resnet.data.images import DataError, Found, Images
 from keras_resnet.data.options import Options
 from keras_resnet.errors import one_line
+from keras_resnet.limits import check_regular
 
 # What a tf.Example holds -> the names that it goes by.
 FEATURES = {
@@ -88,7 +89,8 @@ def read_tfrecord(pattern: str, options: Options) -> Found:
             images.append(image)
             labels.append(label)
             if "name" in names:
-                texts[label] = _value(example[names["name"]]).decode()
+                text = _value(example[names["name"]])
+                texts[label] = _text(label if text is None else text)
     return _found(parts, texts, pattern)
 
 
@@ -97,6 +99,7 @@ def _examples(path: str) -> Iterator[Mapping[str, Any]]:
 
     record = None
     try:
+        check_regular(path)
         for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
             yield tf.train.Example.FromString(record).features.feature
         if record is None:  # TensorFlow takes a few bytes of anything for the end
@@ -128,6 +131,12 @@ def _value(feature: Any) -> Any:
     return values[0] if len(values) == 1 else None
 
 
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):  # what isn't UTF-8 is no name of a class
+        return value.decode(errors="surrogateescape")
+    return str(value)
+
+
 def _within(pairs: Iterator[Any], memory: int) -> Iterator[Any]:
     """Pairs, as long as their images fit into memory."""
     total = 0
@@ -155,6 +164,8 @@ def _found(
     every = {label for _, labels in parts.values() for label in labels}
     if None in every or not all(isinstance(x, int | np.integer | bytes) for x in every):
         raise DataError(f"data: {name} has an example without one label")
+    if len({isinstance(label, bytes) for label in every}) > 1:
+        raise DataError(f"data: {name} has labels that are numbers, and others texts")
     numbers = {label: i for i, label in enumerate(sorted(every))}
     if len(numbers) < 2 or "train" not in parts:
         raise DataError(f"data: {name} has no training images of two classes or more")
@@ -170,7 +181,7 @@ def _found(
         chosen = np.array([numbers[labels[i]] for i in kept], np.int64)
         images[split] = Images([pixels[i] for i in kept], chosen)
     sizes = {header.size for header in headers}
-    plain = {x: x.decode() if isinstance(x, bytes) else str(x) for x in numbers}
+    plain = {label: _text(label) for label in numbers}
     return Found(
         train=images["train"],
         val=images.get("val"),

@@ -22,6 +22,7 @@ from keras_resnet.data.chunks import in_chunks
 from keras_resnet.data.image_files import Header, examine
 from keras_resnet.data.images import DataError
 from keras_resnet.files import replacing
+from keras_resnet.limits import clean, read_file
 
 VERSION = 1  # of the file
 DIGEST = 16  # bytes that tell an image from others
@@ -172,14 +173,14 @@ def _examine_all(
     def look(i: int) -> None:
         path = files[i]
         try:
-            with open(path, "rb") as file:
-                content = file.read()
+            content = read_file(path)
             rows[i]["digest"] = digest(content, whole)
             _note(rows[i], examine(content, path))
-        except OSError as error:
-            reasons[i] = f"image: can't read {path}: {error.strerror}"
         except DataError as error:
             reasons[i] = str(error)
+        except (OSError, ValueError) as error:  # a LimitError, or no name of a file
+            reason = getattr(error, "strerror", None) or error
+            reasons[i] = clean(f"image: can't read {path}: {reason}")
         if i in reasons:
             rows[i]["flags"] = BAD
 

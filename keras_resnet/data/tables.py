@@ -18,6 +18,7 @@ from keras_resnet.data.index import BAD, cache_of, find_out, locate_files
 from keras_resnet.data.options import Options
 from keras_resnet.data.table_rows import read_rows
 from keras_resnet.data.tree import read_tree
+from keras_resnet.limits import LimitError, check_regular
 from keras_resnet.units import count
 
 # What a column holds -> the names that it goes by, in any case.
@@ -54,13 +55,18 @@ def read_columns(path: str) -> dict[str, list[str]]:
     """
     file = Path(path).expanduser().absolute()
     try:
+        check_regular(file)
         with file.open(newline="", encoding="utf-8-sig") as opened:
             header, *rows = read_rows(opened, str(file))
     except DataError:
         raise
+    except LimitError as error:
+        raise DataError(f"data: can't read {file}: {error}") from None
     except (OSError, UnicodeDecodeError, csv.Error, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no table of UTF-8 text"
         raise DataError(f"data: can't read {file}: {reason}") from None
+    if twice := [name for name in header if name and header.count(name) > 1]:
+        raise DataError(f"data: {file} has several columns {twice[0]!r}")
     for number, row in enumerate(rows, 2):
         if row and len(row) != len(header):
             raise DataError(
@@ -234,7 +240,7 @@ def _located(paths: Sequence[str], base: Path) -> Iterator[tuple[str, bytes, int
         try:
             found = os.stat(place)
             yield folder, os.fsencode(file), found.st_size, found.st_mtime_ns
-        except OSError:
+        except (OSError, ValueError):  # none of that name, or no name
             yield folder, os.fsencode(file), 0, 0
 
 

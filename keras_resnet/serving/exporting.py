@@ -285,11 +285,7 @@ def _write_saved_model(
     options: Options,
 ) -> None:
     name = server.name_of(path)
-    try:
-        signatures = saved_model.write(folder, small, source.head, about, name)
-    except tf.errors.OpError as error:  # such as of a full disk
-        reason = str(error.message).rpartition(";")[2].strip()
-        raise ExportError(f"path: can't write {folder}: {reason}") from None
+    signatures = saved_model.write(folder, small, source.head, about, name)
     _add_hash(folder, runtimes.MODEL)
     if options.check:
         result = check.check_export(

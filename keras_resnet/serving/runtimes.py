@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_resnet.errors import ExportError, one_line
-from keras_resnet.limits import check_names
+from keras_resnet.files import read_json
+from keras_resnet.limits import check_names, read_text
 from keras_resnet.serving.silence import silenced
 
 
@@ -222,7 +223,7 @@ def read_check(path: Path) -> dict[str, Any] | None:
     """What came of a version's check; None if it wasn't checked."""
     for file in (path / CHECK, path / CHECK.name):
         if file.exists():
-            found: dict[str, Any] = json.loads(file.read_text("utf-8"))
+            found: dict[str, Any] = read_json(file)
             return found
     return None
 
@@ -236,8 +237,8 @@ def describe(path: Path | str) -> dict[str, Any]:
     path = Path(path)
     file = path / MODEL if (path / MODEL).exists() else path / MODEL.name
     try:
-        found = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(read_text(file))
+    except (OSError, ValueError, RecursionError) as error:
         raise ExportError(f"model: can't read {path / MODEL}: {error}") from None
     if not isinstance(found, dict):
         raise ExportError(f"model: {file} is not an object")

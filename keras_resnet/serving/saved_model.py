@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_resnet import files, limits
 from keras_resnet.errors import ExportError, RunFolderError, one_line
-from keras_resnet.heads import Head
+from keras_resnet.heads import Head, Task
 from keras_resnet.serving import graph, warmup
 from keras_resnet.serving.runtimes import LABELS, MODEL, Served
 
@@ -105,7 +105,7 @@ def load(path: Path | str) -> Served:
     labels = path / LABELS
     names = list(map(str, range(classes)))
     if labels.is_file():
-        names = labels.read_text("utf-8").removesuffix("\n").split("\n")
+        names = limits.read_text(labels).removesuffix("\n").split("\n")
     if len(names) != classes:
         raise ExportError(
             f"model: {labels} has {len(names)} names for {classes} classes"
@@ -122,6 +122,9 @@ def load(path: Path | str) -> Served:
 def _task_of(path: Path, answer: str) -> str:
     """As it is described; exports of older versions are of classes."""
     try:
-        return str(files.read_json(path / MODEL).get("task", "classes"))
+        task = files.read_json(path / MODEL).get("task", "classes")
     except RunFolderError:
         return "regression" if answer == "values" else "classes"
+    if task not in get_args(Task):
+        raise ExportError(f"model: {path / MODEL}: task: {task!r} is none")
+    return str(task)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from keras_resnet import files
 from keras_resnet.errors import ExportError, ExportWarning, one_line
+from keras_resnet.limits import read_text
 from keras_resnet.run import EXPORT, Run
 from keras_resnet.serving import runtimes
 
@@ -148,9 +149,9 @@ def labels_of(path: Path) -> dict[str, int]:
         return {}
     config = model_server_config_pb2.ModelServerConfig()
     try:
-        text_format.Parse(file.read_text("utf-8"), config)
+        text_format.Parse(read_text(file), config)
         [model] = config.model_config_list.config
-    except (text_format.ParseError, ValueError) as error:
+    except (text_format.ParseError, OSError, ValueError) as error:
         reason = one_line(error)
         raise ExportError(f"path: can't read {file}: {reason}") from None
     return dict(model.version_labels)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
-from keras_resnet.limits import hide_passwords
+from keras_resnet.limits import hide_passwords, read_text
 from keras_resnet.tracking import origin
 
 FOLDER = "tracking"
@@ -94,9 +94,12 @@ class Buffer:
         self._looked = 0
 
     def exists(self) -> bool:
-        """Whether this run has events."""
+        """Whether this run has events, in files of its own."""
+        path = self.folder / _EVENTS
         try:
-            return (self.folder / _EVENTS).is_file()
+            return path.is_file() and not (
+                self.folder.is_symlink() or path.is_symlink()
+            )
         except (OSError, ValueError):  # no name of a file
             return False
 
@@ -111,7 +114,7 @@ class Buffer:
         self._make(anew=kind == "start")
         with (
             self._lock(_ADDING),
-            open(self.folder / _EVENTS, "a+b", buffering=0, opener=_private) as file,
+            open(self.folder / _EVENTS, "a+b", buffering=0, opener=private) as file,
         ):
             if size := file.seek(0, os.SEEK_END):
                 file.seek(size - 1)
@@ -139,6 +142,8 @@ class Buffer:
     def _make(self, *, anew: bool = True) -> None:
         if anew:  # else the run's folder was removed, and stays so
             self.run.mkdir(parents=True, exist_ok=True)
+        if self.folder.is_symlink():  # it may lead anywhere
+            raise OSError(f"{self.folder} is a link")
         self.folder.mkdir(mode=0o700, exist_ok=True)
 
     def is_ours(self) -> bool:
@@ -203,15 +208,16 @@ class Buffer:
         """Notes what `store` has of it. Only for whom `sending` let in."""
         # The training may clear temporary names at any time.
         temporary = self.folder / f"{_SENT}.new"
-        temporary.touch(0o600)
+        temporary.unlink(missing_ok=True)
         told = self._all_sent() | {hide_passwords(store): asdict(sent)}
-        temporary.write_text(json.dumps(told), "utf-8")
+        with open(temporary, "w", encoding="utf-8", opener=private) as file:
+            file.write(json.dumps(told))
         os.replace(temporary, self.folder / _SENT)
 
     def _all_sent(self) -> dict[str, Any]:
         # What is damaged is left out: events are sent again, and none is doubled.
         with suppress(OSError, ValueError, RecursionError):
-            found = json.loads((self.folder / _SENT).read_text("utf-8"))
+            found = json.loads(read_text(self.folder / _SENT))
             if isinstance(found, dict):
                 return found
         return {}
@@ -309,8 +315,9 @@ def _sent_of(told: Any) -> Sent:
     return Sent(**known | {"offset": max(0, known["offset"]), "refused": lines})
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def private(path: str, flags: int) -> int:
+    """Opens a file for its owner alone; a link, which may lead anywhere, is refused."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
 def now() -> int:

@@ -22,7 +22,7 @@ from keras_resnet.errors import UserError, one_line
 from keras_resnet.limits import hide_passwords
 from keras_resnet.tracking import origin, registry
 from keras_resnet.tracking.address import store_address
-from keras_resnet.tracking.buffer import Buffer
+from keras_resnet.tracking.buffer import Buffer, private
 
 # The longest that the end of a run waits: for what is still to be sent; while nothing
 # can be sent; for the writer to end. In seconds.
@@ -314,8 +314,7 @@ class MLflowTracker:
             return
         command, environment = runtime.own_module("keras_resnet.tracking")
         log_file = self.buffer.folder / _LOG
-        log_file.touch(0o600)
-        with log_file.open("ab") as log:
+        with open(log_file, "ab", opener=private) as log:
             self._writer = subprocess.Popen(
                 [*command, str(self.buffer.run)],
                 env=environment | {"MLFLOW_TRACKING_URI": self.store},

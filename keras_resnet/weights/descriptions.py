@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from math import inf, isfinite
 from typing import Any, NamedTuple
 
 from keras_resnet import files, limits
@@ -186,12 +187,21 @@ def _described(
         spec = spec.replace(**changes)
     except SpecError as error:
         raise WeightsError(f"weights: {source}: {error}") from None
+    mean, std = (
+        [255 * float(value) for value in given[key]] for key in ("mean", "std")
+    )
+    if len(mean) != channels or len(std) != channels or not all(map(isfinite, mean)):
+        raise ValueError(f"mean and std are no {channels} numbers")
+    if not all(0 < value < inf for value in std):
+        raise ValueError("std: one is not above 0")
+    if not 0.1 <= crop <= 10:
+        raise ValueError(f"crop_pct: {crop!r} is no share of an image")
     return Described(
         spec,
-        tuple(255 * float(value) for value in given["mean"]),
-        tuple(255 * float(value) for value in given["std"]),
+        tuple(mean),
+        tuple(std),
         round(height / crop),
-        given.get("interpolation", "bicubic"),
+        limits.clean(str(given.get("interpolation", "bicubic"))),
         _names(config, given, spec.classes, source),
     )
 
