@@ -235,7 +235,7 @@ def _read_run(path: Path) -> None:
     shutil.copytree(PREVIOUS / "finished", folder, dirs_exist_ok=True)
     shutil.copy(path, folder / path.name)
     run = Run(folder)
-    run.describe()
+    run.describe(), run.unfinished, run.read_samples()
     assert all(isinstance(row, dict) for row in run.history)
 
 
