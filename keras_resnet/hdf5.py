@@ -155,7 +155,7 @@ def _rewrite_member(source: Path, target: Path, most: int | None) -> None:
 
 
 def _limit(most: int | None) -> None:
-    """Lets this process take so much memory and disk, and leave no core file."""
+    """Lets this process take so much memory, and leave no core file."""
     room = most if most is not None else limits.free_memory()
     runtime.limit_memory(None if room is None else ROOM + 3 * room)
 

@@ -186,9 +186,11 @@ def survive_search(
                     process.wait()
                     break
                 time.sleep(draw.uniform(0, longest))
-                name, number = draw.choice(sorted(_members(process.pid).items()))
-                found.append(name)
-                os.kill(number, signal.SIGKILL)
+                members = _members(process.pid)
+                if len(members) > 2:  # with a worker: else all kills were of starts
+                    name = draw.choice(sorted(members))
+                    found.append(name)
+                    os.kill(members[name], signal.SIGKILL)
         finally:
             process.kill()
             _, errors = process.communicate()
