@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.errors import UserError
+from keras_resnet.tasks import Task
 
 Kind = Literal["logits", "softmax", "sigmoid"]
-Task = Literal["classes", "binary", "labels", "regression"]
 
 TRIALS = 8  # inputs that a head is tried on
 # How far sums of probabilities may be from 1: float16 has 11 bits.
@@ -72,6 +72,39 @@ class Head(NamedTuple):
         if self.task == "binary":
             outputs = keras.ops.concatenate([1 - outputs, outputs], axis=-1)
         return outputs
+
+    def errors(
+        self, answers: np.ndarray, targets: np.ndarray, scale: Any = 1.0
+    ) -> np.ndarray:
+        """How wrong answers are: a number for each image, 0 where all is right.
+
+        Args:
+            answers: as `answers` makes them.
+            targets: classes (batch,), or labels or values (batch, units).
+            scale: of each value, such as its standard deviation.
+
+        Returns:
+            1 where the likeliest class is another; 1 - F1 of the image's labels, given
+            from 0.5 on; the values' mean distance over `scale`.
+        """
+        if self.task == "regression":
+            return np.asarray((np.abs(answers - targets) / scale).mean(axis=-1))
+        decided, targets = self.decide(answers), np.asarray(targets)
+        if self.task != "labels":
+            return np.asarray(decided != targets, float)
+        both = (decided & (targets > 0.5)).sum(axis=-1)
+        total = decided.sum(axis=-1) + (targets > 0.5).sum(axis=-1)
+        wrong = 1 - 2 * both / np.maximum(total, 1)
+        return np.asarray(np.where(total > 0, wrong, 0.0))
+
+    def decide(self, answers: np.ndarray) -> np.ndarray:
+        """The likeliest class (batch,); labels that are given, or values, of each."""
+        answers = np.asarray(answers)
+        if self.task == "regression":
+            return answers
+        if self.task == "labels":
+            return np.asarray(answers > 0.5)
+        return np.asarray(answers.argmax(axis=-1))
 
     def check(self, name: str, outputs: np.ndarray) -> None:
         """Tries the reading on what the model of this name has put out.

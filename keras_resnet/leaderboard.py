@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from keras_resnet.cost import estimate_cost
 from keras_resnet.errors import RunFolderError, UserError
@@ -12,6 +12,7 @@ from keras_resnet.files import read_json
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import EXPORT, LOCK, RECIPE, Run
 from keras_resnet.statistics import wilson
+from keras_resnet.tasks import ACCURACY, TASKS, best_epoch
 from keras_resnet.units import count
 
 DEPTH = 5  # folders below which no run is looked for
@@ -28,13 +29,15 @@ class Entry(NamedTuple):
         data: the source of its images.
         network: its name.
         accuracy: of the test images; of a search and an unfinished run of the
-            validation images, in their best epoch.
+            validation images, in their best epoch. None of tasks that have none.
         low: lower end of the 95 % confidence interval; None of validation images.
         high: upper end.
         macs: multiply-adds an image; None where the network's input is open.
         params: parameters.
         latency: milliseconds an image, as its last export was checked here.
         state: "finished", "epoch 4 of 8", "running, epoch 4 of 8", "12 trials".
+        metric: what `score` is: accuracy, or what the recipe's task has instead.
+        score: of the same images; more is better.
     """
 
     path: Path
@@ -48,10 +51,12 @@ class Entry(NamedTuple):
     params: int
     latency: float | None
     state: str
+    metric: str
+    score: float | None
 
 
 def find(folder: Path) -> list[Entry]:
-    """All runs and searches below a folder, the most accurate first.
+    """All runs and searches below a folder, the best of each metric first.
 
     Trials and what a search trained at its end are in the search's entry.
 
@@ -63,7 +68,13 @@ def find(folder: Path) -> list[Entry]:
     places = list(_places(folder, DEPTH))
     sources = dict(filter(None, map(_fingerprint, places)))
     entries = [entry for path in places if (entry := _entry(path, sources))]
-    return sorted(entries, key=lambda entry: (-(entry.accuracy or 0), entry.path))
+    return sorted(entries, key=lambda entry: (*rank(entry), entry.path))
+
+
+def rank(entry: Entry) -> tuple[int, float]:
+    """What the best comes first by: accuracies, then the other tasks' metrics."""
+    metrics = [row.score.key for row in TASKS.values()]
+    return metrics.index(entry.metric), -(entry.score or 0)
 
 
 def _places(folder: Path, depth: int) -> Iterator[Path]:
@@ -97,20 +108,23 @@ def _run(path: Path) -> Entry:
     run = Run(path)
     recipe, history = run.recipe, run.history
     cost = estimate_cost(recipe.model)
-    accuracy = low = high = None
+    score = low = high = None
+    measure = TASKS[recipe.task].score
     state = run.unfinished or "not tested"
     if run.is_finished:
         result = run.result
-        accuracy, images = result["test_accuracy"], int(result["test_images"])
-        low, high = wilson(accuracy * images, images)
+        score, images = result[f"test_{measure.key}"], int(result["test_images"])
+        if measure is ACCURACY:
+            low, high = wilson(score * images, images)
         state = "finished"
     elif history:
-        accuracy = _validated(run)
+        score = _validated(run)
     if state != "finished" and _is_locked(path):
         state = f"running, {state}"
     return Entry(
-        path, "run", run.data["source"], recipe.model.name, accuracy, low, high,
-        cost.macs, cost.params, _latency(path), state,
+        path, "run", run.data["source"], recipe.model.name,
+        score if measure is ACCURACY else None, low, high,
+        cost.macs, cost.params, _latency(path), state, measure.key, score,
     )  # fmt: skip
 
 
@@ -123,7 +137,7 @@ def _search(path: Path, sources: Mapping[str, str]) -> Entry:
     begun = [trial for trial in trials if trial.history]
     best = max(
         begun,
-        key=lambda trial: _best(trial.history).get("val_accuracy", 0),
+        key=_validated,
         default=None,
     )
     if (path / BEST).is_file():  # of equal ones the cheapest, or the expected best
@@ -136,29 +150,29 @@ def _search(path: Path, sources: Mapping[str, str]) -> Entry:
     unnamed = f"unnamed, {fingerprint[:8]}"
     source = settings.get("source") or sources.get(fingerprint, unnamed)
     state = count(len(trials), "trial")
+    score = _validated(best) if best else None
     return Entry(
         path,
         "search",
         source,
         spec.name if spec else "",
-        _validated(best) if best else None,
+        score,
         None,
         None,
         cost.macs if cost else None,
         cost.params if cost else 0,
         None,
         f"running, {state}" if _is_locked(path) else state,
+        ACCURACY.key,
+        score,
     )
 
 
 def _validated(run: Run) -> float:
-    """Accuracy on the validation images in the best epoch."""
-    return float(_best(run.history).get("val_accuracy", 0))
-
-
-def _best(history: list[dict[str, Any]]) -> dict[str, Any]:
-    """The row of the epoch that a run's model is of."""
-    return min(history, key=lambda row: row.get("val_loss", -row["epoch"]))
+    """The score on the validation images in the epoch that its model is of."""
+    task = run.recipe.task
+    key = f"val_{TASKS[task].score.key}"
+    return float(best_epoch(task, run.history).get(key, 0))
 
 
 def _is_locked(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Loss and accuracy for labels of both kinds: classes, and shares of mixed images.
+"""Losses and accuracies for labels of all kinds.
 
 Mixup and cutmix turn the training labels into shares of the classes, while validation
 keeps classes; Keras' own losses and metrics take one kind each.
@@ -110,6 +110,93 @@ class LabelAccuracy(keras.metrics.MeanMetricWrapper):
     def get_config(self) -> dict[str, Any]:
         """The arguments."""
         return {"name": self.name, "dtype": self.dtype, "k": self.k}
+
+
+@register
+class LogitAccuracy(keras.metrics.MeanMetricWrapper):
+    """Share of images whose one logit is on the side of their class, 0 or 1.
+
+    Of mixed images the larger share counts.
+    """
+
+    def __init__(self, *, name: str = "accuracy", **kwargs: Any) -> None:
+        super().__init__(_sides, name=name, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        return {"name": self.name, "dtype": self.dtype}
+
+
+def _sides(y_true: Any, y_pred: Any) -> Any:
+    """1 for each image that is right, else 0."""
+    second = ops.cast(ops.reshape(y_true, (-1,)), "float32") > 0.5
+    right = second == (ops.reshape(y_pred, (-1,)) > 0)
+    return ops.cast(right, "float32")
+
+
+@register
+class BinaryLoss(keras.losses.BinaryCrossentropy):
+    """Cross-entropy of logits, each of one label: 0, 1, or a share of mixed images.
+
+    Args:
+        label_smoothing: as Keras has it: a share that is half of each.
+        class_weight: what images of the first and second class count; None: alike.
+        **kwargs: as `keras.losses.Loss`.
+    """
+
+    def __init__(
+        self,
+        *,
+        label_smoothing: float = 0.0,
+        class_weight: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs = {"name": "binary_crossentropy", **kwargs, "from_logits": True}
+        super().__init__(label_smoothing=label_smoothing, **kwargs)
+        self.class_weight = class_weight and tuple(class_weight)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """The loss of each image."""
+        losses = super().call(y_true, y_pred)
+        if not self.class_weight:
+            return losses
+        first, second = self.class_weight
+        share = ops.reshape(ops.cast(y_true, losses.dtype), (-1,))
+        return losses * (first + (second - first) * share)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        return {**super().get_config(), "class_weight": self.class_weight}
+
+
+@register
+class StandardizedError(keras.losses.Loss):
+    """Huber's loss of values, in standard deviations of their targets, averaged.
+
+    Half the squared error up to one deviation, linear beyond: its gradient is bounded
+    as a cross-entropy's is, so that the papers' rates don't diverge.
+
+    Args:
+        deviations: standard deviation of each target in the training images.
+        **kwargs: as `keras.losses.Loss`.
+    """
+
+    def __init__(self, deviations: Any = (1.0,), **kwargs: Any) -> None:
+        super().__init__(**{"name": "huber", **kwargs})
+        self.deviations = list(map(float, deviations))
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """The loss of each image."""
+        apart = (ops.cast(y_true, y_pred.dtype) - y_pred) / ops.cast(
+            self.deviations, y_pred.dtype
+        )
+        apart = ops.abs(apart)
+        near = ops.minimum(apart, 1.0)
+        return ops.mean(near * (apart - near / 2), axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        return {**super().get_config(), "deviations": self.deviations}
 
 
 def _hits(y_true: Any, y_pred: Any, k: int) -> Any:

@@ -29,6 +29,7 @@ def build(
     pooling: Literal["avg", "max"] | None = None,
     classifier_activation: str | None = None,
     pixel_stats: PixelStats | None = None,
+    target_stats: PixelStats | None = None,
     input_tensor: Any = None,
     recompute: bool = False,
     **changes: Any,
@@ -46,6 +47,9 @@ def build(
         classifier_activation: None for logits, "softmax" for probabilities.
         pixel_stats: (mean, standard deviation) of each channel; the model then takes
             raw pixels and normalizes them itself, in float32.
+        target_stats: (mean, standard deviation) of each number of a regression; the
+            model then ends in values in their units, while it learns standardized
+            ones.
         input_tensor: a Keras tensor to build on instead of a new input.
         recompute: whether training keeps only the inputs of units and computes their
             activations again: less memory, a third more computation. What the model
@@ -88,6 +92,7 @@ def build(
         *head, classifier = plan.head
         x = blocks.chain(head, x, spec)
         x = blocks.classifier(classifier, classifier_activation)(x)
+        x = _rescaled(x, target_stats)
     else:
         post = [op for op in plan.head if stage_of(op.name) == LAST]
         x = blocks.chain(post, x, spec)
@@ -138,6 +143,24 @@ def pixel_stats_of(model: keras.Model) -> PixelStats | None:
                 for statistic in (layer.mean, layer.variance)
             )
             return mean, np.sqrt(variance).tolist()
+    return None
+
+
+def _rescaled(values: Any, stats: PixelStats | None) -> Any:
+    """Standardized values -> those in the targets' units; a layer without weights."""
+    if stats is None:
+        return values
+    mean, deviation = (list(map(float, numbers)) for numbers in stats)
+    return keras.layers.Rescaling(
+        deviation, mean, dtype="float32", name="target_stats"
+    )(values)
+
+
+def target_stats_of(model: keras.Model) -> PixelStats | None:
+    """The `target_stats` that a model was built with."""
+    for layer in model.layers:
+        if layer.name == "target_stats":
+            return list(layer.offset), list(layer.scale)
     return None
 
 

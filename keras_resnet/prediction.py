@@ -1,4 +1,4 @@
-"""Classes of image files, by a run or an export."""
+"""Classes, labels or values of image files, by a run or an export."""
 
 from __future__ import annotations
 
@@ -19,14 +19,17 @@ BATCH = 64
 
 
 def predict_files(
-    model: Path | str,
+    model: Path | str | serving.Served,
     images: Iterable[Path | str],
     failed: Callable[[Path, UserError], None] | None = None,
 ) -> list[tuple[Path, Ranking]]:
-    """Classes of image files with their probabilities, the likeliest first.
+    """Classes or labels of image files with their probabilities, the likeliest first.
+
+    Of a regression its values by their names, in their order.
 
     Args:
-        model: a run folder, an export's version folder, or its file.
+        model: a run folder, an export's version folder, its file, or what `open_model`
+            made of one.
         images: image files; as in evaluation, the middle of one that isn't of the
             model's size, resized.
         failed: is told of one that can't be read; the answers are the others'.
@@ -34,10 +37,7 @@ def predict_files(
     Raises:
         UserError: not a model, or not an image and `failed` is None.
     """
-    path = Path(model)
-    served = serving.load(path) if format_of(path) else _serve(Run(path))
-    if served.task not in ("classes", "binary", "labels"):
-        raise UserError(f"model: {path} gives values, not classes")
+    served = open_model(model) if isinstance(model, Path | str) else model
     paths = [Path(path) for path in images]
     # Images of a model without a size keep their own, and so can't share a batch.
     size = 1 if None in served.image_shape else BATCH
@@ -55,21 +55,33 @@ def predict_files(
             continue
         rows = served.predict(np.stack([pixels for _, pixels in read]))
         for (path, _), row in zip(read, rows, strict=True):
-            order = np.argsort(-row, kind="stable")
+            order = np.arange(len(row))
+            if served.task != "regression":
+                order = np.argsort(-row, kind="stable")
             ranking = [(served.class_names[i], float(row[i])) for i in order]
             rankings.append((path, ranking))
     return rankings
+
+
+def open_model(path: Path | str) -> serving.Served:
+    """A run's best model, or an export in its own runtime.
+
+    Raises:
+        UserError: not a model.
+    """
+    return serving.load(path) if format_of(Path(path)) else _serve(Run(path))
 
 
 def _serve(run: Run) -> serving.Served:
     """A run's best model, in the form of a served one."""
     model, data = run.load_model(), run.data
     run.warn_unfinished()
-    head = head_of(model)
+    task = run.recipe.task
+    head = head_of(model, task)
 
     def predict(batch: np.ndarray) -> np.ndarray:
         return np.asarray(head.answers(model.predict_on_batch(batch)))
 
     return serving.Served(
-        predict, tuple(data["image_shape"]), tuple(data["class_names"])
+        predict, tuple(data["image_shape"]), tuple(data["class_names"]), task
     )

@@ -19,6 +19,7 @@ from keras_resnet.naming import renamed
 from keras_resnet.plan import STAGE
 from keras_resnet.presets import get_spec
 from keras_resnet.spec import ResNetSpec
+from keras_resnet.tasks import Task
 
 Schedule = Literal["constant", "cosine", "steps", "plateau"]
 WarmUpKind = Literal["linear", "constant"]
@@ -48,6 +49,7 @@ _CHECKS: dict[str, records.Check] = {
         "a name without '/' and control characters",
     ),
     "model": (lambda value: isinstance(value, ResNetSpec), "a spec"),
+    "task": records.choice(Task),
     "epochs": _POSITIVE,
     "batch_size": _POSITIVE,
     "image_size": _SIZE,
@@ -109,6 +111,9 @@ class Recipe(records.Record):
     Attributes:
         name: name of the recipe.
         model: the network; its input shape and classes give way to the data's.
+        task: what it learns of an image: "classes", one of several; "binary", one of
+            two, by one logit; "labels", any of several, each by a sigmoid;
+            "regression", one or several numbers. See `tasks.TASKS`.
         epochs: passes over the training images.
         batch_size: images a step, over all devices.
         image_size: side in pixels of the training images; None: as the data has them.
@@ -117,7 +122,7 @@ class Recipe(records.Record):
         learning_rate: the highest.
         schedule: "constant"; "cosine" to zero; "steps": times `drop` at each of
             `drops`; "plateau": times `drop` after `patience` epochs without a lower
-            validation error (He 2015, section 3.4).
+            validation error (He 2015, section 3.4), or higher score of the task.
         drops: fractions of the training after which the learning rate drops.
         drop: factor of each drop.
         patience: epochs that a plateau lasts.
@@ -157,8 +162,8 @@ class Recipe(records.Record):
             head has the whole rate. Of SGD.
         steps_per_execution: steps between two looks at the outside; saves time where
             steps are short.
-        early_stopping: epochs in a row without a lower validation loss after which the
-            training ends; 0: it doesn't.
+        early_stopping: epochs in a row without a lower validation loss (of labels: a
+            higher mean average precision) after which the training ends; 0: it doesn't.
         needs_weights: whether it is for weights to start from, and refused without.
         augment: random changes of the training images.
         source: paper, section, and what differs from it here.
@@ -176,6 +181,7 @@ class Recipe(records.Record):
     name: str
     model: ResNetSpec
     epochs: int
+    task: Task = "classes"
     batch_size: int = 128
     image_size: int | None = None
     test_size: int | None = None
@@ -211,6 +217,17 @@ class Recipe(records.Record):
 
     def _check_combinations(self) -> None:
         _check_combinations(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as JSON types; a task only where it isn't of classes.
+
+        So recipes, runs and searches that were written before there were others are
+        equal to what is written now.
+        """
+        fields = super().to_dict()
+        if self.task == "classes":
+            del fields["task"]
+        return fields
 
     @property
     def freezes(self) -> bool:
@@ -262,9 +279,9 @@ class Recipe(records.Record):
         Fields that it lacks, of a version without them, are as here. The network is
         what it is by any name.
         """
-        found = []
+        found = [] if given.get("task", "classes") == self.task else ["task"]
         for name, value in self.to_dict().items():
-            if name == "source":
+            if name in ("source", "task"):
                 continue
             other = given.get(name, value)
             if isinstance(value, dict) and isinstance(other, Mapping):
@@ -425,8 +442,36 @@ def _check_combinations(recipe: Recipe) -> None:
             "recipe: class_weight: 'balanced' with sampling 'balanced', which would "
             "count rare classes twice; leave one of them out"
         )
+    _check_task(recipe)
     if recipe.test_size and not recipe.image_size:
         raise RecipeError(
             f"recipe: test_size: {recipe.test_size} without image_size, the training "
             "images' side"
+        )
+
+
+def _check_task(recipe: Recipe) -> None:
+    """Refuses what the recipe's task has no use for."""
+    if recipe.task == "classes":
+        return
+    for field in ("class_weight", "sampling"):
+        if recipe.task != "binary" and getattr(recipe, field) == "balanced":
+            raise RecipeError(
+                f"recipe: {field}: 'balanced' with task {recipe.task!r}, whose images "
+                "have no one class to be counted; leave it out"
+            )
+    if recipe.loss != "cross_entropy":
+        raise RecipeError(
+            f"recipe: loss: {recipe.loss!r} is of task 'classes'; {recipe.task!r} has "
+            "a loss of its own, leave it out"
+        )
+    if recipe.task == "regression" and recipe.label_smoothing:
+        raise RecipeError(
+            f"recipe: label_smoothing: {recipe.label_smoothing:g} with task "
+            "'regression', whose targets are no labels; set it to 0"
+        )
+    if recipe.task == "regression" and recipe.augment.cutmix:
+        raise RecipeError(
+            f"recipe: augment.cutmix: {recipe.augment.cutmix:g} with task "
+            "'regression': a part of an image has no share of its value; mixup has"
         )

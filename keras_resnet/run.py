@@ -53,6 +53,8 @@ CURVES = "curves.png"
 AUGMENTED = "augmented.png"  # some training images, as they are changed
 PAGE = "report.html"  # all of it, for the reader
 CONFUSION = "confusion.png"
+LABELS = "labels.png"  # in its place, of several labels
+VALUES = "values.png"  # of a regression
 TRAINED_ON = "trained_on.npy"  # digests of its training images, and of older ones
 SAMPLES = "samples"  # some test images, to try predict on
 EXPORT = "export"  # SavedModels, a folder for each version
@@ -205,7 +207,7 @@ class Run:
             raise RunFolderError(
                 f"run: {self.folder} was trained on data that is not by name"
             )
-        sources.find(source or arguments["source"])
+        sources.find(source or arguments["source"], self.recipe.task)
 
     def warn_unfinished(self) -> None:
         """Says that the best model is that of a training which hasn't ended."""
@@ -246,7 +248,10 @@ class Run:
             from keras_resnet.network import build
 
             sized = build(
-                self.recipe.model, input_shape=shape, pixel_stats=data["pixel_stats"]
+                self.recipe.model,
+                input_shape=shape,
+                pixel_stats=data["pixel_stats"],
+                target_stats=data.get("target_stats"),
             )
             sized.set_weights(model.get_weights())
             return sized

@@ -195,7 +195,7 @@ def test_gradients_and_activations_read_the_same_head(name):
     maps = L.Conv2D(4, 3, name="maps")(image)
     model = keras.Model(image, HEADS[name][0](L.Flatten()(maps)))
     if name == "one logit":
-        with pytest.raises(UserError, match="no probabilities of classes"):
+        with pytest.raises(UserError, match="say which task it is of"):
             analysis.gradient_norms(model, PIXELS.astype("f4"), np.zeros(6, int))
         model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True))
     norms = analysis.gradient_norms(model, PIXELS / np.float32(255), np.zeros(6, int))

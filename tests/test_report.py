@@ -15,7 +15,7 @@ from sklearn.metrics import (
 
 from keras_resnet.recipes import get_recipe
 from keras_resnet.training import plots, report
-from keras_resnet.training.evaluation import WORST, evaluate_logits, pick
+from keras_resnet.training.evaluation import WORST, Mistake, evaluate_logits, pick
 from keras_resnet.training.schedules import rates_by_epoch
 
 
@@ -201,7 +201,8 @@ def test_names_of_confused_classes_stay_apart(drawn, tmp_path, classes):
 def test_titles_of_mistakes_stay_apart(drawn, tmp_path):
     image = np.zeros((6, 6, 3), "uint8")
     name = "a wire-haired fox terrier"
-    plots.draw_mistakes([plots.Mistake(image, name, name, 0.999)] * 20, tmp_path)
+    mistake = Mistake(name, name, 0.999, "at 99.9%")
+    plots.draw_mistakes([image] * 20, [mistake] * 20, tmp_path)
     figure = drawn[0]
     assert not overlaps([axes.title for axes in figure.axes] + figure.texts)
 

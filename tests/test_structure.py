@@ -31,6 +31,7 @@ WITHOUT_TENSORFLOW = {
     "presets",
     "records",
     "spec",
+    "tasks",
     "units",
     "version",
 }
@@ -53,17 +54,18 @@ ROOMS = {
         "statistics": "",
         "records": "errors",
         "spec": "errors records",
+        "tasks": "units",
         "presets": "errors spec",
         "plan": "errors spec",
         "cost": "plan spec",
         "naming": "plan presets spec",
         "recompute": "plan",
-        "data": "errors files limits records units",
-        "recipe": "data errors limits naming plan presets records spec",
+        "data": "errors files limits records tasks units",
+        "recipe": "data errors limits naming plan presets records spec tasks",
         "recipes": "data errors presets recipe",
         "convolution": "plan runtime",
         "layers": "convolution",
-        "heads": "errors",
+        "heads": "errors tasks",
         "blocks": "layers plan spec",
         "network": "blocks errors plan presets recompute runtime spec",
         "run": "data errors files limits network recipe",
@@ -73,25 +75,25 @@ ROOMS = {
         "resnext": "blocks errors layers network plan spec surgery",
         "tracking": "errors files limits runtime",
         "serving": "data errors files folding graphs heads limits network run"
-        " statistics version",
+        " statistics tasks version",
         "prediction": "data errors heads run serving",
-        "leaderboard": "cost errors files recipe run statistics units",
-        "analysis": "cost errors figures files heads graphs layers network plan presets"
-        " run runtime spec tracking units",
+        "leaderboard": "cost errors files recipe run statistics tasks units",
+        "analysis": "cost errors figures files heads graphs layers losses network plan"
+        " presets run runtime spec tracking units",
         "weights": "analysis cost errors files hdf5 limits network plan presets run"
-        " spec",
+        " spec tasks",
         "applications": "errors network presets weights",
         "training": "cost data errors figures files graphs heads layers losses network"
         " optimizers plan presets recipe recipes run runtime serving spec"
-        " statistics surgery tracking units version weights",
+        " statistics surgery tasks tracking units version weights",
         "experiments": "analysis cost data errors figures files network presets recipe"
         " recipes resnext run spec statistics surgery tracking training units",
         "tuning": "cost data errors figures files limits naming network plan presets"
-        " recipe run records runtime serving spec statistics surgery tracking training"
-        " units",
+        " recipe run records runtime serving spec statistics surgery tasks tracking"
+        " training units",
         "cli": "analysis convolution cost data errors experiments figures files"
         " hdf5 leaderboard naming network plan prediction presets recipe recipes run"
-        " runtime serving spec tracking training tuning units version weights",
+        " runtime serving spec tasks tracking training tuning units version weights",
         "keras_resnet": "analysis applications cost data errors experiments layers"
         " network optimizers plan presets resnext runtime serving spec surgery tracking"
         " training version weights",

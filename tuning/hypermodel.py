@@ -18,6 +18,7 @@ from keras_resnet.network import build
 from keras_resnet.recipe import Recipe
 from tuning.budget import Budget, Mode, fitted
 from tuning.decode import declare, recipe_from_hp
+from tuning.objective import check_task
 from tuning.space import Space, SpaceError
 from tuning.spaces import get_space
 from tuning.trials import DEFAULT
@@ -62,6 +63,7 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
     ) -> None:
         super().__init__()
         recipe = training.get_recipe(recipe) if isinstance(recipe, str) else recipe
+        check_task(recipe)
         self.budget = (
             Budget.parse(budget) if isinstance(budget, str) else budget or Budget()
         )
@@ -73,7 +75,7 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
         splits = self.splits(recipe)
         self.recipe = recipe.replace(
             model=recipe.model.replace(
-                input_shape=splits.image_shape, classes=splits.classes
+                input_shape=splits.image_shape, classes=splits.units
             )
         )
         self.space = get_space(space, recipe.model) if isinstance(space, str) else space
@@ -109,6 +111,7 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
                 seed=self.seed,
                 image_size=recipe.image_size,
                 test_size=recipe.test_size,
+                task=recipe.task,
                 **self.loading,
             )
         return self._loaded[key]

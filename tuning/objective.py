@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from keras_resnet.errors import UserError
+from keras_resnet.tasks import ACCURACY, TASKS
+
+if TYPE_CHECKING:
+    from keras_resnet.recipe import Recipe
 
 Kind = Literal["accuracy", "cheapest", "pareto"]
 CostName = Literal["macs", "params", "memory", "latency"]
@@ -110,3 +114,16 @@ class Objective:
 def points(within: float) -> str:
     """Percentage points in words."""
     return f"{within:g} {'point' if within == 1 else 'points'}"
+
+
+def check_task(recipe: Recipe) -> None:
+    """Refuses a recipe whose networks have no accuracy to be compared by.
+
+    Raises:
+        SearchError: of several labels or a regression.
+    """
+    if TASKS[recipe.task].score is not ACCURACY:
+        raise SearchError(
+            f"recipe: task: {recipe.task!r} has no accuracy, which a search compares "
+            "networks by; search with 'classes' or 'binary', or train several recipes"
+        )

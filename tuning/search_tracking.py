@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_resnet import files
 from keras_resnet.run import BEST as MODEL
+from keras_resnet.tasks import TASKS
 from keras_resnet.tracking import MLflowTracker, closing
 from tuning.trials import BEST, REPORT, SEARCH, Trial
 
@@ -76,7 +77,7 @@ def log_best(
         "network": recipe.model.name,
         "recipe": recipe.name,
         "input": "raw pixels, 0 to 255",
-        "output": "logits",
+        "output": TASKS[recipe.task].outputs,
         "trial": best.id,
         "class_names": list(class_names),
     }

@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_resnet.analysis.responses import EMPTY, parts_of, shortcuts_of
 from keras_resnet.errors import UserError
 from keras_resnet.graphs import flat, rebuild
+from keras_resnet.heads import head_of
 from keras_resnet.layers import MergeGate
 
 
@@ -21,22 +22,26 @@ class Lesion(NamedTuple):
     error: float
 
 
-def lesions(model: keras.Model, data: Any) -> list[Lesion]:
+def lesions(model: keras.Model, data: Any, task: str | None = None) -> list[Lesion]:
     """The lesion study: the error with one residual branch removed at a time.
 
     Where a unit is removed, its shortcut passes alone, as it is added up; an exclusive
     gate's passes whole (a highway unit's T = 0).
 
     Args:
-        model: a classifier with shortcuts.
+        model: a network with shortcuts.
         data: batches of (images, labels).
+        task: what the model does, where its loss doesn't say.
 
     Returns:
-        The whole network first, then without each unit in network order.
+        The whole network first, then without each unit in network order. The error is
+        the share of images that are wrong; of labels 1 - F1, the mean over the images;
+        of values their mean distance over the standard deviation.
 
     Raises:
         UserError: a plain network, no labels, or no images.
     """
+    head = head_of(model, task)
     model = flat(model)
     names = {merge.name for merge in shortcuts_of(model)}
     switches: dict[str, Any] = {}
@@ -56,14 +61,16 @@ def lesions(model: keras.Model, data: Any) -> list[Lesion]:
         batches.append(batch)
     if not batches:
         raise UserError(EMPTY)
-    predict = tf.function(lambda images: tf.argmax(clone(images, training=False), -1))
+    predict = tf.function(lambda images: head.answers(clone(images, training=False)))
+    deviations = np.concatenate([labels for _, labels in batches]).std(axis=0)
+    scale = np.where(deviations > 0, deviations, 1.0)
 
     def error() -> float:
-        wrong = images = 0
-        for pixels, labels in batches:
-            wrong += int(np.sum(predict(pixels).numpy() != np.asarray(labels)))
-            images += len(labels)
-        return wrong / images
+        errors = [
+            head.errors(predict(pixels).numpy(), np.asarray(labels), scale)
+            for pixels, labels in batches
+        ]
+        return float(np.concatenate(errors).mean())
 
     rows = [Lesion(None, error())]
     for name in switches:

@@ -25,6 +25,7 @@ def class_activation(
     *,
     label: int | None = None,
     layer: str | None = None,
+    task: str | None = None,
 ) -> np.ndarray:
     """Grad-CAM (Selvaraju 2017, 1610.02391): where an image looks like a class.
 
@@ -33,6 +34,8 @@ def class_activation(
         image: (height, width, channels), as the model takes it.
         label: the class; the likeliest if None.
         layer: whose maps are weighted; the last one with maps if None.
+        task: what the model does, where its loss doesn't say. Of a regression the maps
+            that raise a value are shown, by default the first.
 
     Returns:
         (height, width) from 0 to 1, of the image's size; all 0 where nothing looks
@@ -41,7 +44,9 @@ def class_activation(
     Raises:
         UserError: not an image, no such class or layer, or the model is no classifier.
     """
-    head = head_of(model)
+    head = head_of(model, task)
+    if label is None and head.task == "regression":
+        label = 0
     if label is not None and not 0 <= label < head.classes:
         raise UserError(f"label: {label} is not from 0 to {head.classes - 1}")
     model = flat(model)
@@ -112,7 +117,13 @@ def _batch(model: keras.Model, image: np.ndarray) -> Any:
 
 
 def draw_activation(
-    model: keras.Model, image: np.ndarray, path: Path, class_names: Sequence[str] = ()
+    model: keras.Model,
+    image: np.ndarray,
+    path: Path,
+    class_names: Sequence[str] = (),
+    *,
+    label: int | None = None,
+    task: str | None = None,
 ) -> None:
     """A picture: the image, its class activation, and maps of each stage.
 
@@ -121,10 +132,14 @@ def draw_activation(
         image: (height, width, channels).
         path: a PNG or SVG file.
         class_names: in the order of the model's outputs; their numbers if none.
+        label: the class, label or value; the likeliest, or the first value, if None.
+        task: what the model does, where its loss doesn't say.
     """
-    outputs = model(_batch(model, image), training=False)
-    shares = np.asarray(head_of(model).answers(outputs)[0])
-    label = int(np.argmax(shares))
+    head = head_of(model, task)
+    shares = np.asarray(head.answers(model(_batch(model, image), training=False))[0])
+    values = head.task == "regression"
+    if label is None:
+        label = 0 if values else int(np.argmax(shares))
     named = short_name(class_names[label], 40) if class_names else f"class {label}"
     model = flat(model)
     lasts: dict[str, str] = {}
@@ -142,10 +157,13 @@ def draw_activation(
     left.imshow(shown, cmap="gray")
     left.set_title("image", fontsize=SMALL)
     right.imshow(shown, cmap="gray")
-    heat = class_activation(model, image, label=label)
+    heat = class_activation(model, image, label=label, task=task)
     # Clear where nothing looks like the class, so that the image stays bright there.
     drawn = right.imshow(heat, cmap="plasma", alpha=0.7 * heat, vmin=0, vmax=1)
-    right.set_title(f"looks like {named}: {shares[label]:.1%}", fontsize=SMALL)
+    share = f"{named}: {shares[label]:.4g}"
+    if not values:
+        share = f"looks like {named}: {shares[label]:.1%}"
+    right.set_title(share, fontsize=SMALL)
     scale = top.colorbar(_opaque(drawn), ax=[left, right], shrink=0.8)
     scale.set_label("Grad-CAM, over its greatest", fontsize=SMALL)
     scale.ax.tick_params(labelsize=SMALL)

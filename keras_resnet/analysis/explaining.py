@@ -118,13 +118,19 @@ def lesion_chart(rows: Sequence[Lesion]) -> Chart:
     return chart._replace(rows=rows)
 
 
-def explain(model: keras.Model, batches: Sequence[Any], folder: Path) -> list[Path]:
+def explain(
+    model: keras.Model,
+    batches: Sequence[Any],
+    folder: Path,
+    task: str | None = None,
+) -> list[Path]:
     """Draws all analyses of a model, a figure each (PNG, SVG, CSV).
 
     Args:
         model: a classifier that our training built.
         batches: of (images, labels), read several times.
         folder: where the figures go.
+        task: what the model does, where its loss doesn't say.
 
     Returns:
         the files.
@@ -137,21 +143,21 @@ def explain(model: keras.Model, batches: Sequence[Any], folder: Path) -> list[Pa
     model = flat(model)
     # With new weights, and of Keras' class also where that recomputes activations.
     fresh = keras.models.clone_model(keras.Model(model.input, model.output))
+    pixels, labels = batches[0]
+    norms = {
+        state: responses.gradient_norms(network, pixels, labels, task)
+        for state, network in (("at initialization", fresh), ("trained", model))
+    }
     charts = {
         "responses": responses_chart(
             {model.name: responses.layer_responses(model, batches)}
         ),
-        "gradients": gradients_chart(
-            {
-                "at initialization": responses.gradient_norms(fresh, *batches[0]),
-                "trained": responses.gradient_norms(model, *batches[0]),
-            }
-        ),
+        "gradients": gradients_chart(norms),
     }
     if responses.merges_of(model):
         shares = responses.shortcut_shares(model, batches)
         charts["shortcuts"] = _chart(shares, "share", "shortcut's share of the signal")
-        charts["lesions"] = lesion_chart(lesions(model, batches))
+        charts["lesions"] = lesion_chart(lesions(model, batches, task))
     if any(isinstance(layer, MergeGate) for layer in model.layers):
         gates = responses.gate_openness(model, batches)
         charts["gates"] = _chart(gates, "mean", "mean openness of the gate")

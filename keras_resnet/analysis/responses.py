@@ -19,6 +19,8 @@ from keras_resnet.errors import UserError
 from keras_resnet.graphs import flat
 from keras_resnet.heads import head_of
 from keras_resnet.layers import MergeAdd, MergeDropout, MergeGate
+from keras_resnet.losses import StandardizedError
+from keras_resnet.network import target_stats_of
 
 BATCH = 128  # of an array's images
 EMPTY = "data: there are no images in it"
@@ -140,28 +142,40 @@ def _expected(norm: Any) -> float | None:
     return sqrt(float(np.mean(gamma**2) + np.var(beta)))
 
 
-def gradient_norms(model: keras.Model, images: Any, labels: Any) -> list[GradientNorm]:
+def gradient_norms(
+    model: keras.Model, images: Any, labels: Any, task: str | None = None
+) -> list[GradientNorm]:
     """How large gradients are by depth: vanishing or exploding, or neither.
 
-    Of the cross-entropy of one batch, in training mode. The model stays as it was: for
+    Of the cross-entropy of one batch, or of Huber's loss of standardized values, in
+    training mode. The model stays as it was: for
     a curve over training, call it in a callback's `on_epoch_end`.
 
     Args:
         model: a classifier; freshly built, it shows gradients at initialization.
         images: a batch.
-        labels: class numbers.
+        labels: class numbers, or labels or values (batch, units).
+        task: what the model does, where its loss doesn't say.
 
     Returns:
         For each convolution and dense layer, in network order.
     """
-    head = head_of(model)
-    if head.task not in ("classes", "binary"):
-        raise UserError(f"model: {model.name} gives no probabilities of classes")
-    loss = (
-        keras.losses.SparseCategoricalCrossentropy
-        if head.task == "classes"
-        else keras.losses.BinaryCrossentropy
-    )(from_logits=head.kind == "logits")
+    head = head_of(model, task)
+    if head.task is None:
+        raise UserError(
+            f"model: {model.name} ends in one number, a logit or a value; say which "
+            "task it is of"
+        )
+    loss: Any
+    if head.task == "regression":
+        stats = target_stats_of(model)
+        loss = StandardizedError(stats[1] if stats else [1.0] * head.units)
+    else:
+        loss = (
+            keras.losses.SparseCategoricalCrossentropy
+            if head.task == "classes"
+            else keras.losses.BinaryCrossentropy
+        )(from_logits=head.kind == "logits")
     model = flat(model)
     layers = [
         layer

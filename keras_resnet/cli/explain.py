@@ -30,12 +30,18 @@ if TYPE_CHECKING:
     help="Draw where it looks in this one, or in those of a folder or pattern.",
 )
 @click.option(
+    "--label",
+    help="Class, label or value to draw of the image; by default the likeliest, or "
+    "the first value.",
+)
+@click.option(
     "--batches", default=8, type=click.IntRange(1), show_default=True,
     help="Of test images.",
 )  # fmt: skip
 def explain(
-    run: Path, out: Path | None, data: str | None, image: Path | None, batches: int
-) -> None:
+    run: Path, out: Path | None, data: str | None, image: Path | None,
+    label: str | None, batches: int,
+) -> None:  # fmt: skip
     """Draw what goes on in a run's network: responses, gradients, shortcuts, lesions.
 
     The standard deviation of each layer's response (Figure 7 of He 2015), gradients by
@@ -68,6 +74,9 @@ def explain(
         opened.check_data(data)
     out = out or (run if opened else run.parent) / "explained"
     files.check_folder(out, "out")
+    names = opened.data["class_names"] if opened else []
+    task = opened.recipe.task if opened else None
+    drawn = _place_of(label, names, image)
     runtime.prepare()
     from keras_resnet.analysis import explaining
     from keras_resnet.analysis.models import load_model
@@ -79,13 +88,12 @@ def explain(
     try:
         if opened:
             test = _test_images(opened, data, batches, needed=not image)
-            paths += explaining.explain(model, test, out) if test else []
-        names = opened.data["class_names"] if opened else ()
+            paths += explaining.explain(model, test, out, task) if test else []
         for each in images:
             suffix = f"-{each.stem}" if len(images) > 1 else ""
             path = out / f"activation{suffix}.png"
             try:
-                paths.append(_draw_of_image(model, each, path, names))
+                paths.append(_draw_of_image(model, each, path, names, drawn, task))
             except UserError as error:
                 if len(images) == 1:
                     raise
@@ -114,7 +122,26 @@ def _test_images(run: Run, source: str | None, batches: int, needed: bool) -> An
     return list(splits.test.take(batches).as_numpy_iterator())
 
 
-def _draw_of_image(model: Any, image: Path, path: Path, class_names: Any) -> Path:
+def _place_of(label: str | None, names: list[str], image: Path | None) -> int | None:
+    """Which output is drawn; None if that isn't said."""
+    if label is None:
+        return None
+    if not image:
+        raise UserError("label: is drawn of an image; name one by --image")
+    if label not in names:
+        known = ", ".join(names[:10]) or "no names"
+        raise UserError(f"label: {label!r} is not one of the run's: {known}")
+    return names.index(label)
+
+
+def _draw_of_image(
+    model: Any,
+    image: Path,
+    path: Path,
+    class_names: Any,
+    label: int | None,
+    task: str | None,
+) -> Path:
     """Draws where a model looks in an image."""
     from keras_resnet.analysis.activation import draw_activation
     from keras_resnet.data.image_files import CENTRAL, read_image
@@ -125,5 +152,5 @@ def _draw_of_image(model: Any, image: Path, path: Path, class_names: Any) -> Pat
     pixels = read_image(image, shape, CENTRAL)
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings_as_lines():
-        draw_activation(model, pixels, path, class_names)
+        draw_activation(model, pixels, path, class_names, label=label, task=task)
     return path

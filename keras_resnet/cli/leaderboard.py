@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,8 +12,23 @@ from keras_resnet.cli.group import main
 from keras_resnet.cli.output import print_json, print_table, table_of
 from keras_resnet.units import in_units
 
+if TYPE_CHECKING:
+    from keras_resnet.leaderboard import Entry
+
+
+def _rank(entry: Entry) -> tuple[int, float]:
+    from keras_resnet.leaderboard import rank  # with numpy
+
+    return rank(entry)
+
+
+_SHOWN = {
+    "accuracy": "{:.2%}",
+    "mean_average_precision": "mAP {:.2%}",
+    "r2": "R2 {:.4f}",
+}
 SORTS = {
-    "accuracy": lambda entry: -(entry.accuracy or 0),
+    "accuracy": _rank,
     "macs": lambda entry: entry.macs or 0,
     "params": lambda entry: entry.params,
     "latency": lambda entry: entry.latency or float("inf"),
@@ -29,7 +45,8 @@ SORTS = {
 def runs(folder: Path, sort: str, as_json: bool) -> None:
     """List the runs and searches below FOLDER, the most accurate first.
 
-    Accuracy is that of the test images, with its 95 % interval; in brackets, of the
+    After them those of several labels, by mean average precision, and regressions, by
+    R2. Accuracy is that of the test images, with its 95 % interval; in brackets, of the
     validation images: of runs that haven't ended, and of a search's best trial. A
     test is one of the same images where the data are the same.
 
@@ -51,11 +68,11 @@ def runs(folder: Path, sort: str, as_json: bool) -> None:
     )  # fmt: skip
     for entry in entries:
         interval = accuracy = ""
-        if entry.accuracy is not None:
-            accuracy = f"{entry.accuracy:.2%}"
+        if entry.score is not None:
+            accuracy = _SHOWN[entry.metric].format(entry.score)
         if entry.low is not None and entry.high is not None:
             interval = f"{entry.low:.1%} to {entry.high:.1%}"
-        elif accuracy:
+        elif accuracy and entry.state != "finished":
             accuracy = f"({accuracy})"
         table.add_row(
             str(entry.path),

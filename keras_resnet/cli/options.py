@@ -102,6 +102,11 @@ cache = click.option(
     help="Folder to keep images in, decoded and shrunk: they are decoded once for all "
     "epochs and runs.",
 )
+label_columns = click.option(
+    "--label-columns",
+    callback=lambda *given: given[-1] and tuple(given[-1].split(",")),
+    help="Of csv:FILE, with commas between: those that hold classes, labels or values.",
+)
 split_seed = click.option(
     "--split-seed",
     type=click.IntRange(0, 2**32 - 1),

@@ -76,21 +76,27 @@ def print_classes(
     answers: Sequence[tuple[Path, Mapping[str, float]]],
     failed: Sequence[tuple[Path, UserError]],
     as_json: bool,
+    task: str = "classes",
 ) -> None:
     """Prints the classes of images, and what is wrong with others; exits with 1 then.
 
     Args:
-        answers: images, and their classes with probabilities, the likeliest first.
+        answers: images, and their classes with probabilities, the likeliest first; or
+            their values, of a regression.
         failed: images that have none, and why.
         as_json: whether as JSON.
+        task: what the answers are of.
     """
+    key, form = ("values", ".4g") if task == "regression" else ("classes", ".1%")
     if as_json:
-        found = [{"image": str(path), "classes": dict(c)} for path, c in answers]
+        found: list[dict[str, Any]] = [
+            {"image": str(path), key: dict(c)} for path, c in answers
+        ]
         lost = [{"image": str(path), "error": str(error)} for path, error in failed]
         print_json([*found, *lost])
     else:
         for path, classes in answers:
-            guesses = "  ".join(f"{name} {p:.1%}" for name, p in classes.items())
+            guesses = "  ".join(f"{name} {p:{form}}" for name, p in classes.items())
             click.echo(f"{path}: {guesses}")
     for _, error in failed:
         click.echo(f"Error: {error}", err=True)

@@ -72,10 +72,11 @@ def rate(
         from keras_resnet.data import sources
 
         recipe, name = training.resolve()
-        sources.look(name)
+        sources.look(name, recipe.task)
         options.check_size(recipe, name)
         source = {"source": name, "seed": seed, **loading}
         source |= {"image_size": recipe.image_size, "test_size": recipe.test_size}
+    source = {**source, "task": recipe.task}
     runtime.prepare()
     import keras
 
@@ -94,8 +95,9 @@ def rate(
     model = build(
         recipe.model,
         input_shape=splits.image_shape,
-        classes=splits.classes,
+        classes=splits.units,
         pixel_stats=splits.pixel_stats,
+        target_stats=splits.target_stats,
     )
     found = rate_range.range_test(
         model, recipe, splits, low=low, high=high, steps=steps

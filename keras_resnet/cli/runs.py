@@ -21,7 +21,6 @@ from keras_resnet.cli.output import (
     warnings_as_lines,
 )
 from keras_resnet.errors import UserError
-from keras_resnet.units import count
 
 if TYPE_CHECKING:
     from keras_resnet.recipe import Recipe
@@ -113,6 +112,7 @@ def recipes(pattern: str, as_json: bool) -> None:
     options.download,
     options.strict,
     options.subfolders,
+    options.label_columns,
     options.train_images,
     options.split_seed,
     options.cache,
@@ -179,7 +179,7 @@ def train(
     from keras_resnet.weights import origins
 
     recipe, data = training.resolve()
-    sources.look(data)
+    sources.look(data, recipe.task, loading["label_columns"])
     if weights and (start := origins.find(weights).run):
         start.check_trained()
     if folder:
@@ -266,7 +266,13 @@ def _choose(
 
 def _print_result(result: RunResult, tracker: MLflowTracker | None) -> None:
     """What came of a run, and what to do with it."""
-    click.echo(f"\n{_verdict(result.metrics)}; best epoch by validation loss")
+    from keras_resnet.run import Run
+    from keras_resnet.tasks import TASKS, verdict
+
+    task = Run(result.folder).recipe.task
+    monitor = TASKS[task].monitor
+    by = "loss" if monitor.key == "loss" else monitor.name
+    click.echo(f"\n{verdict(task, result.metrics)}; best epoch by validation {by}")
     click.echo(f"run folder  {result.folder}")
     click.echo(f"SavedModel  {result.export}")
     if result.run_id:
@@ -280,20 +286,6 @@ def _print_result(result: RunResult, tracker: MLflowTracker | None) -> None:
         from keras_resnet.tracking.address import ui_command
 
         click.echo(f"  {ui_command(tracker.store)}")
-
-
-def _verdict(metrics: dict[str, float]) -> str:
-    """Test metrics on one line."""
-    right = round(metrics["accuracy"] * metrics["images"])
-    parts = [
-        f"test accuracy {metrics['accuracy']:.2%} ({right} of "
-        f"{count(int(metrics['images']), 'image')})",
-        f"cross-entropy {metrics['loss']:.4f}",
-        f"calibration error {metrics['calibration_error']:.2%}",
-    ]
-    if "top5_accuracy" in metrics:
-        parts.insert(1, f"top-5 {metrics['top5_accuracy']:.2%}")
-    return ", ".join(parts)
 
 
 @main.command()
@@ -313,6 +305,7 @@ def evaluate(run: Path, data: str | None, as_json: bool) -> None:
     Example: keras-resnet evaluate runs/demo
     """
     from keras_resnet.run import Run
+    from keras_resnet.tasks import verdict
 
     opened = Run(run)
     opened.check_trained()
@@ -331,7 +324,7 @@ def evaluate(run: Path, data: str | None, as_json: bool) -> None:
     if as_json:
         print_json(metrics, None)
     else:
-        click.echo(_verdict(metrics))
+        click.echo(verdict(Run(run).recipe.task, metrics))
 
 
 @main.command()
@@ -341,6 +334,8 @@ def evaluate(run: Path, data: str | None, as_json: bool) -> None:
 @options.as_json
 def predict(model: Path, images: tuple[Path, ...], top: int, as_json: bool) -> None:
     """Name the classes of image files, folders or patterns with their probabilities.
+
+    Or their labels, or the values of a regression, all of them whatever --top.
 
     MODEL is a run folder, an export's version folder, or a file .tflite, .onnx or
     .xml, which is run by its own runtime. Images are read as the model's channels and
@@ -361,10 +356,12 @@ def predict(model: Path, images: tuple[Path, ...], top: int, as_json: bool) -> N
     if lost := why_none(listed):
         print_classes([], lost, as_json)
     runtime.prepare()
-    from keras_resnet.prediction import predict_files
+    from keras_resnet.prediction import open_model, predict_files
 
     failed: list[tuple[Path, UserError]] = []
     with warnings_as_lines():
-        predictions = predict_files(model, listed, lambda *lost: failed.append(lost))
-    answers = [(path, dict(ranked[:top])) for path, ranked in predictions]
-    print_classes(answers, failed, as_json)
+        served = open_model(model)
+        predictions = predict_files(served, listed, lambda *lost: failed.append(lost))
+    most = None if served.task == "regression" else top
+    answers = [(path, dict(ranked[:most])) for path, ranked in predictions]
+    print_classes(answers, failed, as_json, served.task)

@@ -41,7 +41,7 @@ PORT = click.IntRange(0, 65_535)
     default=1.0,
     show_default=True,
     type=click.FloatRange(0),
-    help="Points of accuracy that int8 may lose.",
+    help="Points of accuracy that int8 may lose; see docs/serving.md for other tasks.",
 )
 @click.option("--force", is_flag=True, help="Keep it if it loses more.")
 @click.option("--version", type=click.IntRange(1), help="By default the next free one.")
@@ -71,7 +71,8 @@ def export(
     """Write a run's best model for TF Serving, phones, ONNX or OpenVINO.
 
     By default a SavedModel, TO/VERSION, with what TF Serving needs; other formats are
-    TO/FORMAT/VERSION. All take raw pixels and give probabilities.
+    TO/FORMAT/VERSION. All take raw pixels and give probabilities, or a regression's
+    values.
 
     Example: keras-resnet export runs/mine --to models/mine --format openvino
     --quantize int8
@@ -108,6 +109,7 @@ def _print_exports(
 ) -> None:
     """Where exports are, how far they are from the model, and what serves them."""
     from keras_resnet import serving
+    from keras_resnet.serving import runtimes
     from keras_resnet.serving.runtimes import FORMATS
 
     saved = written.get("saved_model")
@@ -129,7 +131,10 @@ def _print_exports(
         click.echo(f"\nserve it:\n  {line}\n")
         click.echo("ask it:")
         url = f"http://localhost:8501/{serving.name_of(saved.parent)}"
-        click.echo(f"  keras-resnet client IMAGE... --url {url}")
+        several = runtimes.describe(saved)["task"] == "labels"
+        click.echo(
+            f"  keras-resnet client IMAGE... --url {url}" + " --multi-label" * several
+        )
 
 
 def _print_check(checked: dict[str, Any] | None) -> None:
@@ -140,21 +145,25 @@ def _print_check(checked: dict[str, Any] | None) -> None:
             f"checked     {row['signature']} from {row['input']}: differs by "
             f"{row['difference']:.1e}, {row['milliseconds']:.2f} ms an image"
         )
-    if "agreement" in checked:
+    if "bytes" in checked:
+        same = count(checked["images"], "image")
+        if "agreement" in checked:
+            same = f"same class of {checked['agreement']:.0%} of {same}"
         click.echo(
-            f"checked     differs by {checked['difference']:.1e}, same class of "
-            f"{checked['agreement']:.0%} of {count(checked['images'], 'image')}, "
+            f"checked     differs by {checked['difference']:.1e}, {same}, "
             f"{checked['milliseconds']['1']:.2f} ms an image, "
             f"{checked['bytes'] / 1e6:.2f} MB"
         )
     for name in ("validation", "test", "calibration"):
         if found := checked.get(name):
             low, high = found["interval_points"]
+            measure = found.get("measure", "accuracy")
+            of = "" if measure == "accuracy" else f"{measure} "
+            points = f"{found['difference_points']:+.2f} points"
             click.echo(
-                f"int8        {name}: {found['int8']:.2%} of "
-                f"{count(found['images'], 'image')}, float32 "
-                f"{found['float32']:.2%}; {found['difference_points']:+.2f} points "
-                f"(95 %: {low:+.2f} to {high:+.2f})"
+                f"int8        {name}: {of}{found['int8']:.2%} of "
+                f"{count(found['images'], 'image')}, float32 {found['float32']:.2%}; "
+                f"{points} (95 %: {low:+.2f} to {high:+.2f})"
             )
 
 
@@ -276,10 +285,20 @@ def client(
     ) as server:
         answers = server.predict_files(paths, lambda *lost: failed.append(lost))
     lost = {path for path, _ in failed}
+    asked = [path for path in paths if path not in lost]
+    if answers.values is not None:
+        values = [
+            (path, dict(zip(names, map(float, row), strict=True)))
+            for path, names, row in zip(
+                asked, answers.labels, answers.values, strict=True
+            )
+        ]
+        print_classes(values, failed, as_json, "regression")
+        return
     best = (-answers.probabilities).argsort(axis=-1, kind="stable")
     rows = []
     for path, names, row, order in zip(
-        [path for path in paths if path not in lost],
+        asked,
         answers.labels,
         answers.probabilities,
         best,

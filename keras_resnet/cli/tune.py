@@ -336,10 +336,12 @@ def tune(
 
     from keras_resnet.data import sources
     from keras_resnet.run import new_folder
+    from tuning.objective import check_task
     from tuning.trials import check_place
 
     recipe, data = training.resolve()
-    sources.look(data)
+    check_task(recipe)
+    sources.look(data, recipe.task)
     options.check_size(recipe, data)
     space = asked.read_space(recipe)
     space.check(recipe)

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from keras_resnet.data import targets
 from keras_resnet.data.images import DataError, Found, Images
 from keras_resnet.data.options import Options
 from keras_resnet.files import open_npz, reading
+from keras_resnet.tasks import has_classes
 from keras_resnet.units import count
 
 SPLITS = ("train", "val", "test")
@@ -19,13 +21,15 @@ _KEYS |= {"images", "labels", "class_names"}
 _FORMS = "(images, labels) or {'train': (images, labels), 'test': ...}"
 
 
-def read_given(source: Any) -> Found:
+def read_given(source: Any, task: str = "classes") -> Found:
     """A pair of arrays, or a dictionary of pairs by split.
 
     Args:
         source: (images, labels), or {"train": (images, labels)} with "val", "test"
             and "class_names" where there are some. Images are uint8 (n, height,
-            width) or (n, height, width, channels), labels integers (n,) or (n, 1).
+            width) or (n, height, width, channels), labels integers (n,) or (n, 1), or
+            what `targets.from_array` takes.
+        task: what the labels are.
 
     Raises:
         DataError: anything else.
@@ -45,33 +49,31 @@ def read_given(source: Any) -> Found:
             continue
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise DataError(f"data: {split} is not a pair of images and labels")
-        parts[split] = _images(split, *pair)
-    train = parts["train"]
-    highest = int(train.labels.max())
-    if highest >= train.count:
-        raise DataError(
-            f"data: train has label {highest} and {train.count} images; number the "
-            "classes from 0 without gaps"
-        )
+        pixels, labels = pair
+        parts[split] = _images(split, pixels, labels, task)
     names = source.get("class_names")
-    if names is None:
-        names = range(highest + 1)
-    elif isinstance(names, str | bytes) or not isinstance(names, Iterable):
-        raise DataError(f"data: class_names are {names!r}, not a list of names")
-    names = tuple(
-        name.decode(errors="surrogateescape") if isinstance(name, bytes) else str(name)
-        for name in names
-    )
-    _check_labels(parts, names)
+    if names is not None:
+        names = _texts(names)
+    if has_classes(task):
+        names = _class_names(parts["train"], names)
+        _check_labels(parts, names)
+    else:
+        names = targets.names_of(task, names, parts["train"].labels.shape[1])
+        targets.check_spread(task, parts["train"].labels, names)
     shapes = {split: images.pixels.shape[1:] for split, images in parts.items()}  # type: ignore[union-attr]
     for split, shape in shapes.items():
         if shape != shapes["train"]:
             raise DataError(
                 f"data: {split} has images of shape {shape}, train {shapes['train']}"
             )
+        if parts[split].labels.shape[1:] != parts["train"].labels.shape[1:]:
+            raise DataError(
+                f"data: {split} has labels of shape {parts[split].labels.shape}, train "
+                f"{parts['train'].labels.shape}"
+            )
     height, width, channels = shapes["train"]
     return Found(
-        train=train,
+        train=parts["train"],
         val=parts.get("val"),
         test=parts.get("test"),
         class_names=names,
@@ -111,10 +113,10 @@ def read_npz(path: str, options: Options) -> Found:
             )
     if "class_names" in content:
         given["class_names"] = content["class_names"].tolist()
-    return read_given(given)
+    return read_given(given, options.task)
 
 
-def _images(split: str, pixels: Any, labels: Any) -> Images:
+def _images(split: str, pixels: Any, labels: Any, task: str) -> Images:
     pixels, labels = np.asarray(pixels), np.asarray(labels)
     if pixels.ndim == 3:
         pixels = pixels[..., np.newaxis]
@@ -128,19 +130,44 @@ def _images(split: str, pixels: Any, labels: Any) -> Images:
             f"data: {split} has images of {pixels.dtype}, not uint8 from 0 to 255; the "
             "model normalizes them itself"
         )
-    if labels.ndim == 2 and labels.shape[1] == 1:  # as Keras loads CIFAR
+    if not has_classes(task):
+        labels = targets.from_array(task, labels, split)
+    elif labels.ndim == 2 and labels.shape[1] == 1:  # as Keras loads CIFAR
         labels = labels[:, 0]
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+    if has_classes(task) and (
+        labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer)
+    ):
         raise DataError(
             f"data: {split} has labels of {labels.dtype} and shape {labels.shape}, not "
-            "an integer for each image"
+            "an integer for each image, as task 'classes' needs (a recipe's task may "
+            "be 'labels' or 'regression')"
         )
     if len(labels) != len(pixels):
         raise DataError(
             f"data: {split} has {count(len(pixels), 'image')}, but "
             f"{count(len(labels), 'label')}"
         )
-    return Images(pixels, labels.astype(np.int64))
+    return Images(pixels, labels.astype(np.int64) if has_classes(task) else labels)
+
+
+def _texts(names: Any) -> tuple[str, ...]:
+    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
+        raise DataError(f"data: class_names are {names!r}, not a list of names")
+    return tuple(
+        name.decode(errors="surrogateescape") if isinstance(name, bytes) else str(name)
+        for name in names
+    )
+
+
+def _class_names(train: Images, names: tuple[str, ...] | None) -> tuple[str, ...]:
+    """As given, or the numbers of the classes."""
+    highest = int(train.labels.max())
+    if highest >= train.count:
+        raise DataError(
+            f"data: train has label {highest} and {train.count} images; number the "
+            "classes from 0 without gaps"
+        )
+    return tuple(map(str, range(highest + 1))) if names is None else names
 
 
 def _check_labels(parts: Mapping[str, Images], names: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from keras_resnet.data.augment import Augment, Sampling
 from keras_resnet.data.cache import shorter_side
 from keras_resnet.data.decoding import Shape
+from keras_resnet.data.folder_layout import some
 from keras_resnet.data.images import (
     DataError,
     DataWarning,
@@ -40,6 +41,7 @@ from keras_resnet.data.splits import (
     fingerprint,
     split,
 )
+from keras_resnet.tasks import units
 from keras_resnet.units import count
 
 SIDE = 224  # of images of different sizes, if nothing is asked for
@@ -52,21 +54,22 @@ class Splits(NamedTuple):
 
     The three data sets give batches (uint8 images (batch, height, width, channels),
     int64 labels (batch,)); `train` in a new order every epoch and, if the augmentation
-    mixes images, with labels float32 (batch, classes).
+    mixes images, with labels float32 (batch, classes). Where an image has several
+    labels or numbers, they are float32 (batch, classes) in all of them.
 
     Attributes:
         train: augmented if asked.
         val: taken from the training data, to choose the best epoch by.
         test: read only to judge the end result.
-        classes: number of classes.
+        classes: number of classes, labels or numbers.
         image_shape: (height, width, channels).
-        class_names: a name for each label.
+        class_names: a name for each of them.
         pixel_stats: mean and standard deviation of each channel over the training
             images, in raw pixels; `build` puts them into the model. Of images that
             don't fit into memory, over a seeded sample of 2,048.
         steps: training steps an epoch.
         counts: images in "train", "val" and "test".
-        class_counts: of each class in these, by label; not known of streams.
+        class_counts: of each class or label in these; not known of streams.
         arguments: `load(**arguments)` makes the same splits again; JSON types. None
             if the images were given as arrays.
         fingerprint: of all images and labels, in hexadecimal; of a stream, its name
@@ -85,6 +88,9 @@ class Splits(NamedTuple):
             crops are taken from; None: from the files as they are.
         digests: what tells the images of each split from others, 16 bytes each; none
             of streams.
+        task: what an image has, as `Recipe.task`.
+        target_stats: of a regression, mean and standard deviation of each number over
+            the training images; `build` puts them into the model.
     """
 
     train: Any
@@ -108,6 +114,13 @@ class Splits(NamedTuple):
     files: Mapping[str, Sequence[str]]
     conflicts: tuple[tuple[str, str], ...]
     crops_from: int | None = None
+    task: str = "classes"
+    target_stats: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+
+    @property
+    def units(self) -> int:
+        """How many numbers a network puts out for an image."""
+        return units(self.task, self.classes)
 
     @property
     def test_shape(self) -> tuple[int, int, int]:
@@ -154,6 +167,8 @@ def load(
     subfolders: bool | None = None,
     cache: Path | str | None = None,
     console: Console | None = None,
+    task: str = "classes",
+    label_columns: Sequence[str] | None = None,
 ) -> Splits:
     """Loads images and splits them by a seed, stratified where labels are known.
 
@@ -188,6 +203,11 @@ def load(
             runs. Crops are then taken from what has been shrunk; see `data.cache`.
         console: where progress is shown, if files have to be decoded for the first
             time.
+        task: what an image has: one of several "classes"; one of two ("binary"); any
+            of several "labels", each 0 or 1; numbers ("regression"). The last two are
+            in arrays (images, labels or numbers), CSV files and frames.
+        label_columns: of a CSV file or frame, those that hold it; by default what is
+            named label, class or the like, and of several labels all that there are.
 
     Raises:
         DataError: no such source, nothing usable in it, or a wrong argument.
@@ -209,8 +229,11 @@ def load(
         subfolders=subfolders,
         cache=Path(cache).expanduser().absolute() if cache else None,
         console=console,
+        task=task,
+        label_columns=None if label_columns is None else tuple(label_columns),
     )
     found = read(source, options)
+    _check_binary(found, task)
     shape, test_shape = _shapes(found, options)
     parts = split(found, seed if split_seed is None else split_seed, train_images)
     digested = digests(parts)
@@ -227,7 +250,8 @@ def load(
     stats = pixel_stats(measured, shape, seed, sample=sampled)
     passes = Passes()
     classes = len(found.class_names)
-    train = training_batches(parts["train"], passes, shape, stats[0], classes, options)
+    shares = classes if task == "classes" else None
+    train = training_batches(parts["train"], passes, shape, stats[0], shares, options)
     val, test = (
         evaluation_batches(parts[name], shape=test_shape, batch_size=batch_size)
         for name in ("val", "test")
@@ -242,11 +266,7 @@ def load(
         pixel_stats=stats,
         steps=steps(parts["train"].count, batch_size, drop_remainder),
         counts={name: images.count for name, images in parts.items()},
-        class_counts={
-            name: tuple(np.bincount(images.labels, minlength=classes).tolist())
-            for name, images in parts.items()
-            if isinstance(images, Images)
-        },
+        class_counts=_class_counts(parts, classes, task),
         arguments=_arguments(source, shape, test_shape, found, options),
         fingerprint=fingerprint(found, parts, digested),
         duplicates=duplicates,
@@ -258,7 +278,43 @@ def load(
         files=paths,
         conflicts=conflicts,
         crops_from=shorter_side(shape, options.augment) if shrunk else None,
+        task=task,
+        target_stats=_target_stats(parts["train"]) if task == "regression" else None,
     )
+
+
+def _check_binary(found: Found, task: str) -> None:
+    """Refuses other than two classes where the task is one of two."""
+    count = len(found.class_names)
+    if task == "binary" and count != 2:
+        raise DataError(
+            f"task: 'binary' is of two classes, but the data have {count}: "
+            f"{some(found.class_names)}; 'classes' takes any number"
+        )
+
+
+def _class_counts(
+    parts: Mapping[str, Images | Stream], classes: int, task: str
+) -> dict[str, tuple[int, ...]]:
+    """Images of each class, or with each label, by split; none of values."""
+    found = {}
+    for name, images in parts.items():
+        if isinstance(images, Stream) or task == "regression":
+            continue
+        if task == "labels":
+            counts = images.labels.sum(axis=0, dtype=np.int64)
+        else:
+            counts = np.bincount(images.labels, minlength=classes)
+        found[name] = tuple(counts.tolist())
+    return found
+
+
+def _target_stats(train: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each number."""
+    targets = train.labels.astype(np.float64)
+    deviations = targets.std(axis=0)
+    deviations[deviations == 0] = 1.0  # of the few that a split left
+    return tuple(targets.mean(axis=0).tolist()), tuple(deviations.tolist())
 
 
 def _arguments(
@@ -279,6 +335,10 @@ def _arguments(
         arguments["split_seed"] = options.split_seed
     if options.subfolders is not None:
         arguments["subfolders"] = options.subfolders
+    if options.task != "classes":
+        arguments["task"] = options.task
+    if options.label_columns is not None:
+        arguments["label_columns"] = list(options.label_columns)
     if found.version:  # of TFDS: a stream is cut in other places than what fits
         arguments["memory"] = options.memory
     return arguments

@@ -64,7 +64,8 @@ class Images:
     Attributes:
         pixels: uint8 (n, height, width, channels), or such of different sizes, or n
             encoded images: paths of files, or their bytes.
-        labels: int64 (n,).
+        labels: classes, int64 (n,); several labels as 0 and 1, or numbers, float32
+            (n, names).
         digests: what tells each from others, 16 bytes, where it is known.
         about: the row of each in the index of files, where they are some.
     """
@@ -134,7 +135,7 @@ class Found(NamedTuple):
 
     Attributes:
         train: to train on, or all that there is.
-        class_names: a name for each label.
+        class_names: a name for each class, label or number.
         channels: 1 or 3 where images are encoded.
         size: (height, width) that all images have; None if they differ.
         val: its own validation split.

@@ -41,24 +41,33 @@ def load_labelled(
     trained_on: np.ndarray | None = None,
     batch_size: int = 128,
     data_dir: Path | str | None = None,
+    task: str = "classes",
+    label_columns: Sequence[str] | None = None,
 ) -> Labelled:
     """A source's test split or, where it has none, all of its images.
 
     Args:
         source: as `load` has it.
         class_names: of the classifier; the source's are found among them, in any order,
-            and need not be all.
+            and need not be all. Of a regression all numbers must be there.
         shape: height, width and channels of the batches.
         trained_on: digests of images that are left out.
         batch_size: images a batch.
         data_dir: as `load` has it.
+        task: as `load` has it.
+        label_columns: as `load` has it.
 
     Raises:
         DataError: no such source, a class that the classifier doesn't know, images of
             other channels, a stream, or none that is left.
     """
     directory = Path(data_dir).expanduser().absolute() if data_dir else None
-    options = Options(data_dir=directory, memory=free_memory() // 4)
+    options = Options(
+        data_dir=directory,
+        memory=free_memory() // 4,
+        task=task,
+        label_columns=None if label_columns is None else tuple(label_columns),
+    )
     found = read(source, options)
     counts = Counter(class_names)
     unknown = [name for name in found.class_names if name not in counts]
@@ -72,6 +81,9 @@ def load_labelled(
             f"data: {some(map(repr, several))} names several classes of the model; "
             "which of them the images are of can't be told"
         )
+    missing = [name for name in class_names if name not in found.class_names]
+    if missing and task == "regression":
+        raise DataError(f"data: {some(missing)} is missing, which the model gives too")
     parts = [found.test] if found.test else [found.train, found.val]
     places = np.array([list(class_names).index(name) for name in found.class_names])
     kept, known = [], 0
@@ -94,7 +106,7 @@ def load_labelled(
             new = ~common(own, trained_on)
         known += int((~new).sum())
         chosen = images.take(np.flatnonzero(new))
-        kept.append(Images(chosen.pixels, places[chosen.labels]))
+        kept.append(Images(chosen.pixels, _placed(chosen.labels, places, class_names)))
     count = sum(images.count for images in kept)
     if not count:
         raise DataError(f"data: all {known} images are among those that it learnt from")
@@ -111,3 +123,14 @@ def load_labelled(
     for more in batches[1:]:
         joined = joined.concatenate(more)
     return Labelled(joined, count, known)
+
+
+def _placed(
+    labels: np.ndarray, places: np.ndarray, class_names: Sequence[str]
+) -> np.ndarray:
+    """Labels in the classifier's order; those that the source doesn't name are 0."""
+    if labels.ndim == 1:
+        return np.asarray(places[labels])
+    found = np.zeros((len(labels), len(class_names)), labels.dtype)
+    found[:, places] = labels
+    return found

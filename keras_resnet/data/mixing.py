@@ -33,9 +33,16 @@ def draw_mix(seed: Any, augment: Augment, height: int, width: int) -> Any:
     return tf.cond(tf.random.stateless_uniform([], seeds[1]) < 0.5, *draws)
 
 
-def mix_labels(labels: Any, drawn: Any, classes: int) -> Any:
-    """Shares of classes, float32 (batch, classes), of int labels (batch,)."""
-    labels = tf.one_hot(labels, classes)
+def mix_labels(labels: Any, drawn: Any, classes: int | None) -> Any:
+    """Labels of both images by their shares, float32.
+
+    Args:
+        labels: of a batch: classes, or labels and numbers of any shape.
+        drawn: as `draw_mix` says.
+        classes: how many, of which shares (batch, classes) are made; None: the means
+            of labels that are numbers themselves.
+    """
+    labels = tf.one_hot(labels, classes) if classes else tf.cast(labels, tf.float32)
     return drawn[0] * labels + (1 - drawn[0]) * tf.roll(labels, 1, axis=0)
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from keras_resnet.data.augment import Augment, Sampling
 from keras_resnet.data.images import DataError
+from keras_resnet.tasks import TASKS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,8 @@ class Options:
     subfolders: bool | None = None
     cache: Path | None = None
     console: Console | None = None
+    task: str = "classes"
+    label_columns: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         counts = {"batch_size": self.batch_size, "train_images": self.train_images}
@@ -53,6 +56,10 @@ class Options:
             raise DataError(
                 f"sampling: {self.sampling!r} is not one of "
                 f"{', '.join(map(repr, get_args(Sampling)))}"
+            )
+        if self.task not in TASKS:
+            raise DataError(
+                f"task: {self.task!r} is not one of {', '.join(map(repr, TASKS))}"
             )
         if not isinstance(self.augment, Augment):
             raise DataError(

@@ -48,7 +48,7 @@ def training_batches(
     passes: Passes,
     shape: Shape,
     fill: Sequence[float],
-    classes: int,
+    classes: int | None,
     options: Options,
 ) -> Any:
     """Batches in a new order every epoch, changed at random.
@@ -61,7 +61,8 @@ def training_batches(
         passes: says which epoch comes.
         shape: height, width, channels of the batches.
         fill: the mean pixel.
-        classes: number of classes.
+        classes: number of classes, whose shares mixed images have; None: labels are
+            numbers, and are mixed themselves.
         options: batch size, seed, augmentation, sampling, and whether a last batch
             that isn't full is left out.
 
@@ -229,14 +230,19 @@ def _fetcher(
             pixels = mix_images(pixels, drawn[-1])
         return pixels, chosen.labels
 
+    dtype, shape_of_one = np.dtype(np.int64), ()
+    if isinstance(images, Images):
+        dtype, shape_of_one = images.labels.dtype, images.labels.shape[1:]
+
     def fetch(content: Any, drawn: Any) -> tuple[Any, Any]:
         size = len(content)
         pixels, labels = tf.numpy_function(
             lambda *given: read(given[:size], given[size:]),
             [*content, *drawn],
-            [tf.uint8, tf.int64],
+            [tf.uint8, tf.as_dtype(dtype)],
         )
-        return tf.ensure_shape(pixels, [None, *shape]), tf.ensure_shape(labels, [None])
+        labels = tf.ensure_shape(labels, [None, *shape_of_one])
+        return tf.ensure_shape(pixels, [None, *shape]), labels
 
     return fetch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from keras_resnet.data.folders import read_folder
 from keras_resnet.data.idx import has_idx, read_split
 from keras_resnet.data.images import DataError, Found, Images
 from keras_resnet.data.options import Options
-from keras_resnet.data.tables import read_columns, read_csv, read_frame
+from keras_resnet.data.tables import check_csv, read_csv, read_frame
 from keras_resnet.data.tfds_source import read_tfds
 from keras_resnet.data.tree import read_tree
 from keras_resnet.limits import LimitError, check_names
+from keras_resnet.tasks import TASKS
 
 # Where Debian's package dataset-fashion-mnist puts its files.
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -68,19 +69,19 @@ def read_fashion_mnist(_: str, options: Options) -> Found:
     )
 
 
-def _look_at_folder(path: str) -> None:
+def _look_at_folder(path: str, _: Options) -> None:
     understand(read_tree(os.path.abspath(Path(path).expanduser())))
 
 
-def _look_at_files(pattern: str) -> None:
+def _look_at_files(pattern: str, _: Options) -> None:
     if not glob.glob(os.path.expanduser(pattern)):
         raise DataError(f"data: no file fits {pattern}")
 
 
 # What can be told before anything is decoded.
-_LOOKS: dict[Any, Callable[[str], object]] = {
+_LOOKS: dict[Any, Callable[[str, Options], None]] = {
     read_folder: _look_at_folder,
-    read_csv: read_columns,
+    read_csv: check_csv,
     read_tfrecord: _look_at_files,
 }
 
@@ -114,30 +115,38 @@ def read(source: Any, options: Options) -> Found:
 
 def _read(source: Any, options: Options) -> Found:
     if hasattr(source, "element_spec"):
+        _check_kind("a tf.data.Dataset", options.task)
         return read_dataset(source, options)
     if hasattr(source, "iloc"):
         return read_frame(source, options)
     if not isinstance(source, str):
-        return read_given(source)
-    reader, argument = find(source)
+        return read_given(source, options.task)
+    reader, argument = find(source, options.task)
     return reader(argument, options)
 
 
-def look(source: str) -> None:
+def look(
+    source: str, task: str = "classes", label_columns: Sequence[str] | None = None
+) -> None:
     """Refuses what can be seen not to be a source, before any image is read.
 
     Raises:
-        DataError: `find`'s; a folder of no classes, a table without their columns.
+        DataError: `find`'s; a folder of no classes, a table whose columns or rows have
+            no such targets.
     """
-    reader, argument = find(source)
-    _LOOKS.get(reader, str)(argument)
+    reader, argument = find(source, task)
+    columns = None if label_columns is None else tuple(label_columns)
+    if reader in _LOOKS:
+        _LOOKS[reader](argument, Options(task=task, label_columns=columns))
 
 
-def find(source: str) -> tuple[Callable[[str, Options], Found], str]:
+def find(
+    source: str, task: str = "classes"
+) -> tuple[Callable[[str, Options], Found], str]:
     """A source's reader and what is to be read; nothing is read, but files are there.
 
     Raises:
-        DataError: no such source, folder or file.
+        DataError: no such source, folder or file, or none that a task's targets are in.
     """
     kind, colon, argument = source.partition(":")
     if source.endswith(".npz"):
@@ -162,4 +171,15 @@ def find(source: str) -> tuple[Callable[[str, Options], Found], str]:
         if kind != "folder":
             what = f"can't read {argument}: No such file or directory"
         raise DataError(f"data: {what}")
+    _check_kind(kind, task)
     return reader, argument
+
+
+def _check_kind(kind: str, task: str) -> None:
+    """Refuses a kind of source that has one class for each image."""
+    able = TASKS[task].sources
+    if able and kind not in able:
+        raise DataError(
+            f"data: {kind} has one class for each image; the recipe's task, {task!r}, "
+            "needs csv:FILE, FILE.npz, arrays or a pandas frame"
+        )

@@ -1,4 +1,4 @@
-"""Training, validation and test images: seeded, stratified, disjoint."""
+"""Training, validation and test images: seeded, disjoint, stratified by class."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ TEST_SHARE = 0.2  # 360 of the digits
 VAL_SHARE = 0.1  # of the rest: 144 of the digits; CIFAR's 5,000 of the papers
 VAL_MOST = 10_000
 MOST_CONFLICTS = 1000  # that are named
+FEWEST = 10  # images that have no classes to be split by
 
 
 def split(
@@ -45,7 +46,7 @@ def split(
             size = _at_least(min(VAL_SHARE * train.count, VAL_MOST), found)
             train, val = _stratified(train, size, seed)
         if train_images is not None and train_images < train.count:
-            if train_images < len(found.class_names):
+            if train.labels.ndim == 1 and train_images < len(found.class_names):
                 raise DataError(
                     f"train_images: {train_images} are fewer than the "
                     f"{len(found.class_names)} classes"
@@ -74,15 +75,24 @@ def split(
 
 def _at_least(size: float, found: Found) -> int:
     """A whole number, so that each class can have one."""
-    return max(math.ceil(size), len(found.class_names))
+    classes = found.class_names if found.train.labels.ndim == 1 else ()  # type: ignore[union-attr]
+    return max(math.ceil(size), len(classes), 1)
 
 
 def _stratified(
     images: Images, size: int, seed: int, keep: int = 1
 ) -> tuple[Images, Images]:
-    """All but `size` images, and these: both of all classes, if `keep` of one stay."""
+    """All but `size` images, and these: both of all classes, if `keep` of one stay.
+
+    Images without a class, of several labels or numbers, are drawn by chance alone.
+    """
     from sklearn.model_selection import train_test_split
 
+    if images.labels.ndim > 1:
+        rest, taken = train_test_split(
+            np.arange(images.count), test_size=size, random_state=seed
+        )
+        return images.take(rest), images.take(taken)
     strata, counts = images.labels.copy(), np.bincount(images.labels)
     strata[counts[strata] == 1] = counts.argmax()  # scikit-learn wants two of each
     rest, taken = train_test_split(
@@ -119,6 +129,13 @@ def _cut(images: Stream, start: int, size: int) -> tuple[Stream, Stream]:
 
 
 def _check_counts(labels: np.ndarray, names: Sequence[str], wanted: int) -> None:
+    if labels.ndim > 1:
+        if len(labels) < FEWEST:
+            raise DataError(
+                f"data: {count(len(labels), 'training image')} are too few; give "
+                f"{FEWEST} or more"
+            )
+        return
     counts = np.bincount(labels, minlength=len(names))
     if counts.min() < wanted:
         least = int(counts.argmin())
@@ -183,6 +200,8 @@ def find_conflicts(
         return ()
     values = np.concatenate([found[name].view(np.uint64)[::2] for name in parts])
     labels = np.concatenate([part.labels for part in images])
+    if labels.ndim > 1:  # a number for each kind of row
+        labels = np.unique(labels, axis=0, return_inverse=True)[1].ravel()
     order = np.lexsort((labels, values))
     same = values[order[1:]] == values[order[:-1]]
     other = labels[order[1:]] != labels[order[:-1]]

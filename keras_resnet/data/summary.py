@@ -42,7 +42,8 @@ def summary(
             )
         if not listed:
             table.add_row(
-                f"in each of {len(order):,} classes",
+                f"in each of {len(order):,} "
+                f"{'labels' if splits.task == 'labels' else 'classes'}",
                 *(f"{min(counts[s]):,} to {max(counts[s]):,}" for s in splits.counts),
                 *(f"{min(n):.3g} to {max(n):.3g}" for n in columns.values()),
             )
@@ -52,6 +53,13 @@ def summary(
 
 def _lines(splits: Splits) -> list[str]:
     lines = []
+    if splits.target_stats:
+        lines += [
+            f"{name}: mean {mean:.4g}, standard deviation {deviation:.4g} in training"
+            for name, mean, deviation in zip(
+                splits.class_names, *splits.target_stats, strict=True
+            )
+        ]
     for what, found in (
         ("unreadable", splits.unreadable),
         ("not read", splits.left_out),

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -17,8 +17,10 @@ from keras_resnet.data.images import DataError, Found
 from keras_resnet.data.index import BAD, cache_of, find_out, locate_files
 from keras_resnet.data.options import Options
 from keras_resnet.data.table_rows import read_rows
+from keras_resnet.data.targets import Targets, check_spread, read_targets
 from keras_resnet.data.tree import read_tree
 from keras_resnet.limits import LimitError, check_regular
+from keras_resnet.tasks import has_classes
 from keras_resnet.units import count
 
 # What a column holds -> the names that it goes by, in any case.
@@ -34,7 +36,7 @@ COLUMNS = {
 
 
 def read_csv(path: str, options: Options) -> Found:
-    """A file with a row of column names: path, label and, if there is one, split.
+    """A file with a row of column names: path, label or labels, perhaps split.
 
     Paths are relative to the file or to `data_dir`; a name alone, with its ending or
     without, is looked for below.
@@ -42,17 +44,24 @@ def read_csv(path: str, options: Options) -> Found:
     Raises:
         DataError: no such file, other columns, or what `read_table` refuses.
     """
-    file = Path(path).expanduser().absolute()
-    base = options.data_dir or file.parent
-    return read_table(read_columns(path), str(file), base, options)
+    file, columns = _columns_of(path)
+    return read_table(columns, str(file), options.data_dir or file.parent, options)
 
 
-def read_columns(path: str) -> dict[str, list[str]]:
-    """The columns of a CSV file by their names.
+def check_csv(path: str, options: Options) -> None:
+    """Refuses a file whose rows can't be of the task; images aren't looked for.
 
     Raises:
-        DataError: no such file, no table, or one without paths or labels.
+        DataError: as `read_csv`.
     """
+    file, columns = _columns_of(path)
+    _, splits, targets = _understood(columns, str(file), options)
+    chosen = _by_split(targets.known, splits, targets.values)
+    _check_training(chosen, targets.names, str(file), options.task)
+
+
+def _columns_of(path: str) -> tuple[Path, dict[str, list[str]]]:
+    """A file, and its columns by their names."""
     file = Path(path).expanduser().absolute()
     try:
         check_regular(file)
@@ -73,9 +82,9 @@ def read_columns(path: str) -> dict[str, list[str]]:
                 f"data: {file} has {len(row)} fields in row {number}, not the "
                 f"{len(header)} of its first"
             )
-    columns = {name: [row[i] for row in rows if row] for i, name in enumerate(header)}
-    _paths_and_labels(columns, str(file))
-    return columns
+    return file, {
+        name: [row[i] for row in rows if row] for i, name in enumerate(header)
+    }
 
 
 def read_frame(frame: Any, options: Options) -> Found:
@@ -100,17 +109,7 @@ def read_table(
         DataError: a column is missing or there twice, a split of no known name, a file
             with two labels, or no file that can be read.
     """
-    paths, labels = _paths_and_labels(columns, name)
-    labels = [label.strip() for label in labels]
-    values = _column(columns, "split", name) or [""] * len(paths)
-    splits = ["train" if not value else split_of(value) for value in values]
-    for value, split in zip(values, splits, strict=True):
-        if split is None:
-            raise DataError(f"data: {name} has split {value!r}, not train, val or test")
-    labelled = np.array(list(map(bool, labels)), bool)
-    class_names = _class_names(set(filter(None, labels)))
-    numbers = {label: i for i, label in enumerate(class_names)}
-    _check_once(paths, labels, name)
+    paths, splits, targets = _understood(columns, name, options)
     located = list(_located(paths, base))
     index = find_out(
         locate_files([(folder, file) for folder, file, _, _ in located]),
@@ -119,7 +118,7 @@ def read_table(
         cache=cache_of(name if os.path.isabs(name) else str(base / "frame")),
         console=options.console,
     )
-    used = labelled & ~index.has(BAD)
+    used = targets.known & ~index.has(BAD)
     if not used.any():
         why = index.reasons.get(0, "no row has a label")
         raise DataError(f"data: {name} has no image that can be read: {why}")
@@ -128,41 +127,108 @@ def read_table(
             f"{index.reasons[min(index.reasons)].replace('image:', 'data:', 1)}; "
             f"{count(len(index.reasons), 'unreadable file')} in {name}"
         )
-    classes = np.array([numbers.get(label, 0) for label in labels], np.int64)
+    chosen = _by_split(used, splits, targets.values)
+    _check_training(chosen, targets.names, name, options.task)
+    lost = len(paths) - int(targets.known.sum())
+    left_out = (f"{name}: {count(lost, 'row')} without a label",) if lost else ()
+    found = describe(index, chosen, targets.names, left_out)
+    return found._replace(notes=(*targets.notes, *found.notes))
+
+
+def _understood(
+    columns: Mapping[str, Sequence[str]], name: str, options: Options
+) -> tuple[Sequence[str], Sequence[str | None], Targets]:
+    """The path, the split and the targets of each row."""
+    paths = columns[_column(columns, "path") or _no_column(columns, "path", name)]
+    splits = _splits(columns, len(paths), name)
+    targets = _targets(columns, paths, name, options)
+    _check_once(paths, targets.texts, name)
+    return paths, splits, targets
+
+
+def _by_split(
+    used: np.ndarray, splits: Sequence[str | None], values: np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The rows of each split that are used, and what they hold."""
     chosen = {}
     for split in ("train", "val", "test"):
         rows = np.flatnonzero(used & (np.array(splits) == split))
         if len(rows):
-            chosen[split] = rows, classes[rows]
-    _check_training(chosen, class_names, name)
-    lost = len(labels) - int(labelled.sum())
-    left_out = (f"{name}: {count(lost, 'row')} without a label",) if lost else ()
-    return describe(index, chosen, class_names, left_out)
+            chosen[split] = rows, values[rows]
+    return chosen
 
 
-def _paths_and_labels(
-    columns: Mapping[str, Sequence[str]], name: str
-) -> tuple[Sequence[str], Sequence[str]]:
-    paths, labels = (_column(columns, kind, name) for kind in ("path", "label"))
-    if paths is None or labels is None:
-        kind = "path" if paths is None else "label"
-        raise DataError(
-            f"data: {name} has no column for the {kind}, only {some(columns)}; call it "
-            f"{' or '.join(COLUMNS[kind][:3])}"
-        )
-    return paths, labels
-
-
-def _column(
-    columns: Mapping[str, Sequence[str]], kind: str, name: str
-) -> Sequence[str] | None:
-    """The one column of a kind; of several the one whose name comes first."""
+def _column(columns: Mapping[str, Sequence[str]], kind: str) -> str | None:
+    """The name of a kind's column; of several the one whose name comes first."""
     known = COLUMNS[kind]
     fitting = [column for column in columns if column.strip().lower() in known]
-    if not fitting:
-        return None
     fitting.sort(key=lambda column: known.index(column.strip().lower()))
-    return columns[fitting[0]]
+    return fitting[0] if fitting else None
+
+
+def _no_column(columns: Mapping[str, Any], kind: str, name: str) -> NoReturn:
+    named = ", or name it by label_columns (--label-columns)" * (kind == "label")
+    raise DataError(
+        f"data: {name} has no column for the {kind}, only {some(columns)}; call it "
+        f"{' or '.join(COLUMNS[kind][:3])}{named}"
+    )
+
+
+def _splits(
+    columns: Mapping[str, Sequence[str]], rows: int, name: str
+) -> list[str | None]:
+    """The split of each row, "train" where nothing is said."""
+    column = _column(columns, "split")
+    values = columns[column] if column else [""] * rows
+    splits = ["train" if not value else split_of(value) for value in values]
+    for value, split in zip(values, splits, strict=True):
+        if split is None:
+            raise DataError(f"data: {name} has split {value!r}, not train, val or test")
+    return splits
+
+
+def _targets(
+    columns: Mapping[str, Sequence[str]],
+    paths: Sequence[str],
+    name: str,
+    options: Options,
+) -> Targets:
+    """What the rows have for their images."""
+    chosen = _label_columns(columns, name, options)
+    if not has_classes(options.task):
+        named = {column: columns[column] for column in chosen}
+        return read_targets(options.task, named, paths, name)
+    labels = [label.strip() for label in columns[chosen[0]]]
+    known = np.array(list(map(bool, labels)), bool)
+    names = _class_names(set(filter(None, labels)))
+    numbers = {label: i for i, label in enumerate(names)}
+    classes = np.array([numbers.get(label, 0) for label in labels], np.int64)
+    return Targets(names, classes, known, labels)
+
+
+def _label_columns(
+    columns: Mapping[str, Sequence[str]], name: str, options: Options
+) -> Sequence[str]:
+    """As asked for; else what is named so; of several labels, else all others."""
+    asked = options.label_columns
+    if asked is None:
+        found = _column(columns, "label")
+        if found is None and options.task == "labels":
+            others = (_column(columns, "path"), _column(columns, "split"))
+            asked = tuple(column for column in columns if column not in others)
+        if found or not asked:
+            return (found or _no_column(columns, "label", name),)
+    for column in asked:
+        if column not in columns:
+            raise DataError(
+                f"label_columns: {name} has no column {column!r}, only {some(columns)}"
+            )
+    if has_classes(options.task) and len(asked) != 1:
+        raise DataError(
+            f"label_columns: {some(asked)} are {len(asked)} columns; an image has one "
+            f"class; a recipe's task may be 'labels' or 'regression'"
+        )
+    return asked
 
 
 def _class_names(labels: set[str]) -> tuple[str, ...]:
@@ -200,7 +266,12 @@ def _check_training(
     chosen: Mapping[str, tuple[np.ndarray, np.ndarray]],
     class_names: Sequence[str],
     name: str,
+    task: str,
 ) -> None:
+    if not has_classes(task):
+        _, targets = chosen.get("train", ((), np.zeros((0, len(class_names)))))
+        check_spread(task, targets, class_names)
+        return
     if len(class_names) < 2:
         raise DataError(
             f"data: {name} has {count(len(class_names), 'label')}; a classifier needs "

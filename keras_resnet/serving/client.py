@@ -65,17 +65,20 @@ class _Busy(Exception):
 
 
 class Answers(NamedTuple):
-    """What a classifier says of images.
+    """What a model says of images.
 
     Attributes:
-        probabilities: float32 (batch, classes).
-        classes: int64 (batch,), the likeliest.
-        labels: for each image the names of its likeliest classes, in order.
+        probabilities: float32 (batch, classes); of a regression (batch, 0).
+        classes: int64 (batch,), the likeliest; of a regression (0,).
+        labels: for each image the names of its likeliest classes, in order; of a
+            regression of its values.
+        values: of a regression, float32 (batch, values); else None.
     """
 
     probabilities: np.ndarray
     classes: np.ndarray
     labels: list[list[str]]
+    values: np.ndarray | None = None
 
 
 def parse_url(url: str) -> tuple[urllib.parse.SplitResult, str]:
@@ -562,17 +565,27 @@ def check_answers(
     """What a server answers of so many images, if it can be.
 
     Raises:
-        ServingError: other outputs, or no probabilities, classes and labels.
+        ServingError: other outputs, or no probabilities, classes and labels; or, of a
+            regression, no values and labels.
     """
     found = _completed(found)
     labels = _output(found, "labels", count, 2, "OSU")
+    texts = [[_text(each) for each in row] for row in labels.tolist()]
+    if "values" in found and "probabilities" not in found:
+        values = _output(found, "values", count, 2, "f").astype(np.float32)
+        if values.shape != labels.shape:
+            raise ServingError("server: it answers other values than it names")
+        _check_texts(texts, values.shape[1])
+        none = np.zeros((count, 0), np.float32)
+        return Answers(none, np.zeros(0, np.int64), texts, values)
     probabilities = _output(found, "probabilities", count, 2, "f").astype(np.float32)
     classes = _output(found, "classes", count, 1, "i").astype(np.int64)
     sums = probabilities.sum(axis=-1)
     for what, wrong in (
         ("probabilities that are none", (probabilities < 0) | (probabilities > 1)),
         (
-            "probabilities that don't sum to one",
+            "probabilities that don't sum to one (multi_label, --multi-label, where an "
+            "image may have several)",
             not multi_label and (np.abs(sums - 1) > 1e-2),
         ),
         (
@@ -582,13 +595,16 @@ def check_answers(
     ):
         if np.any(wrong):
             raise ServingError(f"server: it answers {what}")
-    texts = [[_text(each) for each in row] for row in labels.tolist()]
+    _check_texts(texts, probabilities.shape[1])
+    return Answers(probabilities, classes, texts)
+
+
+def _check_texts(texts: list[list[str]], most: int) -> None:
     for row in texts:
         try:
-            check_names(row, probabilities.shape[1])
+            check_names(row, most)
         except LimitError as error:
             raise ServingError(f"server: its labels: {error}") from None
-    return Answers(probabilities, classes, texts)
 
 
 def _completed(found: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:

@@ -112,7 +112,8 @@ def export(
             sigmoid has two classes, its own the second.
         task: "classes", "binary", "labels" or "regression", where the model's loss
             doesn't say what its outputs are of. A "regression" is served as `values`,
-            float32 (batch, units), in place of `probabilities`, `classes`, `labels`.
+            float32 (batch, units), in place of `probabilities` and `classes`; its
+            `labels` are their names. Of a run its recipe says it.
         about: more for `model.json`, such as metrics or a licence.
         samples: uint8 images to check the export by; of a run its samples.
         images: uint8 training images to calibrate int8 by; of a run they are known.
@@ -182,6 +183,7 @@ def find(
         class_names = run.data["class_names"] if class_names is None else class_names
         samples = run.read_samples() if samples is None else samples
         about = run.describe() | about
+        task = run.recipe.task if task is None else task
     head = head_of(model, task)
     if head.task is None:
         ending = {

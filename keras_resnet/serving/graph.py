@@ -71,7 +71,11 @@ def make_signatures(
     def classify(pixels: Any) -> dict[str, Any]:
         probabilities = network(tf.cast(pixels, tf.float32))["answers"]
         if head.task == "regression":
-            return {"values": probabilities}
+            names = tf.constant([list(class_names)])
+            return {
+                "values": probabilities,
+                "labels": tf.repeat(names, tf.shape(probabilities)[0], axis=0),
+            }
         best = tf.math.top_k(probabilities, top).indices
         return {
             "probabilities": probabilities,

@@ -12,12 +12,20 @@ import numpy as np
 from keras_resnet import statistics
 from keras_resnet.errors import ExportError
 from keras_resnet.heads import Head
+from keras_resnet.network import target_stats_of
 from keras_resnet.run import Run
 from keras_resnet.serving.runtimes import Served
 
 CALIBRATION = 300  # training images that ranges of activations are taken from
 LEAST = 32
 _BACKEND = (Exception,)
+# What int8 may lose some of, by task: `Head.errors` over the images.
+MEASURES = {
+    "classes": "accuracy",
+    "binary": "accuracy",
+    "labels": "F1 of an image's labels",
+    "regression": "mean error over the standard deviation",
+}
 
 
 def by_nncf(model: Any, examples: Sequence[Any]) -> tuple[Any, str | None]:
@@ -99,17 +107,20 @@ def compare(
         images: those that it was calibrated by.
 
     Returns:
-        for each set of images: their number, the accuracy of both, the difference in
-        points with its 95 % interval, and the greatest change of a probability.
+        for each set of images: their number, what is measured of both (`MEASURES`),
+        the difference in points with its 95 % interval, a loss being negative, and the
+        greatest change of a probability or value.
     """
-    if run is None or head.task != "classes":
-        changed = _Comparison()
+    stats = target_stats_of(model)
+    scale = np.array(stats[1]) if stats else np.ones(1)
+    if run is None:
+        changed = _Comparison(head, scale)
         changed.add(_answers(model, head, images), served.predict(images), None)
         return {"calibration": changed.result()}
     splits = run.load_splits(image_size=run.data["image_shape"][:2])
     found = {}
     for name, batches in (("validation", splits.val), ("test", splits.test)):
-        comparison = _Comparison()
+        comparison = _Comparison(head, scale)
         for pixels, labels in batches.as_numpy_iterator():
             answers = _answers(model, head, pixels)
             comparison.add(answers, served.predict(pixels), labels)
@@ -122,34 +133,44 @@ def _answers(model: Any, head: Head, images: np.ndarray) -> np.ndarray:
 
 
 class _Comparison:
-    """Two models' answers, batch by batch."""
+    """Two models' answers, batch by batch.
 
-    def __init__(self) -> None:
-        self.right: tuple[list[float], list[float]] = ([], [])
-        self.agree: list[bool] = []
+    Args:
+        head: of the first.
+        scale: of each value of a regression, its standard deviation.
+    """
+
+    def __init__(self, head: Head, scale: np.ndarray) -> None:
+        self.head, self.scale = head, scale
+        self.errors: tuple[list[float], list[float]] = ([], [])
+        self.apart: list[float] = []
         self.greatest = 0.0
 
     def add(
         self, before: np.ndarray, after: np.ndarray, labels: np.ndarray | None
     ) -> None:
         """Adds a batch; without labels the first model is taken as right."""
-        best, now = before.argmax(-1), after.argmax(-1)
-        labels = best if labels is None else labels
-        self.right[0].extend((best == labels).astype(float))
-        self.right[1].extend((now == labels).astype(float))
-        self.agree.extend(best == now)
+        decided = self.head.decide(before)
+        labels = decided if labels is None else labels
+        for errors, answers in zip(self.errors, (before, after), strict=True):
+            errors.extend(self.head.errors(answers, labels, self.scale))
+        self.apart.extend(self.head.errors(after, decided, self.scale))
         self.greatest = max(self.greatest, float(np.abs(before - after).max()))
 
     def result(self) -> dict[str, Any]:
         """As `compare` returns it."""
-        difference = statistics.t_test(self.right[1], self.right[0], paired=True)
+        before, after = self.errors
+        difference = statistics.t_test(before, after, paired=True)
+        values = self.head.task == "regression"
+        agreement = {} if values else {"agreement": 1 - float(np.mean(self.apart))}
         return {
-            "images": len(self.agree),
-            "float32": float(np.mean(self.right[0])),
-            "int8": float(np.mean(self.right[1])),
+            "images": len(self.apart),
+            "measure": MEASURES[str(self.head.task)],
+            "float32": float(np.mean(before) if values else 1 - np.mean(before)),
+            "int8": float(np.mean(after) if values else 1 - np.mean(after)),
             "difference_points": 100 * difference.mean,
             "interval_points": [100 * difference.low, 100 * difference.high],
-            "agreement": float(np.mean(self.agree)),
+            **agreement,
             "greatest_change": self.greatest,
         }
 
@@ -164,6 +185,7 @@ def check_loss(found: dict[str, Any], limit: float) -> None:
     lost = -found[name]["difference_points"]
     if lost > limit:
         raise ExportError(
-            f"quantize: int8 loses {lost:.2f} points of accuracy on {name} images, "
+            f"quantize: int8 loses {lost:.2f} points of {found[name]['measure']} on "
+            f"{name} images, "
             f"more than {limit:g}; it is not published (force keeps it)"
         )

@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from keras_resnet import files, limits
 from keras_resnet.errors import ExportError, RunFolderError, one_line
-from keras_resnet.heads import Head, Task
+from keras_resnet.heads import Head
 from keras_resnet.serving import graph, warmup
 from keras_resnet.serving.runtimes import LABELS, MODEL, Served
+from keras_resnet.tasks import Task
 
 
 def write(

@@ -26,7 +26,7 @@ def describe_environment() -> dict[str, Any]:
 
 def describe_data(data: Splits, seed: int) -> dict[str, Any]:
     """What is kept of the data: enough to load it again, and to know it again."""
-    return {
+    facts = {
         "source": data.arguments["source"] if data.arguments else "given",
         "seed": seed,
         "arguments": data.arguments,
@@ -41,6 +41,9 @@ def describe_data(data: Splits, seed: int) -> dict[str, Any]:
         "duplicates": dict(data.duplicates),
         "unreadable": list(data.unreadable),
     }
+    if data.target_stats:
+        facts["target_stats"] = [list(numbers) for numbers in data.target_stats]
+    return facts
 
 
 def _commit() -> str | None:

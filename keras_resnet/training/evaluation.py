@@ -25,6 +25,22 @@ class Bin(NamedTuple):
     accuracy: float
 
 
+class Mistake(NamedTuple):
+    """What an image is, what it was taken for, and how surely or how far off.
+
+    Attributes:
+        true: its class, labels or values, in words.
+        predicted: the same of the answer.
+        degree: confidence, or error in the target's unit.
+        text: the degree in words.
+    """
+
+    true: str
+    predicted: str
+    degree: float
+    text: str
+
+
 class Evaluation(NamedTuple):
     """What a classifier's logits are worth.
 
@@ -32,7 +48,8 @@ class Evaluation(NamedTuple):
         metrics: loss (cross-entropy), accuracy, top5_accuracy where there are more
             than five classes, balanced_accuracy and macro_f1 (the means of recall and
             of f1 over the classes that have images), calibration_error (expected, Guo
-            2017, equation 3) and the number of images.
+            2017, equation 3) and the number of images. Of a binary task also f1 and
+            auc (under the ROC curve) of its second class.
         per_class: precision, recall, f1 and support of each class, with its name.
         bins: the reliability diagram's.
         labels: true classes, (images,).
@@ -57,6 +74,12 @@ class Evaluation(NamedTuple):
     class_names: tuple[str, ...]
     suspects: np.ndarray
 
+    def mistake(self, i: int) -> Mistake:
+        """What an image was taken for."""
+        names, confidence = self.class_names, float(self.confidences[i])
+        true, predicted = names[self.labels[i]], names[self.predictions[i]]
+        return Mistake(true, predicted, confidence, f"at {confidence:.1%}")
+
 
 def evaluate_logits(
     logits: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
@@ -77,13 +100,11 @@ def evaluate_logits(
     predictions = logits.argmax(axis=-1)
     confidences = np.exp(log_probabilities.max(axis=-1))
     right = predictions == labels
-    bins = _bins(confidences, right)
+    bins = bins_of(confidences, right)
     metrics = {
         "loss": float(-log_probabilities[np.arange(len(labels)), labels].mean()),
         "accuracy": float(right.mean()),
-        "calibration_error": float(
-            sum(b.images * abs(b.accuracy - b.confidence) for b in bins) / len(labels)
-        ),
+        "calibration_error": calibration_error(bins),
         "images": len(labels),
     }
     if len(classes) > 5:
@@ -137,20 +158,20 @@ def _suspects(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return found[np.argsort(own[found] - surest[found], kind="stable")][:WORST]
 
 
-def evaluate_model(model: Any, dataset: Any, class_names: Sequence[str]) -> Evaluation:
-    """Compares a model with the truth; its images are read once.
+def evaluate_binary(
+    logits: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
+) -> Evaluation:
+    """Compares single logits (images, 1), each of the second class, with the truth."""
+    from sklearn.metrics import roc_auc_score
 
-    Args:
-        model: from images to logits.
-        dataset: a `tf.data.Dataset` of batches (images, labels).
-        class_names: a name for each class.
-    """
-    batches = [
-        (model.predict_on_batch(images), labels)
-        for images, labels in dataset.as_numpy_iterator()
-    ]
-    logits, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    return evaluate_logits(logits, labels, class_names)
+    # A sigmoid is the softmax of the logit and 0.
+    found = evaluate_logits(
+        np.concatenate([np.zeros_like(logits), logits], axis=-1), labels, class_names
+    )
+    found.metrics["f1"] = float(found.per_class[1]["f1"])
+    if len(np.unique(labels)) == 2:
+        found.metrics["auc"] = float(roc_auc_score(labels, logits[:, 0]))
+    return found
 
 
 def pick(dataset: Any, indices: Sequence[int] | np.ndarray) -> list[np.ndarray]:
@@ -175,7 +196,15 @@ def pick(dataset: Any, indices: Sequence[int] | np.ndarray) -> list[np.ndarray]:
     return [found[int(index)] for index in indices]
 
 
-def _bins(confidences: np.ndarray, right: np.ndarray) -> list[Bin]:
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """The expected one: the mean distance of accuracy and confidence (Guo 2017)."""
+    images = sum(each.images for each in bins)
+    apart = sum(each.images * abs(each.accuracy - each.confidence) for each in bins)
+    return float(apart / images)
+
+
+def bins_of(confidences: np.ndarray, right: np.ndarray) -> list[Bin]:
+    """Answers by their confidence, each right or wrong, in `BINS` parts."""
     # A confidence on the border belongs to the bin below, as in Guo 2017.
     which = np.clip(np.ceil(confidences * BINS).astype(int) - 1, 0, BINS - 1)
     counts = np.bincount(which, minlength=BINS)

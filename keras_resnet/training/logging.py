@@ -27,6 +27,7 @@ from keras_resnet.run import (
     Run,
 )
 from keras_resnet.surgery import to_stock
+from keras_resnet.tasks import TASKS
 from keras_resnet.tracking import Tracker, closing
 from keras_resnet.training import report
 from keras_resnet.training.averaging import steps_done
@@ -40,6 +41,7 @@ _RESULTS = (
     AUGMENTED,
     PAGE,
     *report.FILES,
+    *report.OTHERS,
     BEST,
     EXPORT,
 )
@@ -114,7 +116,8 @@ def log_result(
         "recipe": recipe.name,
         "input": "raw pixels, 0 to 255",
         "input_shape": facts["image_shape"],
-        "output": "logits",
+        "task": recipe.task,
+        "output": TASKS[recipe.task].outputs,
         "class_names": facts["class_names"],
     }
     tracker.log_model(to_stock(model), samples.astype("float32"), about, metrics)
@@ -193,10 +196,10 @@ def _tags(recipe: Recipe, facts: dict[str, Any]) -> dict[str, str]:
     note = (
         f"**{spec.name}** by the recipe **{recipe.name}** on **{facts['source']}**.\n\n"
         f"The model takes float32 images of shape {facts['image_shape']} as raw pixels "
-        f"from 0 to 255, and gives **logits** of {facts['classes']} classes: "
-        f"{', '.join(facts['class_names'])}. `softmax` makes them probabilities, which "
-        "the SavedModel in `export/` gives. It is of stock Keras layers and loads "
-        "without keras_resnet."
+        f"from 0 to 255. It learns {TASKS[recipe.task].target} "
+        f"({', '.join(facts['class_names'])}) and gives {TASKS[recipe.task].outputs}; "
+        "the SavedModel in `export/` gives these. It is of stock Keras layers and "
+        "loads without keras_resnet."
     )
     return {
         "keras_resnet.version": __version__,

@@ -34,6 +34,7 @@ from keras_resnet.run import (
     Run,
     new_folder,
 )
+from keras_resnet.tasks import TASKS
 from keras_resnet.tracking import Tracker
 from keras_resnet.training import (
     finetuning,
@@ -51,7 +52,8 @@ from keras_resnet.training.devices import replicas
 from keras_resnet.training.devices import strategy as devices
 from keras_resnet.training.devices.distribution import cooperating
 from keras_resnet.training.environment import describe_data, describe_environment
-from keras_resnet.training.evaluation import evaluate_model, pick
+from keras_resnet.training.evaluation import pick
+from keras_resnet.training.judging import evaluate_model
 from keras_resnet.training.plots import draw_curves
 from keras_resnet.training.resume import MINUTES, check_same
 from keras_resnet.training.schedules import rates_by_epoch
@@ -209,7 +211,7 @@ def train(
         splits = splits.take(steps) if steps else splits
         recipe = recipe.replace(
             model=recipe.model.replace(
-                input_shape=splits.image_shape, classes=splits.classes
+                input_shape=splits.image_shape, classes=splits.units
             )
         )
         with under_policy(precision), devices.scope(strategy):
@@ -278,15 +280,21 @@ def evaluate(
         DataError: the other images have classes that the model doesn't know.
     """
     run = Run(folder)
-    model = run.load_model(at_test_size=other is not None)
+    model, task = run.load_model(at_test_size=other is not None), run.recipe.task
     if other is None:
         data = run.load_splits(**moved)
         run.warn_unfinished()
-        return evaluate_model(model, data.test, data.class_names).metrics
+        return evaluate_model(model, data.test, data.class_names, task).metrics
     names = tuple(run.data["class_names"])
     seen = run.trained_on()
     found = load_labelled(
-        other, names, tuple(run.data["image_shape"]), trained_on=seen, **moved
+        other,
+        names,
+        tuple(run.data["image_shape"]),
+        trained_on=seen,
+        task=task,
+        label_columns=(run.data["arguments"] or {}).get("label_columns"),
+        **moved,
     )
     run.warn_unfinished()
     if found.known or seen is None:
@@ -296,7 +304,7 @@ def evaluate(
         warnings.warn(
             f"data: {unknown if seen is None else known}", DataWarning, stacklevel=2
         )
-    return evaluate_model(model, found.batches, names).metrics
+    return evaluate_model(model, found.batches, names, task).metrics
 
 
 def _load(
@@ -311,6 +319,11 @@ def _load(
     start = source.run if source else None
     if isinstance(data, Splits):
         splits = data
+        if splits.task != recipe.task:
+            raise RecipeError(
+                f"task: the recipe's is {recipe.task!r}, but the data were loaded for "
+                f"{splits.task!r}; load(..., task={recipe.task!r})"
+            )
     else:
         if start and loading.get("split_seed") is None:
             kept = leaks.split_of(start, data, loading.get("data_dir"))
@@ -324,6 +337,7 @@ def _load(
             seed=seed,
             image_size=recipe.image_size or (source and source.size),
             test_size=recipe.test_size,
+            task=recipe.task,
             **loading,
         )
     if source and (stats := source.pixel_stats(splits.image_shape[-1])):
@@ -345,6 +359,7 @@ def _build(recipe: Recipe, data: Splits, recompute: bool) -> keras.Model:
         recipe.model,
         input_shape=(None, None, data.image_shape[-1]) if recipe.test_size else None,
         pixel_stats=data.pixel_stats,
+        target_stats=data.target_stats,
         recompute=recompute,
     )
 
@@ -423,9 +438,12 @@ def _finish(
     """Tests the best model, and makes what a run leaves."""
     folder = run.folder
     best = run.load_model(at_test_size=True)
-    evaluation = evaluate_model(best, data.test, data.class_names)
+    task = recipe.task
+    evaluation = evaluate_model(best, data.test, data.class_names, task)
     history = run.history
-    draw_curves(history, folder / CURVES, rates_by_epoch(recipe, data.steps))
+    draw_curves(
+        history, folder / CURVES, rates_by_epoch(recipe, data.steps), TASKS[task].score
+    )
     count = data.duplicates.get(leaks.LEAKED)
     leaked = {"test_images_trained_on": count} if count else {}
     worst = pick(data.test, evaluation.worst)
@@ -440,6 +458,7 @@ def _finish(
             best,
             folder / EXPORT,
             class_names=data.class_names,
+            task=task,
             about=run.describe() | {"metrics": evaluation.metrics},
             samples=samples,
         )

@@ -18,9 +18,20 @@ from keras_resnet import files
 from keras_resnet.cost import estimate_cost
 from keras_resnet.data import Splits
 from keras_resnet.plan import make_plan
-from keras_resnet.run import AUGMENTED, BEST, CONFUSION, CURVES, PAGE, Run
+from keras_resnet.run import (
+    AUGMENTED,
+    BEST,
+    CONFUSION,
+    CURVES,
+    LABELS,
+    PAGE,
+    VALUES,
+    Run,
+)
 from keras_resnet.statistics import wilson
+from keras_resnet.tasks import ACCURACY, TASKS
 from keras_resnet.training.evaluation import Evaluation
+from keras_resnet.training.judging import AnyEvaluation
 from keras_resnet.training.report import CALIBRATION
 from keras_resnet.units import count, in_units
 
@@ -39,7 +50,7 @@ img { max-width: 100%; } pre { background: #f4f4f4; padding: .8rem; overflow-x: 
 
 
 def write_page(
-    run: Run, evaluation: Evaluation, worst: Sequence[np.ndarray], data: Splits
+    run: Run, evaluation: AnyEvaluation, worst: Sequence[np.ndarray], data: Splits
 ) -> None:
     """Writes `report.html`, which needs no other file.
 
@@ -55,7 +66,10 @@ def write_page(
         ("", _table(_facts(run, evaluation, data))),
         ("", _warnings(data)),
         ("Training", _figures(run.folder, CURVES, AUGMENTED)),
-        ("Classes", _figures(run.folder, CONFUSION) + _per_class(evaluation)),
+        (
+            _HEADS.get(recipe.task, "Classes"),
+            _figures(run.folder, CONFUSION, LABELS, VALUES) + _per_class(evaluation),
+        ),
         ("Worst mistakes", _mistakes(evaluation, worst, data)),
         ("Labels that are likely wrong", _suspects(evaluation, data)),
         ("The same image in two classes", _table(data.conflicts[:LISTED])),
@@ -73,17 +87,25 @@ def write_page(
     files.write_text(run.folder / PAGE, page)
 
 
-def _facts(run: Run, evaluation: Evaluation, data: Splits) -> Iterable[tuple[str, str]]:
+_HEADS = {"labels": "Labels", "regression": "Values"}
+
+
+def _facts(
+    run: Run, evaluation: AnyEvaluation, data: Splits
+) -> Iterable[tuple[str, str]]:
     """What the run is in a few lines."""
     recipe, metrics, history = run.recipe, evaluation.metrics, run.history
     cost, images = estimate_cost(recipe.model), int(metrics["images"])
-    low, high = wilson(metrics["accuracy"] * images, images)
-    yield (
-        "test accuracy",
-        f"{metrics['accuracy']:.2%} of {count(images, 'image')} (95 % interval "
-        f"{low:.1%} to {high:.1%})",
-    )
-    yield "cross-entropy", f"{metrics['loss']:.4f}"
+    score, *others = TASKS[recipe.task].measures
+    interval = ""
+    if score is ACCURACY:
+        low, high = wilson(metrics["accuracy"] * images, images)
+        interval = f" (95 % interval {low:.1%} to {high:.1%})"
+    value = f"{metrics[score.key]:{score.form}}"
+    yield f"test {score.name}", f"{value} of {count(images, 'image')}{interval}"
+    for each in others:
+        if each.key in metrics:
+            yield each.name, f"{metrics[each.key]:{each.form}}"
     macs = f", {in_units(cost.macs, 'MAC')} an image" if cost.macs else ""
     yield (
         "network",
@@ -91,7 +113,8 @@ def _facts(run: Run, evaluation: Evaluation, data: Splits) -> Iterable[tuple[str
         f"{in_units(cost.params, 'param')}{macs}",
     )
     counts = ", ".join(f"{n:,} {name}" for name, n in data.counts.items())
-    yield "data", f"{run.data['source']}, {data.classes} classes; images: {counts}"
+    what = _HEADS.get(recipe.task, "Classes").lower()
+    yield "data", f"{run.data['source']}, {data.classes} {what}; images: {counts}"
     yield "started from", run.data.get("weights") or f"seed {run.data['seed']}"
     seconds = sum(row["seconds"] for row in history)
     yield (
@@ -109,32 +132,55 @@ def _warnings(data: Splits) -> str:
     return "".join(f'<p class="warning">{_text(line)}</p>' for line in lines)
 
 
-def _per_class(evaluation: Evaluation) -> str:
-    rows = sorted(evaluation.per_class, key=lambda row: row["f1"])[:LISTED]
+# Of a class, label or value -> how its column is called and its numbers are written.
+_COLUMNS = {
+    "precision": ("precision", ".1%"),
+    "recall": ("recall", ".1%"),
+    "f1": ("F1", ".1%"),
+    "average_precision": ("average precision", ".1%"),
+    "support": ("images", "d"),
+    "mae": ("MAE", ".4g"),
+    "rmse": ("RMSE", ".4g"),
+    "r2": ("R2", ".4f"),
+}
+
+
+def _per_class(evaluation: AnyEvaluation) -> str:
+    rows = evaluation.per_class
+    worst = "f1" if "f1" in rows[0] else "r2"
+    columns = [key for key in _COLUMNS if key in rows[0]]
     return _table(
         [
-            (row["class"], f"{row['precision']:.1%}", f"{row['recall']:.1%}",
-             f"{row['f1']:.1%}", str(row["support"]))
-            for row in rows
+            (
+                row["class"],
+                *(
+                    "" if row[key] is None else f"{row[key]:{_COLUMNS[key][1]}}"
+                    for key in columns
+                ),
+            )
+            for row in sorted(rows, key=lambda row: row[worst])[:LISTED]
         ],
-        ("class, the worst first", "precision", "recall", "F1", "images"),
-    )  # fmt: skip
+        ("the worst first", *(_COLUMNS[key][0] for key in columns)),
+    )
 
 
 def _mistakes(
-    evaluation: Evaluation, images: Sequence[np.ndarray], data: Splits
+    evaluation: AnyEvaluation, images: Sequence[np.ndarray], data: Splits
 ) -> str:
-    names, paths = evaluation.class_names, data.files.get("test", ())
+    paths = data.files.get("test", ())
+    mistakes = [evaluation.mistake(i) for i in evaluation.worst]
     rows = "".join(
-        f"<tr><td>{_thumbnail(image)}</td><td>is {_text(names[evaluation.labels[i]])}"
-        f"<br>taken for {_text(names[evaluation.predictions[i]])} at "
-        f"{evaluation.confidences[i]:.1%}</td><td>{_where(int(i), paths)}</td></tr>"
-        for i, image in zip(evaluation.worst, images, strict=True)
+        f"<tr><td>{_thumbnail(image)}</td><td>is {_text(mistake.true)}"
+        f"<br>taken for {_text(mistake.predicted)}, {_text(mistake.text)}</td>"
+        f"<td>{_where(int(i), paths)}</td></tr>"
+        for i, image, mistake in zip(evaluation.worst, images, mistakes, strict=True)
     )
     return f"<table>{rows}</table>" if rows else "<p>none</p>"
 
 
-def _suspects(evaluation: Evaluation, data: Splits) -> str:
+def _suspects(evaluation: AnyEvaluation, data: Splits) -> str:
+    if not isinstance(evaluation, Evaluation):
+        return ""
     names, paths = evaluation.class_names, data.files.get("test", ())
     return _table(
         [
@@ -160,7 +206,7 @@ def _usage(run: Run) -> str:
         f"keras-resnet evaluate {folder}\n"
         f"keras-resnet explain {folder} --image IMAGE\n"
         f"keras-resnet export {folder} --to {shlex.quote(f'models/{name}')}\n\n"
-        "# in Python: raw pixels, 0 to 255, in; logits out\n"
+        f"# in Python: raw pixels, 0 to 255, in; out {TASKS[run.recipe.task].outputs}\n"
         "import keras, keras_resnet\n"
         f"model = keras.models.load_model({str(run.folder / BEST)!r})\n"
     )

@@ -10,6 +10,7 @@ import keras
 
 from keras_resnet.errors import RecipeError
 from keras_resnet.recipe import Recipe
+from keras_resnet.tasks import TASKS, Measure, TaskRow
 from keras_resnet.training.resume import RunState, start_at
 
 
@@ -20,18 +21,22 @@ class Watcher(keras.callbacks.Callback):
     follows from the history.
 
     Args:
-        recipe: says what to do.
+        recipe: says what to do, and by its task what with.
         state: has the history of a resumed run.
     """
 
-    metric = "val_loss"
     field = ""  # of the recipe, that needs it
 
     def __init__(self, recipe: Recipe, state: RunState | None = None) -> None:
         super().__init__()
         self.recipe = recipe
         self.state = state
+        self.measure = self.measure_of(TASKS[recipe.task])
         self.values: list[float] = []
+
+    def measure_of(self, task: TaskRow) -> Measure:
+        """What is watched of the validation images."""
+        return task.monitor
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Takes up the history."""
@@ -43,19 +48,24 @@ class Watcher(keras.callbacks.Callback):
         self.values.append(self._value(logs or {}))
 
     def _value(self, row: dict[str, float]) -> float:
-        if self.metric not in row:
+        """The less the better."""
+        key = f"val_{self.measure.key}"
+        if key not in row:
             raise RecipeError(
                 f"recipe: {self.field} waits for the validation's metrics; give fit "
                 "validation_data, or leave it out"
             )
-        return float(row[self.metric])
+        return -float(row[key]) if self.measure.higher else float(row[key])
 
 
 class Plateau(Watcher):
     """Lowers the learning rate after each plateau of the validation error."""
 
-    metric = "val_accuracy"
     field = "schedule: 'plateau'"
+
+    def measure_of(self, task: TaskRow) -> Measure:
+        """The score: of classes accuracy, whose complement is the error."""
+        return task.score
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Sets the rate that the history leads to."""
@@ -68,8 +78,7 @@ class Plateau(Watcher):
         self._set_rate()
 
     def _set_rate(self) -> None:
-        errors = [1 - accuracy for accuracy in self.values]
-        drops = count_plateaus(errors, self.recipe.patience)
+        drops = count_plateaus(self.values, self.recipe.patience)
         rate = self.recipe.learning_rate * self.recipe.drop**drops
         self.model.optimizer.learning_rate = rate
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,9 +19,10 @@ from keras_resnet.figures import (
     short_name,
     write_figure,
 )
+from keras_resnet.tasks import ACCURACY, Measure
 
 if TYPE_CHECKING:
-    from keras_resnet.training.evaluation import Bin
+    from keras_resnet.training.evaluation import Bin, Mistake
 
 WITH_NUMBERS = 20  # classes: a matrix of more has no counts in it
 WITH_NAMES = 60  # of more, it has no names
@@ -37,6 +38,7 @@ def draw_curves(
     history: Sequence[dict[str, Any]],
     path: Path,
     rates: Sequence[tuple[float, float]] = (),
+    score: Measure = ACCURACY,
 ) -> None:
     """Loss, error and, where it is known, learning rate by epoch.
 
@@ -45,6 +47,7 @@ def draw_curves(
         path: a PNG or SVG file.
         rates: (epochs that are done, learning rate), also within epochs; by default
             those that the epochs started with, from the history.
+        score: that of the task; instead of accuracy, by its error, others as they are.
     """
     epochs = [row["epoch"] for row in history]
     drawn = "default" if rates else "steps-post"
@@ -64,9 +67,12 @@ def draw_curves(
         loss.plot(
             epochs, [row[f"{prefix}loss"] for row in history], label=label, **style
         )
-        errors = [100 * (1 - row[f"{prefix}accuracy"]) for row in history]
-        error.plot(epochs, errors, label=label, **style)
-    for axes, name in ((loss, "loss"), (error, "error (%)")):
+        scores = [row[f"{prefix}{score.key}"] for row in history]
+        if score is ACCURACY:
+            scores = [100 * (1 - each) for each in scores]
+        error.plot(epochs, scores, label=label, **style)
+    of_error = "error (%)" if score is ACCURACY else score.name
+    for axes, name in ((loss, "loss"), (error, of_error)):
         axes.set(xlabel="epoch", ylabel=name)
         axes.legend()
     least, most = loss.dataLim.intervaly
@@ -75,8 +81,11 @@ def draw_curves(
     else:
         loss.set_ylim(bottom=0)
     # So that neither the first epochs nor the last ones are flattened.
-    percent_ticks(error.yaxis)
-    error.set_ylim(0, 1.1 * error.dataLim.ymax)
+    if score is ACCURACY:
+        percent_ticks(error.yaxis)
+        error.set_ylim(0, 1.1 * error.dataLim.ymax)
+    else:  # of R2 there is no least
+        error.set_ylim(max(-0.1, error.dataLim.ymin - 0.05), 1.02)
     for axes in rest:
         axes.plot(*zip(*rates, strict=True), color="black", drawstyle=drawn)
         axes.set(xlabel="epochs done", ylabel="learning rate")
@@ -165,27 +174,20 @@ def _draw_pairs(axes: Any, counts: np.ndarray, names: Sequence[str]) -> None:
     integer_ticks(axes.xaxis)
 
 
-class Mistake(NamedTuple):
-    """An image, its class, the class it was taken for, and how surely (0 to 1)."""
-
-    image: np.ndarray
-    true: str
-    predicted: str
-    confidence: float
-
-
 SHOWN = 20  # images of a batch
 
 
-def draw_mistakes(mistakes: Sequence[Mistake], path: Path) -> None:
-    """A grid of images with their true and predicted classes."""
+def draw_mistakes(
+    images: Sequence[np.ndarray], mistakes: Sequence[Mistake], path: Path
+) -> None:
+    """A grid of images with what they are and what they were taken for."""
     titles = [
         f"is {short_name(mistake.true, 20)}\ntaken for "
-        f"{short_name(mistake.predicted, 20)}\nat {mistake.confidence:.1%}"
+        f"{short_name(mistake.predicted, 20)}\n{short_name(mistake.text, 24)}"
         for mistake in mistakes
     ]
-    figure = _grid([mistake.image for mistake in mistakes], titles)
-    figure.suptitle("most confident mistakes" if mistakes else "no mistakes")
+    figure = _grid(images, titles)
+    figure.suptitle("worst mistakes" if mistakes else "no mistakes")
     write_figure(path, figure)
 
 
@@ -218,7 +220,9 @@ def _grid(images: Sequence[np.ndarray], titles: Sequence[str]) -> Any:
     return figure
 
 
-def draw_calibration(bins: Sequence[Bin], error: float, path: Path) -> None:
+def draw_calibration(
+    bins: Sequence[Bin], error: float, path: Path, of: str = "images"
+) -> None:
     """The reliability diagram (Guo 2017, Figure 1): accuracy by confidence."""
     figure, (upper, lower) = new_figure(
         4.8, 5.8, rows=2, sharex=True, height_ratios=[3, 1]
@@ -243,5 +247,5 @@ def draw_calibration(bins: Sequence[Bin], error: float, path: Path) -> None:
     upper.set_title(f"expected calibration error {error:.2%}")
     lower.bar(edges, [b.images for b in bins], color="lightgray", **outline)
     lower.set_yscale("symlog", linthresh=1)
-    lower.set(xlabel="confidence", ylabel="images")
+    lower.set(xlabel="confidence", ylabel=of)
     write_figure(path, figure)

@@ -44,12 +44,15 @@ def show(
 
 def _balance(recipe: Recipe, data: Splits) -> dict[str, tuple[float, ...]]:
     """How much each class counts, where the recipe balances them."""
-    weights = balanced_weights(data.class_counts.get("train", ()))
     asked = {
         "weight in the loss": recipe.class_weight == "balanced",
         "times an epoch": recipe.sampling == "balanced",
     }
-    return {title: weights for title, is_asked in asked.items() if is_asked}
+    return {
+        title: balanced_weights(data.class_counts.get("train", ()))
+        for title, is_asked in asked.items()
+        if is_asked
+    }
 
 
 def _lines(

@@ -11,6 +11,7 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from keras_resnet.tasks import TASKS
 from keras_resnet.training.averaging import steps_done
 from keras_resnet.units import count, duration
 
@@ -122,9 +123,10 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Shows the epoch's metrics."""
-        names = (("loss", ".4f"), ("accuracy", ".4f"), ("val_accuracy", ".4f"))
+        scores = dict.fromkeys(row.score.key for row in TASKS.values())
         values = _floats(logs)
-        metrics = "  ".join(f"{n} {values[n]:{f}}" for n, f in names if n in values)
+        names = ("loss", *scores, *(f"val_{score}" for score in scores))
+        metrics = "  ".join(f"{n} {values[n]:.4f}" for n in names if n in values)
         if self.console.is_terminal:
             self.progress.update(self.task, metrics=metrics)
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,13 @@ import numpy as np
 from PIL import Image
 
 from keras_resnet import files
-from keras_resnet.run import CONFUSION
+from keras_resnet.run import CONFUSION, LABELS, VALUES
+from keras_resnet.tasks import target_text
 from keras_resnet.training import plots
 from keras_resnet.training.evaluation import Evaluation
+from keras_resnet.training.judging import AnyEvaluation
+from keras_resnet.training.multilabel import LabelEvaluation, draw_labels
+from keras_resnet.training.regression import ValueEvaluation, draw_values
 
 if TYPE_CHECKING:
     from keras_resnet.data import Splits
@@ -21,19 +25,24 @@ if TYPE_CHECKING:
 REPORT = "report.json"
 MISTAKES = "mistakes.png"
 CALIBRATION = "calibration.png"
-FILES = (REPORT, CONFUSION, MISTAKES, CALIBRATION)  # what `write_report` writes
+FILES = (REPORT, CONFUSION, MISTAKES, CALIBRATION)  # of classes
+OTHERS = (LABELS, VALUES)  # of other tasks
 
 SHOWN = 10  # test images written beside the run
+NAME = 100  # characters of their targets in their names
 
 
 def write_report(
-    evaluation: Evaluation,
+    evaluation: AnyEvaluation,
     images: Sequence[np.ndarray],
     folder: Path,
     paths: Sequence[str] = (),
     notes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes `FILES`: the numbers, and pictures of confusion, mistakes, calibration.
+    """Writes the numbers, and pictures of confusion, mistakes, calibration.
+
+    Of several labels there is a picture of these instead of confusion, of values one
+    of these, and no calibration.
 
     Args:
         evaluation: of the test images.
@@ -42,45 +51,52 @@ def write_report(
         paths: of all test images, where they are files.
         notes: what else `report.json` has to say of the metrics.
     """
-    names = evaluation.class_names
     table = {
         **evaluation.metrics,
         **(notes or {}),
         "per_class": evaluation.per_class,
-        "calibration": [b._asdict() for b in evaluation.bins],
         "worst_mistakes": [_mistake(evaluation, i, paths) for i in evaluation.worst],
-        "likely_wrong_labels": [
-            _mistake(evaluation, i, paths) for i in evaluation.suspects
-        ],
     }
+    if not isinstance(evaluation, ValueEvaluation):
+        table["calibration"] = [b._asdict() for b in evaluation.bins]
+    if isinstance(evaluation, Evaluation):
+        suspects = [_mistake(evaluation, i, paths) for i in evaluation.suspects]
+        table["likely_wrong_labels"] = suspects
     files.write_json(folder / REPORT, table)
-    plots.draw_confusion(
-        evaluation.labels, evaluation.predictions, names, folder / CONFUSION
-    )
-    mistakes = [
-        plots.Mistake(
-            image,
-            names[evaluation.labels[i]],
-            names[evaluation.predictions[i]],
-            float(evaluation.confidences[i]),
-        )
-        for i, image in zip(evaluation.worst, images, strict=True)
-    ]
-    plots.draw_mistakes(mistakes, folder / MISTAKES)
-    plots.draw_calibration(
-        evaluation.bins, evaluation.metrics["calibration_error"], folder / CALIBRATION
-    )
+    mistakes = [evaluation.mistake(i) for i in evaluation.worst]
+    plots.draw_mistakes(images, mistakes, folder / MISTAKES)
+    _DRAWN[type(evaluation)](evaluation, folder)
 
 
-def _mistake(evaluation: Evaluation, i: int, paths: Sequence[str]) -> dict[str, Any]:
+def _draw_classes(found: Evaluation, folder: Path) -> None:
+    names, error = found.class_names, found.metrics["calibration_error"]
+    plots.draw_confusion(found.labels, found.predictions, names, folder / CONFUSION)
+    plots.draw_calibration(found.bins, error, folder / CALIBRATION)
+
+
+def _draw_labels(found: LabelEvaluation, folder: Path) -> None:
+    error, of = found.metrics["calibration_error"], "labels of images"
+    draw_labels(found, folder / LABELS)
+    plots.draw_calibration(found.bins, error, folder / CALIBRATION, of)
+
+
+_DRAWN: dict[type, Callable[[Any, Path], None]] = {
+    Evaluation: _draw_classes,
+    LabelEvaluation: _draw_labels,
+    ValueEvaluation: lambda found, folder: draw_values(found, folder / VALUES),
+}
+
+
+def _mistake(evaluation: AnyEvaluation, i: int, paths: Sequence[str]) -> dict[str, Any]:
     """What an image is, and what it was taken for."""
-    names = evaluation.class_names
+    mistake = evaluation.mistake(i)
+    degree = "error" if isinstance(evaluation, ValueEvaluation) else "confidence"
     return {
         "image": int(i),
         **({"file": paths[i]} if paths else {}),
-        "is": names[evaluation.labels[i]],
-        "taken_for": names[evaluation.predictions[i]],
-        "confidence": float(evaluation.confidences[i]),
+        "is": mistake.true,
+        "taken_for": mistake.predicted,
+        degree: mistake.degree,
     }
 
 
@@ -90,14 +106,19 @@ def write_augmented(data: Splits, path: Path) -> None:
         return
     data.start(0)
     images, labels = next(iter(data.train.take(1).as_numpy_iterator()))
-    if labels.ndim > 1:
+    if data.task == "classes" and labels.ndim > 1:
         labels = labels.argmax(axis=-1)  # mixed: the largest share
-    names = [data.class_names[label] for label in labels[: plots.SHOWN]]
+    elif data.task == "binary":
+        labels = labels > 0.5
+    names = [
+        target_text(data.task, label, data.class_names)
+        for label in labels[: plots.SHOWN]
+    ]
     plots.draw_images(images[: plots.SHOWN], names, path)
 
 
 def write_samples(data: Splits, folder: Path) -> np.ndarray:
-    """Writes some test images as PNG, named by their class; returns them.
+    """Writes some test images as PNG, named by what they are; returns them.
 
     Of other channels than 1 or 3 no file can be made that `predict` takes.
     """
@@ -106,7 +127,8 @@ def write_samples(data: Splits, folder: Path) -> np.ndarray:
         return np.asarray(images)
     folder.mkdir(exist_ok=True)
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-        name = re.sub(r"[^\w.-]+", "-", data.class_names[label])
+        text = target_text(data.task, label, data.class_names)
+        name = re.sub(r"[^\w.-]+", "-", text)[:NAME]
         path = folder / f"{i}-is-{name}.png"
         with files.replacing(path) as temporary:
             Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(

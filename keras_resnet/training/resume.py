@@ -14,6 +14,7 @@ from keras_resnet import files
 from keras_resnet.data import Splits
 from keras_resnet.errors import RunFolderError, UserError
 from keras_resnet.run import BEST, DATA, ENVIRONMENT, HISTORY, Run, RunWarning
+from keras_resnet.tasks import monitored
 from keras_resnet.training import checkpoints, snapshot, stopping
 from keras_resnet.training.averaging import Averages, steps_done
 from keras_resnet.training.checkpoints import Checkpoint
@@ -63,6 +64,7 @@ class RunState(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.folder = run.folder
+        self.task = run.recipe.task
         self.averages = averages
         self.data = data
         self.minutes = minutes
@@ -217,7 +219,8 @@ class RunState(keras.callbacks.Callback):
 
     def _is_best(self) -> bool:
         """Whether the last epoch is as good as any."""
-        return all(_score(self.history[-1]) >= _score(row) for row in self.history)
+        worth = [monitored(self.task, row) for row in self.history]
+        return worth[-1] == max(worth)
 
     def _check_there(self) -> None:
         """A folder that was removed isn't made again half."""
@@ -247,14 +250,6 @@ def start_at(model: Any, epoch: int | None) -> None:
 def first_epoch(model: Any) -> int:
     """The epoch that `start_at` set, or 0."""
     return model._initial_epoch or 0
-
-
-def _score(row: dict[str, float]) -> float:
-    """What the best epoch is chosen by; without validation data, the last is.
-
-    Cross-entropy rather than accuracy, which ties and jumps where images are few.
-    """
-    return -row["val_loss"] if "val_loss" in row else row["epoch"]
 
 
 # What makes an unfinished run another one, if it changes: test images would come into

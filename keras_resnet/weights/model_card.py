@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from keras_resnet.cost import estimate_cost
-from keras_resnet.run import Run
+from keras_resnet.run import CONFUSION, CURVES, LABELS, VALUES, Run
+from keras_resnet.tasks import ACCURACY, TASKS
 
-NETWORK, CURVES, CONFUSION, CALIBRATION = (
-    "network.svg", "curves.png", "confusion.png", "calibration.png"
-)  # fmt: skip
+NETWORK = "network.svg"
+PICTURES = (CURVES, CONFUSION, LABELS, VALUES, "calibration.png")  # of a run
 _Z = 1.96  # of a normal distribution, 95 % are within
 
 
@@ -55,23 +55,24 @@ def write(
 
 def _header(run: Run, title: str, architecture: str | None, licence: str | None) -> str:
     """YAML, of which JSON is a part; so no name can break it."""
-    result = run.result
+    result, task = run.result, run.recipe.task
+    kind = "image-regression" if task == "regression" else "image-classification"
+    score = TASKS[task].score.key
     fields = {
         "library_name": "timm" if architecture else "keras",
-        "tags": ["image-classification", "residual-network", "keras"]
+        "tags": [kind, "residual-network", "keras"]
+        + ["multi-label"] * (task == "labels")
         + ["timm"] * bool(architecture),
         "license": licence,
-        "metrics": ["accuracy"],
+        "metrics": [score],
         "model-index": [
             {
                 "name": title,
                 "results": [
                     {
-                        "task": {"type": "image-classification"},
+                        "task": {"type": kind},
                         "dataset": {"name": _data(run), "type": _data(run)},
-                        "metrics": [
-                            {"type": "accuracy", "value": result["test_accuracy"]}
-                        ],
+                        "metrics": [{"type": score, "value": result[f"test_{score}"]}],
                     }
                 ],
             }
@@ -81,40 +82,46 @@ def _header(run: Run, title: str, architecture: str | None, licence: str | None)
     return "---\n" + "\n".join(lines) + "\n---\n"
 
 
+_NAMED = 20  # classes in a sentence
+
+
+def _names(run: Run) -> str:
+    names = run.data["class_names"] or []
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(f"`{name}`" for name in names[:_NAMED]) + more
+
+
 def _data(run: Run) -> str:
     """Its source by its last name: a folder's path is nobody's business."""
     return str(run.data.get("source") or "arrays").rstrip("/").rpartition("/")[2]
 
 
 def _network(run: Run, architecture: str | None) -> str:
-    spec = run.recipe.model
+    spec, task = run.recipe.model, run.recipe.task
     cost = estimate_cost(spec)
     macs = f", {cost.macs:,} multiply-adds an image" if cost.macs else ""
     named = f" It is timm's `{architecture}`." if architecture else ""
     return (
         f"{spec.name}: {list(spec.depths)} {spec.block} units on images of "
-        f"{'x'.join(str(side or '?') for side in spec.input_shape)}, {spec.classes} "
-        f"classes; {cost.params:,} trainable parameters{macs}.{named} Pixels from 0 to "
-        "255 go in, logits come out.\n"
+        f"{'x'.join(str(side or '?') for side in spec.input_shape)}; "
+        f"{cost.params:,} trainable parameters{macs}.{named}\n\n"
+        f"Task: {TASKS[task].target} (`{task}`): {_names(run)}. Pixels from 0 to 255 "
+        f"go in; what comes out is {TASKS[task].outputs}.\n"
     )
 
 
 def _results(run: Run) -> str:
     result = run.result
     images = int(result["test_images"])
-    low, high = interval(result["test_accuracy"], images)
-    rows = [
-        ("accuracy", f"{result['test_accuracy']:.2%} (95 %: {low:.2%} to {high:.2%})"),
-        *(
-            (label, f"{result[key]:{form}}")
-            for label, key, form in (
-                ("accuracy among five", "test_top5_accuracy", ".2%"),
-                ("loss", "test_loss", ".4f"),
-                ("calibration error", "test_calibration_error", ".4f"),
-            )
-            if key in result
-        ),
-    ]
+    rows = []
+    for each in TASKS[run.recipe.task].measures:
+        if (value := result.get(f"test_{each.key}")) is None:
+            continue
+        text = f"{value:{each.form}}"
+        if each is ACCURACY:
+            low, high = interval(value, images)
+            text += f" (95 %: {low:.2%} to {high:.2%})"
+        rows.append((each.name, text))
     return f"## Results on {images:,} test images\n\n" + _table(("metric", ""), rows)
 
 
@@ -124,12 +131,16 @@ def _per_class(run: Run) -> str:
         return ""
     report: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
     classes = report["per_class"]
-    numbers = ("precision", "recall", "f1")
+    numbers = [key for key in classes[0] if key not in ("class", "support")]
     rows = [
-        (str(row["class"]).replace("|", "\\|"), *(f"{row[n]:.3f}" for n in numbers))
+        (
+            str(row["class"]).replace("|", "\\|"),
+            *("" if row[n] is None else f"{row[n]:.3f}" for n in numbers),
+        )
         for row in classes
     ]
-    return "### By class\n\n" + _table(("class", *numbers), rows)
+    head = TASKS[run.recipe.task].each
+    return f"### By {head}\n\n" + _table((head, *numbers), rows)
 
 
 def _training(run: Run) -> str:

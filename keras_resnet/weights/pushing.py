@@ -69,11 +69,13 @@ def write_files(run: Run, repository: str, licence: str | None, folder: Path) ->
     shutil.copyfile(run.folder / RECIPE, folder / RECIPE)
     (folder / model_card.NETWORK).write_text(draw_plan(make_plan(spec)), "utf-8")
     pictures = [model_card.NETWORK]
-    for name in (model_card.CURVES, model_card.CONFUSION, model_card.CALIBRATION):
+    for name in model_card.PICTURES:
         if (run.folder / name).exists():
             shutil.copyfile(run.folder / name, folder / name)
             pictures.append(name)
-    architecture = architecture_of(spec)
+    # timm's networks end in a dense layer, with no place for the scale of values.
+    regression = run.recipe.task == "regression"
+    architecture = None if regression else architecture_of(spec)
     if architecture:
         loading.save(run.load_model(), folder / hub.TENSORS, spec=spec)
         config = timm_config(run.data, spec, architecture, licence)
@@ -107,7 +109,12 @@ def timm_config(
         "num_classes": spec.classes,
         "num_features": spec.outer_width(-1),
         "global_pool": "avg",
-        "label_names": list(data["class_names"]),
+        # One logit stands for two classes, which timm doesn't know.
+        **(
+            {"label_names": list(data["class_names"])}
+            if len(data["class_names"]) == spec.classes
+            else {}
+        ),
         "model_args": {"in_chans": channels, "num_classes": spec.classes},
         "pretrained_cfg": {
             "custom_load": False,
