@@ -36,6 +36,10 @@ _REGRESSION = {
     "mean_squared_logarithmic_error", "poisson",
 }  # fmt: skip
 _BINARY = {"binary_crossentropy", "binary_focal_crossentropy"}
+_CLASSES = {
+    "categorical_crossentropy", "categorical_focal_crossentropy", "categorical_hinge",
+    "kl_divergence", "label_loss", "sparse_categorical_crossentropy",
+}  # fmt: skip
 
 
 class Head(NamedTuple):
@@ -176,6 +180,13 @@ def head_of(model: keras.Model, task: str | None = None) -> Head:
     return Head(kind, units, found)
 
 
+def is_guessed(model: keras.Model, head: Head) -> bool:
+    """Whether several logits are taken to be of classes by a loss that nobody knows."""
+    loss = getattr(model, "loss", None)
+    told = loss is None or _task_of_loss(loss, head.units)
+    return head.kind == "logits" and head.task == "classes" and not told
+
+
 _ENDS = ("inputs", "outputs")
 # What heads can be of, by their kind and whether they have several units.
 _TASKS: dict[tuple[Kind, bool], tuple[Task, ...]] = {
@@ -203,7 +214,7 @@ def _kind_of_dense(output: Any) -> Kind | None:
 def _kind_in_graph(model: keras.Model) -> Kind:
     [image] = model.inputs
     traced = tf.function(
-        lambda images: model(images, training=False),
+        lambda images: _called(model, images),
         input_signature=[tf.TensorSpec(image.shape, image.dtype)],
         autograph=False,
     ).get_concrete_function()
@@ -211,7 +222,7 @@ def _kind_in_graph(model: keras.Model) -> Kind:
     kind, _ = read(output)
     if kind is None:  # such as a softmax by exponents and their sum
         images = _trial_inputs(image.shape[1:]).astype(image.dtype)
-        [answers] = keras.tree.flatten(model(images, training=False))
+        [answers] = keras.tree.flatten(_called(model, images))
         if _is_distribution(answers):
             return "softmax"
         operation = _through(output, _SAME).op.type
@@ -220,6 +231,11 @@ def _kind_in_graph(model: keras.Model) -> Kind:
             "a softmax or sigmoids"
         )
     return kind
+
+
+def _called(model: keras.Model, images: Any) -> Any:
+    """A model of images, whose only input may be in a dictionary or a list."""
+    return model(keras.tree.pack_sequence_as(model.input, [images]), training=False)
 
 
 def read(output: Any) -> tuple[Kind | None, Any]:
@@ -302,4 +318,6 @@ def _task_of_loss(loss: Any, units: int) -> Task | None:
         return "regression"
     if name in _BINARY:
         return "binary" if units == 1 else "labels"
+    if name in _CLASSES:
+        return "classes"
     return None

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from keras_resnet import analysis, serving
-from keras_resnet.errors import UserError
+from keras_resnet.errors import ExportWarning, UserError
 from keras_resnet.heads import head_of
 
 L = keras.layers
@@ -133,7 +133,16 @@ def test_sigmoids_with_a_loss_of_values_are_told_by_the_user(units, tmp_path):
     assert head_of(model, told).task == told
     path = serving.export(model, tmp_path / "net", task="regression", format="onnx")
     outputs = model.predict(PIXELS, verbose=0)
-    np.testing.assert_allclose(serving.load(path).predict(PIXELS), outputs, rtol=1e-3)
+    answers = serving.load(path).predict(PIXELS)
+    np.testing.assert_allclose(answers, outputs, rtol=1e-3, atol=1e-5)
+
+
+def test_a_loss_that_nobody_knows_is_a_guess_that_is_said():
+    model = model_of(dense())
+    model.compile(loss=lambda y, z: keras.ops.mean(keras.ops.abs(y - z)))
+    with pytest.warns(ExportWarning, match="served as logits of classes, unless task"):
+        serving.exporting.find(model)
+    assert serving.exporting.find(model, task="regression").head.task == "regression"
 
 
 def expected_of(task, outputs):

@@ -18,7 +18,7 @@ from PIL import Image
 
 from keras_resnet import build, cifar_resnet, get_spec, serving
 from keras_resnet.cli import main
-from keras_resnet.errors import UserError
+from keras_resnet.errors import ExportWarning, UserError
 from keras_resnet.serving import ExportError, exporting, quantizing, runtimes
 from keras_resnet.surgery import fold_batch_norm
 
@@ -216,10 +216,11 @@ def test_stages_of_several_basic_units_are_quantized_for_onnx(tmp_path):
             shapes = [weight.shape for weight in layer.weights]
             layer.set_weights([generator.uniform(0.5, 1.5, shape) for shape in shapes])
     images = noise(64, (32, 32, 3), seed=1)
-    path = serving.export(
-        model, tmp_path / "net", class_names=["a", "b", "c"], format="onnx",
-        quantize="int8", images=images, limit=20,
-    )  # fmt: skip
+    with pytest.warns(ExportWarning, match="onnx: NNCF can't correct .* fast correct"):
+        path = serving.export(
+            model, tmp_path / "net", class_names=["a", "b", "c"], format="onnx",
+            quantize="int8", images=images, limit=20,
+        )  # fmt: skip
     found = serving.load(path).predict(images)
     assert np.abs(found - answers_of(model, images)).max() < 0.1
 
@@ -310,6 +311,13 @@ def turned():
     return keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
 
 
+def weightless():
+    image = keras.Input((8, 8, 3))
+    return keras.Model(image, keras.layers.Softmax()(
+        keras.layers.GlobalAveragePooling2D()(image) / 100.0
+    ))  # fmt: skip
+
+
 # Each is served by its own means, or was refused once.
 MODELS = {
     "adapted normalization": (adapted, 1e-4),
@@ -317,6 +325,7 @@ MODELS = {
     "mixed bfloat16": (lambda: small(dtype="mixed_bfloat16"), 0.02),
     "nested, mixed, augmented": (nested, 0.02),
     "dictionaries": (named, 1e-4),
+    "no weights": (weightless, 1e-4),
 }
 
 

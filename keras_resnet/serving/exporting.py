@@ -19,7 +19,7 @@ from keras_resnet import files
 from keras_resnet.data.image_files import CENTRAL, MAX_GIF, MAX_PIXELS
 from keras_resnet.errors import ExportError, ExportWarning, UserError, one_line
 from keras_resnet.folding import fold_batch_norm
-from keras_resnet.heads import Head, head_of
+from keras_resnet.heads import Head, head_of, is_guessed
 from keras_resnet.limits import LimitError, check_names
 from keras_resnet.network import pixel_stats_of
 from keras_resnet.run import EXPORT, Run
@@ -196,7 +196,15 @@ def find(
             "task='regression'"
         )
     _check_layout(model)
-    if not hasattr(model.output, "shape"):  # in a dictionary or a list
+    if task is None and run is None and is_guessed(model, head):
+        warnings.warn(
+            f"model: {model.name}'s loss doesn't say what its {head.units} outputs are "
+            "of; they are served as logits of classes, unless task says otherwise",
+            ExportWarning,
+            stacklevel=3,
+        )
+    if not all(hasattr(end, "shape") for end in (model.input, model.output)):
+        # In a dictionary or a list.
         model = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     names = _checked_names(class_names, head.classes)
     return Source(model, head, names, about, samples, run)

@@ -43,7 +43,7 @@ def largest_batch(model: keras.Model) -> int:
 def with_features(model: keras.Model) -> keras.Model:
     """The model with a second output, what its classifier sees, where there is one."""
     outputs = {"outputs": model.outputs[0]}
-    last = [layer for layer in model.layers if layer.weights][-1]
+    last = next((layer for layer in reversed(model.layers) if layer.weights), None)
     if isinstance(last, keras.layers.Dense) and len(last.input.shape) == 2:
         outputs["features"] = last.input
     return keras.Model(model.inputs[0], outputs, name=model.name)

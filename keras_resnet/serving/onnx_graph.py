@@ -35,10 +35,13 @@ def write(
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     note = None
     if quantize and images is not None:
+        from onnxruntime.capi.onnxruntime_pybind11_state import Fail
+
         from keras_resnet.serving.quantizing import by_nncf
 
         examples = [{"images": image[np.newaxis]} for image in images]
-        model, note = by_nncf(model, examples)
+        # At stages of several basic units.
+        model, note = by_nncf(model, examples, (Fail,))
     onnx.helper.set_model_props(model, runtimes.as_text(about))
     onnx.save(model, file)
     return note
