@@ -38,7 +38,6 @@ from tuning.trials import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from keras_resnet.data.dataset import absolute
     from keras_resnet.tracking import MLflowTracker
     from tuning.hypermodel import ResidualHyperModel
 
@@ -148,6 +147,8 @@ def search(
         final=final,
         console=console,
     )
+    from keras_resnet.data.dataset import absolute  # it imports TensorFlow
+
     settings = _settings(asked)
     hypermodel.budget = _below_default(hypermodel, sought)
     lowered = hypermodel.budget != limits
