@@ -235,7 +235,9 @@ def _kind_in_graph(model: keras.Model) -> Kind:
 
 def _called(model: keras.Model, images: Any) -> Any:
     """A model of images, whose only input may be in a dictionary or a list."""
-    return model(keras.tree.pack_sequence_as(model.input, [images]), training=False)
+    # A Sequential that was never called has no `input`.
+    structure = getattr(model, "input", model.inputs[0])
+    return model(keras.tree.pack_sequence_as(structure, [images]), training=False)
 
 
 def read(output: Any) -> tuple[Kind | None, Any]:

@@ -237,11 +237,13 @@ class Run:
             raise RunFolderError(
                 f"run: can't load {self.folder / BEST}: {one_line(error)}"
             ) from None
-        names = data["class_names"]
-        if names is not None and len(names) != model.output_shape[-1]:
+        names, outputs = data["class_names"], model.output_shape[-1]
+        if names is not None and self.recipe.task == "binary" and outputs == 1:
+            outputs = 2
+        if names is not None and len(names) != outputs:
             raise RunFolderError(
                 f"run: {self.folder / DATA} has {len(names)} class_names, its {BEST} "
-                f"{model.output_shape[-1]} outputs"
+                f"answers for {outputs}"
             )
         shape = tuple(data["image_shape"])
         if at_test_size and model.input_shape[1:] != shape:

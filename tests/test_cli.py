@@ -350,7 +350,7 @@ def ask_by_command(url, samples, expected):
         ((image, "--url", f"{url}/1"), "ends in no model's name"),
         ((image, "--url", f"{url}s"), "NOT_FOUND, Servable not found"),
         ((image, *patient, "--version", 7), "NOT_FOUND, "),
-        ((image, *patient, "--label", "champion"), "NOT_FOUND, "),
+        ((image, *patient, "--label", "champion"), "Unrecognized servable version"),
         ((image, *patient, "--label", "a", "--version", 1), "not both"),
     ):
         message = message.replace("NOT_FOUND", "404" if "http" in url else "NOT_FOUND")

@@ -366,7 +366,7 @@ class Killed:
         pass
 
     def log_metrics(self, metrics, step):
-        if step == self.epochs:
+        if "loss" in metrics and step == self.epochs:
             raise KeyboardInterrupt
 
     set_tags = log_data = log_files = finish = start

@@ -47,7 +47,7 @@ def by_locale(call: ast.Call) -> bool:
         name, owner = call.func.attr, ast.unparse(call.func.value)
     else:
         name, owner = ast.unparse(call.func), ""
-    if "utf-8" in text or owner in NO_TEXT:
+    if "utf-8" in text or owner in NO_TEXT or text.startswith("limits.read_text("):
         return False
     return (name in {"read_text", "write_text"} and owner != "") or (
         name == "open" and "b'" not in text

@@ -216,7 +216,7 @@ def test_command_prints_a_table():
     ("network", "message"),
     [
         ("resnet51", "no preset is named 'resnet51'; closest: resnet50"),
-        ("missing.keras", "can't load missing.keras: No such file"),
+        ("missing.keras", "file missing.keras doesn't exist"),
         ("folder", "folder is not a run folder"),
         ("damaged.keras", "can't load damaged.keras: Bad CRC-32"),
         ("run", "can't load run/best.keras: Bad CRC-32"),

@@ -148,7 +148,7 @@ def test_a_server_that_is_not_there(scheme):
 ANSWERS = [
     (b"{", "answers what is no prediction"),
     (b"[]", "answers what is no prediction"),
-    (b'{"outputs": {"probabilities": [[1.0]]}}', "this is no model of keras_resnet"),
+    (b'{"outputs": {"probabilities": [1.0]}}', "this is no model of keras_resnet"),
     (b'{"outputs": {"labels": [["a"], ["b"]]}}', "this is no model of keras_resnet"),
     (b'{"outputs": "x"}', "answers what is no prediction"),
     (b"[" * 10**5, "answers what is no prediction"),

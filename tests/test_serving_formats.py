@@ -19,6 +19,7 @@ from PIL import Image
 from keras_resnet import build, cifar_resnet, get_spec, serving
 from keras_resnet.cli import main
 from keras_resnet.errors import ExportWarning, UserError
+from keras_resnet.heads import Head
 from keras_resnet.serving import ExportError, exporting, quantizing, runtimes
 from keras_resnet.surgery import fold_batch_norm
 
@@ -229,7 +230,7 @@ def test_a_loss_is_measured_as_it_is():
     before = np.eye(4)[[0, 1, 2, 3, 0, 1, 2, 3]]
     after = np.eye(4)[[0, 1, 2, 3, 0, 1, 2, 0]]
     labels = np.array([0, 1, 2, 3, 0, 1, 1, 3])
-    comparison = quantizing._Comparison()
+    comparison = quantizing._Comparison(Head("softmax", 4, "classes"), np.ones(1))
     comparison.add(before, after, labels)
     found = comparison.result()
     assert (found["float32"], found["int8"]) == (7 / 8, 6 / 8)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 from sklearn import metrics as sk
 from sklearn.datasets import load_digits
+from tensorflow_serving.apis import model_pb2
 
 from keras_resnet import data, serving, weights
 from keras_resnet.analysis import explaining
@@ -23,7 +24,7 @@ from keras_resnet.prediction import predict_files
 from keras_resnet.recipes import get_recipe
 from keras_resnet.run import Run
 from keras_resnet.serving.client import check_answers
-from keras_resnet.serving.local import Models
+from keras_resnet.serving.servables import Models
 from keras_resnet.tasks import TASKS
 from keras_resnet.training import train
 
@@ -181,7 +182,8 @@ def test_run_export_and_client_answer_alike(run, answers):
     described = serving.runtimes.describe(run.folder / "export" / "1")
     assert described["task"] == task
     models = Models(run.folder)
-    raw = models.run(1, "serving_default", {"images": pixels})
+    newest = models.load(model_pb2.ModelSpec(name=models.name))
+    raw = newest.run("serving_default", {"images": pixels}, [])
     served = check_answers(raw, len(pixels), multi_label=task == "labels")
     values = served.values if task == "regression" else served.probabilities
     np.testing.assert_allclose(values, expected, rtol=1e-3, atol=1e-4)
@@ -253,9 +255,9 @@ def test_other_formats_and_eight_bits(run, form, tmp_path):
 
 def test_weights_go_on_under_a_new_head(run, tmp_path):
     other = get_recipe("digits").over(1).replace(task="regression")
-    images = PIXELS[:200] if run.recipe.task != "labels" else None
-    if images is None:
-        images = np.concatenate([PIXELS[:200], PIXELS[200:400]], axis=2)
+    images = 255 - PIXELS[:200]  # which no run here has seen
+    if run.recipe.task == "labels":
+        images = np.concatenate([images, images], axis=2)
     targets = np.stack([INK[:200], 100.0 * INK[:200]], axis=1)
     result = train(
         other,
