@@ -10,7 +10,7 @@ from keras_resnet.cost import estimate_cost
 from keras_resnet.errors import RunFolderError, UserError
 from keras_resnet.files import read_json
 from keras_resnet.recipe import Recipe
-from keras_resnet.run import EXPORT, LOCK, RECIPE, Run
+from keras_resnet.run import EXPORT, RECIPE, Run
 from keras_resnet.statistics import wilson
 from keras_resnet.tasks import ACCURACY, TASKS, best_epoch
 from keras_resnet.units import count
@@ -119,7 +119,7 @@ def _run(path: Path) -> Entry:
         state = "finished"
     elif history:
         score = _validated(run)
-    if state != "finished" and _is_locked(path):
+    if state != "finished" and run.locked_by is not None:
         state = f"running, {state}"
     return Entry(
         path, "run", run.data["source"], recipe.model.name,
@@ -162,7 +162,7 @@ def _search(path: Path, sources: Mapping[str, str]) -> Entry:
         cost.macs if cost else None,
         cost.params if cost else 0,
         None,
-        f"running, {state}" if _is_locked(path) else state,
+        f"running, {state}" if Run(path).locked_by is not None else state,
         ACCURACY.key,
         score,
     )
@@ -173,16 +173,6 @@ def _validated(run: Run) -> float:
     task = run.recipe.task
     key = f"val_{TASKS[task].score.key}"
     return float(best_epoch(task, run.history).get(key, 0))
-
-
-def _is_locked(path: Path) -> bool:
-    """Whether a process of this machine trains in it; asking must not lock it."""
-    try:
-        inode = (path / LOCK).stat().st_ino
-        locks = Path("/proc/locks").read_text("utf-8").splitlines()
-    except OSError:
-        return False
-    return any(f":{inode} " in line for line in locks)
 
 
 def _latency(path: Path) -> float | None:

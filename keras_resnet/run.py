@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import secrets
 import shutil
 import time
@@ -410,6 +411,17 @@ class Run:
         for leftover in self.folder.rglob(f"{TEMPORARY}*"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
+    @property
+    def locked_by(self) -> int | None:
+        """The process that trains in it, 0 if not told; asking must not lock it."""
+        try:
+            inode = (self.folder / LOCK).stat().st_ino
+            locks = Path("/proc/locks").read_text("utf-8")
+        except OSError:
+            return None
+        found = re.search(rf" (-?\d+) [0-9a-f]+:[0-9a-f]+:{inode} ", locks)
+        return max(int(found[1]), 0) if found else None
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keeps a second process out of the folder; a kill unlocks it.
@@ -421,8 +433,11 @@ class Run:
         try:
             lock.acquire()
         except Timeout:
+            pid = self.locked_by
+            which = f" (process {pid})" if pid else ""
             raise BusyError(
-                f"folder: another process trains in {self.folder}; name a new folder"
+                f"folder: another process trains in {self.folder}{which}; wait until "
+                "it ends, or name a new folder"
             ) from None
         except OSError as error:
             raise RunFolderError(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from servers import served
 
 from keras_resnet import PRESETS, ResNetSpec, cifar_resnet, data, get_spec
 from keras_resnet.cli import main, options, output
+from keras_resnet.recipes import get_recipe
 
 
 def invoke(*arguments: object):
@@ -47,7 +49,6 @@ def test_list_filters_and_writes_json():
 
 def test_a_recipe_by_its_name_is_the_file_that_trains(workplace):
     from keras_resnet.cli.options import recipe_and_data
-    from keras_resnet.recipes import get_recipe
 
     Path("mine.json").write_text(invoke("recipes", "he2015_cifar", "--json").output)
     expected = get_recipe("he2015_cifar"), "tfds:cifar10"
@@ -97,6 +98,7 @@ def test_listing_never_imports_tensorflow():
 FINISHED = ROOT / "tests" / "golden" / "previous" / "finished"
 PREVIOUS = FINISHED.parent
 SAMPLE = FINISHED / "samples" / "0-is-7.png"
+RESNET18 = "resnet18-run"  # a run folder whose network is for larger images
 EARLY = [
     (["train", "--data", "folder:nowhere"], 2, "folder nowhere doesn't exist"),
     (["train", "--data", "folder:empty"], 2, "empty has 0 folders of images"),
@@ -115,15 +117,31 @@ EARLY = [
     (["tune", "--over", "iso"], 2, "'iso' needs multiply-adds"),
     (["tune", "--over", "repair"], 2, "'repair' makes networks narrower"),
     (["tune", "--folder", FINISHED], 2, "exists and is not a search"),
+    (["tune", "--budget", "1kMAC"], 2, "no network of the space wide meets it"),
+    (["tune", "--data", "tfds:nowhere"], 2, "neither prepared in TFDS' data folder"),
+    (["train", "--data", "tfds:mnist", "--data-dir", "empty"], 2, "prepared in empty"),
+    (["rate", "--data", "tfds:mnisty"], 2, "there is mnist"),
+    (
+        ["train", "--data", "fashion_mnist", "--data-dir", "empty"],
+        2,
+        "fashion_mnist is not in empty",
+    ),
+    (
+        ["train", "--weights", RESNET18, "--set", "image_size=8"],
+        2,
+        "at least 32x32 pixels",
+    ),
     (["tune", "--trials", 3, "--baseline", 3], 2, "3 of 3 trials would be of the"),
     (["tune", "--data", "folder:nowhere"], 2, "folder nowhere doesn't exist"),
     (["rate", "--out", "rate.xyz"], 2, "rate.xyz is no .png file"),
     (["rate", FINISHED, "--data", "digits"], 2, "has its own; leave one of them out"),
     (["predict", FINISHED, "notes.txt"], 1, "notes.txt"),
     (["predict", "nowhere", "notes.txt"], 2, "nowhere is not a run folder"),
+    (["predict", "a.tflite", SAMPLE], 2, "it is damaged, or no .tflite file"),
     (["convert", "nowhere.h5", "a.keras"], 2, "file nowhere.h5 doesn't exist"),
     (["convert", "empty.h5", "a.keras"], 2, "name a preset by --model"),
     (["convert", FINISHED, "a.pth", "--dialect", "tf"], 2, "dialect: 'tf' begins none"),
+    (["convert", FINISHED, "a.keras", "--model", "resnet18"], 2, "is not resnet18"),
     (["convert", FINISHED, "a/b/c.pth"], 2, "can't write a/b/c.pth: its folder"),
     (["explain", "nowhere"], 2, "nowhere is not a run folder"),
     (["explain", "a.keras", "--image", SAMPLE], 2, "file a.keras doesn't exist"),
@@ -142,6 +160,11 @@ EARLY = [
     (["serve", PREVIOUS / "export", "--rest-port", 8500], 2, "that of gRPC too"),
     (["publish", PREVIOUS / "export", "--alias", "a b"], 2, "'a b' is not a word"),
     (["client", SAMPLE, "--url", "grpc://localhost"], 2, "ends in no model's name"),
+    (
+        ["client", SAMPLE, "--url", "grpc://h/x", "--version", 1, "--label", "a"],
+        2,
+        "give a version or a label, not both",
+    ),
     (["client", "no.png", "--url", "grpc://localhost/x"], 1, "can't read no.png"),
     (["profile", "resnet51"], 2, "no preset is named 'resnet51'"),
     (["profile", "nowhere.keras"], 2, "file nowhere.keras doesn't exist"),
@@ -152,6 +175,12 @@ EARLY = [
     (["push", FINISHED, "me/it", "--licence", "apache2"], 2, "closest: apache-2.0"),
     (["experiment", "report", "width"], 2, "has no runs of this setting yet"),
     (["experiment", "run", "width", "--data", "folder:nowhere"], 2, "doesn't exist"),
+    (["experiment", "run", "width", "--data", "tfds:mnisty"], 2, "there is mnist"),
+    (
+        ["publish", PREVIOUS / "export", "--alias", "ab", "--model", "m"],
+        2,
+        "can't find m@ab in MLflow at sqlite",
+    ),
 ]
 
 
@@ -159,21 +188,27 @@ def test_mistakes_are_found_before_tensorflow_is_loaded(workplace):
     Path("notes.txt").write_text("no image")
     Path("empty.h5").touch()
     Path("empty").mkdir()
+    Path("a.tflite").write_bytes(b"none of these")
+    shutil.copytree(FINISHED, RESNET18)
+    recipe = get_recipe("digits").replace(model=get_spec("resnet18"))
+    Path(RESNET18, "recipe.json").write_text(recipe.to_json())
     code = (
-        "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None\n"
-        "import json; from click.testing import CliRunner\n"
+        "import json, sys; from click.testing import CliRunner\n"
         "from keras_resnet.cli import main\n"
         "for asked in json.loads(sys.argv[1]):\n"
         "    done = CliRunner().invoke(main, asked)\n"
-        "    print(json.dumps([done.exit_code, ' '.join(done.output.split())]))"
+        "    loaded = sorted({'tensorflow', 'keras'} & set(sys.modules))\n"
+        "    said = ' '.join(done.output.split())\n"
+        "    print(json.dumps([done.exit_code, said, loaded]))"
     )
     asked = json.dumps([[str(word) for word in words] for words, *_ in EARLY])
     done = subprocess.run(
         [sys.executable, "-c", code, asked], capture_output=True, text=True, check=True
     )
     answers = map(json.loads, done.stdout.splitlines())
-    for (words, code, message), (told, text) in zip(EARLY, answers, strict=True):
-        assert (told, message in text) == (code, True), (words, text)
+    for row, (told, text, loaded) in zip(EARLY, answers, strict=True):
+        words, code, message = row
+        assert (told, message in text, loaded) == (code, True, []), (words, text)
         assert text.count("Error: ") == 1
 
 

@@ -413,20 +413,20 @@ def test_a_budget_that_nothing_meets_says_what_the_cheapest_costs(
     check_budget(
         tuning.ResidualHyperModel(
             groups, base, splits, budget=f"{min(costs.values())}MAC"
-        )
+        ).candidates
     )
     with pytest.raises(tuning.BudgetError, match="the cheapest cost"):
         check_budget(
             tuning.ResidualHyperModel(
                 groups, base, splits, budget=f"{min(costs.values()) - 1}MAC"
-            )
+            ).candidates
         )
     least = recipe.model.replace(depths=(1,) * len(recipe.model.depths))
     macs = estimate_cost(least.replace(input_shape=splits.image_shape)).macs
     hypermodel = tuning.ResidualHyperModel(
         wide, recipe, splits, budget=f"{1.01 * macs}MAC", mode="refuse"
     )
-    check_budget(hypermodel)
+    check_budget(hypermodel.candidates)
     # None can be cheaper than the default.
     wider = tuning.Space(units=(1, 2), k=(2.0, 3.0))
     sought = {"objective": "cheapest", "within": 5}

@@ -13,11 +13,11 @@ from keras_resnet import data as data_module
 from keras_resnet import training
 from keras_resnet.data import Splits
 from keras_resnet.errors import BudgetError, UserError
-from keras_resnet.naming import renamed
 from keras_resnet.network import build
 from keras_resnet.recipe import Recipe
-from tuning.budget import Budget, Mode, fitted
-from tuning.decode import declare, recipe_from_hp
+from tuning.budget import Budget, Mode
+from tuning.decode import declare
+from tuning.feasibility import Candidates
 from tuning.objective import check_task
 from tuning.space import Space, SpaceError
 from tuning.spaces import get_space
@@ -116,6 +116,11 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
             )
         return self._loaded[key]
 
+    @property
+    def candidates(self) -> Candidates:
+        """The space as its budget leaves it."""
+        return Candidates(self.space, self.recipe, self.budget, self.mode)
+
     def candidate(self, hp: Any) -> Recipe:
         """Network and training of some hyperparameters; nothing is built.
 
@@ -124,20 +129,11 @@ class ResidualHyperModel(keras_tuner.HyperModel):  # type: ignore[misc]  # untyp
         """
         if DEFAULT in hp.values:
             return self.recipe
-        recipe = recipe_from_hp(hp, self.space, self.recipe)
-        keep_outer = "k" in self.space.searched
-        spec = fitted(
-            recipe.model, self.budget, recipe.batch_size, self.mode, keep_outer
-        )
-        return recipe.replace(model=renamed(spec, self.recipe.model))
+        return self.candidates.candidate(hp)
 
     def refusal(self, hp: Any) -> str | None:
         """Why hyperparameters are over the budget; None if they aren't."""
-        try:
-            self.candidate(hp)
-        except BudgetError as error:
-            return str(error)
-        return None
+        return None if DEFAULT in hp.values else self.candidates.refusal(hp)
 
     def declare_hyperparameters(self, hp: Any) -> None:
         """Declares the whole space at once."""

@@ -16,7 +16,7 @@ from rich.console import Console
 from keras_resnet import files
 from keras_resnet.plan import make_plan
 from keras_resnet.recipe import Recipe
-from keras_resnet.run import Run
+from keras_resnet.run import BusyError, Run
 from keras_resnet.statistics import LEVEL, t_test
 from keras_resnet.tracking import MLflowTracker, closing
 from keras_resnet.units import count
@@ -261,7 +261,9 @@ def _train(name: str, recipe: Recipe, seed: int, how: _Training) -> Run:
     recipe = recipe.over(how.epochs or recipe.epochs)
     kept = how.folder / RETRAINED / f"{recipe.epochs}-epochs"
     run = Run(kept / f"{name}-seed-{seed}")
-    if not run.is_finished:
+    if run.is_finished:
+        return run
+    try:
         training.train(
             recipe,
             data=how.data,
@@ -274,6 +276,13 @@ def _train(name: str, recipe: Recipe, seed: int, how: _Training) -> Run:
             f"deep, {count(recipe.epochs, 'epoch')}, in {run.folder}",
             **how.loading,
         )
+    except BusyError:
+        pid = run.locked_by
+        raise BusyError(
+            f"folder: another process{f' ({pid})' if pid else ''} trains the final of "
+            f"{how.folder}; wait until it ends, then the same command shows what came "
+            "of it"
+        ) from None
     return run
 
 

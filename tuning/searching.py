@@ -18,7 +18,7 @@ from keras_resnet.serving import runtimes
 from keras_resnet.units import count
 from tuning import processes
 from tuning.budget import Budget, Mode, costs_of
-from tuning.feasibility import check_budget
+from tuning.feasibility import Candidates, check_budget
 from tuning.latency import Export
 from tuning.objective import Against, CostName, Kind, Objective, SearchError
 from tuning.search_progress import Progress
@@ -150,9 +150,7 @@ def search(
     from keras_resnet.data.dataset import absolute  # it imports TensorFlow
 
     settings = _settings(asked)
-    hypermodel.budget = _below_default(hypermodel, sought)
-    lowered = hypermodel.budget != limits
-    check_budget(hypermodel, " and costs less than the default" if lowered else "")
+    hypermodel.budget = check_feasible(hypermodel.candidates, sought)
     open_search(folder, settings, absolute(data) if isinstance(data, str) else None)
     worker = processes.is_worker()
     with contextlib.nullcontext() if worker else Run(folder).lock():
@@ -190,14 +188,22 @@ def check_asked(
         )
 
 
-def _below_default(hypermodel: ResidualHyperModel, sought: Objective) -> Budget:
-    """The budget, without networks that are not cheaper than the default."""
-    budget, cost = hypermodel.budget, sought.cost
-    costs = costs_of(hypermodel.recipe)
-    if sought.kind != "cheapest" or sought.against == "best" or cost not in costs:
-        return budget
-    limits = [limit for limit in (costs[cost] - 1, getattr(budget, cost)) if limit]
-    return dataclasses.replace(budget, **{cost: min(limits)})
+def check_feasible(candidates: Candidates, sought: Objective) -> Budget:
+    """The budget, without networks that are not cheaper than the default.
+
+    Raises:
+        BudgetError: no candidate meets it.
+    """
+    budget, cost = candidates.budget, sought.cost
+    costs = costs_of(candidates.recipe)
+    also = ""
+    if sought.kind == "cheapest" and sought.against != "best" and cost in costs:
+        limits = [limit for limit in (costs[cost] - 1, getattr(budget, cost)) if limit]
+        lowered = dataclasses.replace(budget, **{cost: min(limits)})
+        also = " and costs less than the default" if lowered != budget else ""
+        budget = lowered
+    check_budget(candidates._replace(budget=budget), also)
+    return budget
 
 
 def baseline_of(

@@ -15,6 +15,7 @@ from keras_resnet.cli import options
 from keras_resnet.cli.group import main
 from keras_resnet.cli.output import check_new
 from keras_resnet.errors import UserError, WeightsError
+from keras_resnet.spec import ResNetSpec
 from keras_resnet.units import count
 
 
@@ -77,8 +78,9 @@ def convert(
 
     dialects.by_title(dialect)
     found = origins.find(source)
-    if spec is None and found.run:
-        spec = found.spec
+    if found.run and found.spec:
+        _check_same(spec or found.spec, found.spec, source)
+        spec = spec or found.spec
     if spec is None and not found.described:
         raise UserError(
             f"model: {source} doesn't name its network; name a preset by --model, or "
@@ -120,6 +122,30 @@ def convert(
         )
     if target.suffix not in (".keras", ".safetensors"):
         _say_lost(network, target.suffix)
+
+
+def _check_same(spec: ResNetSpec, own: ResNetSpec, run: str) -> None:
+    """Refuses a network that the weights of a run are not of.
+
+    Raises:
+        WeightsError: its units have other layers.
+    """
+    from keras_resnet.cost import cost_of
+    from keras_resnet.plan import make_plan
+
+    asked, there = (
+        [
+            (op.name, cost_of([op]).total_params)
+            for unit in plan.units
+            for op in unit.ops
+        ]
+        for plan in map(make_plan, (spec, own))
+    )
+    if asked != there:
+        raise WeightsError(
+            f"model: {run} is of {own.name}, which is not {spec.name}; leave --model "
+            "and --spec out"
+        )
 
 
 def _load(

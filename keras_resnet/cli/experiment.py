@@ -33,7 +33,7 @@ def _choose(name: str, budget: Any, **changes: Any) -> tuple[Experiment, Setting
 
     chosen = get_experiment(name)
     setting = setting_of(chosen, budget, **changes)
-    sources.look(setting.data)
+    sources.find(setting.data)
     return chosen, setting
 
 
@@ -137,12 +137,14 @@ def run(
     from rich.console import Console
 
     from keras_resnet import files
+    from keras_resnet.data import sources
 
+    experiment, setting = chosen
+    sources.look(setting.data, **loading)
     files.check_folder(folder, "folder")
     runtime.prepare()
     from keras_resnet.experiments import run as run_experiment
 
-    experiment, setting = chosen
     console = Console(highlight=False, markup=False)
     console.print(f"{experiment.title}\n{setting.in_words()}")
     with warnings_as_lines(), stoppable():

@@ -72,7 +72,7 @@ def rate(
         from keras_resnet.data import sources
 
         recipe, name = training.resolve()
-        sources.look(name, recipe.task)
+        sources.look(name, recipe.task, **loading)
         options.check_size(recipe, name)
         source = {"source": name, "seed": seed, **loading}
         source |= {"image_size": recipe.image_size, "test_size": recipe.test_size}

@@ -179,8 +179,15 @@ def train(
     from keras_resnet.weights import origins
 
     recipe, data = training.resolve()
-    sources.look(data, recipe.task, loading["label_columns"])
-    if weights and (start := origins.find(weights).run):
+    sources.look(
+        data,
+        recipe.task,
+        loading["label_columns"],
+        data_dir=loading["data_dir"],
+        download=loading["download"],
+    )
+    start = origins.find(weights).run if weights else None
+    if start:
         start.check_trained()
     if folder:
         Run(folder).check_free(resume=resume)
@@ -195,8 +202,10 @@ def train(
     network = recipe.model
     recipe = recipe.smoke() if smoke else recipe
     check_weights(recipe, weights)
-    if not weights:
+    if not weights or training.names_network:
         options.check_size(recipe, data)
+    elif start:
+        options.check_size(recipe.replace(model=start.recipe.model), data)
     if device.strategy == "multiworker":
         # TensorFlow would print a page on a lost worker, where we print a line.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -351,6 +360,7 @@ def predict(model: Path, images: tuple[Path, ...], top: int, as_json: bool) -> N
     if runtimes.format_of(model) is None:
         runtimes.refuse_versions(model)
         Run(model).check_trained()
+    runtimes.look(model)
     with warnings_as_lines():
         listed = list_images(images)
     if lost := why_none(listed):

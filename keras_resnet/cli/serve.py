@@ -226,15 +226,17 @@ def publish(
 
     Example: keras-resnet publish models/mine --alias champion
     """
-    from keras_resnet.serving.server import check_label
-
-    check_label(folder, alias, version)
-    runtime.prepare()
+    from keras_resnet.serving.publish import find_alias
     from keras_resnet.serving.publish import publish as run_publishing
+    from keras_resnet.serving.server import check_label, name_of
     from keras_resnet.tracking import address
 
+    check_label(folder, alias, version)
     address.set_environment()
     uri = tracking_uri or address.store_address()
+    if version is None:
+        find_alias(registered or name_of(folder), alias, uri)
+    runtime.prepare()
     with warnings_as_lines():
         path = run_publishing(
             folder, alias, registered=registered, version=version, tracking_uri=uri
@@ -265,9 +267,10 @@ def client(
     """
     from keras_resnet.data.inputs import list_images, why_none
     from keras_resnet.serving import Client
-    from keras_resnet.serving.client import parse_url
+    from keras_resnet.serving.client import check_asked, parse_url
 
     parse_url(url)
+    check_asked(version, label, timeout, retries)
     with warnings_as_lines():
         paths = list_images(images)
     if none := why_none(paths):

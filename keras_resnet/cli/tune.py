@@ -80,14 +80,32 @@ class Search:
 
         baseline_of(self.baseline, folder, self.sought, self.tuner, self.trials or 20)
 
-    def read_space(self, recipe: Recipe) -> Space:
-        """That of a JSON file, or a preset for the recipe's network."""
+    def read_space(self, recipe: Recipe, data: str) -> Space:
+        """That of a JSON file, or a preset for the recipe's network.
+
+        Raises:
+            UserError: there is none, or, of data whose shape is known by its name, no
+                network of it meets the budget.
+        """
+        from keras_resnet.data.sources import known_shape
+        from tuning.budget import Budget
+        from tuning.feasibility import Candidates
+        from tuning.searching import check_feasible
         from tuning.space import Space
         from tuning.spaces import get_space
 
         if self.space.endswith(".json"):
-            return Space.from_json(options.read_text(Path(self.space)))
-        return get_space(self.space, recipe.model)
+            space = Space.from_json(options.read_text(Path(self.space)))
+        else:
+            space = get_space(self.space, recipe.model)
+        space.check(recipe)
+        if known := known_shape(data, recipe.image_size):
+            shape, classes = known
+            model = recipe.model.replace(input_shape=shape, classes=classes)
+            budget = Budget.parse(self.budget) if self.budget else Budget()
+            base = recipe.replace(model=model)
+            check_feasible(Candidates(space, base, budget, self.mode), self.sought)
+        return space
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -341,10 +359,9 @@ def tune(
 
     recipe, data = training.resolve()
     check_task(recipe)
-    sources.look(data, recipe.task)
+    sources.look(data, recipe.task, **loading)
     options.check_size(recipe, data)
-    space = asked.read_space(recipe)
-    space.check(recipe)
+    space = asked.read_space(recipe, data)
     folder = place.folder or new_folder("search")
     check_place(folder)
     asked.check_baseline(folder)

@@ -117,6 +117,14 @@ class Splits(NamedTuple):
     task: str = "classes"
     target_stats: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
+    def __repr__(self) -> str:
+        """What data it is, without each of its images."""
+        shape = "x".join(map(str, self.image_shape))
+        return (
+            f"Splits({self.counts}, {self.classes} classes, images of {shape}, "
+            f"task {self.task!r}, fingerprint {self.fingerprint[:8]})"
+        )
+
     @property
     def units(self) -> int:
         """How many numbers a network puts out for an image."""

@@ -18,7 +18,7 @@ from keras_resnet.data.idx import has_idx, read_split
 from keras_resnet.data.images import DataError, Found, Images
 from keras_resnet.data.options import Options
 from keras_resnet.data.tables import check_csv, read_csv, read_frame
-from keras_resnet.data.tfds_source import read_tfds
+from keras_resnet.data.tfds_source import check_tfds, read_tfds
 from keras_resnet.data.tree import read_tree
 from keras_resnet.limits import LimitError, check_names
 from keras_resnet.tasks import TASKS
@@ -51,17 +51,25 @@ def read_fashion_mnist(_: str, options: Options) -> Found:
 
     From IDX files in `data_dir` or of Debian's package, or from TFDS.
     """
-    folder = options.data_dir or FASHION_MNIST
-    if has_idx(folder):
-        train = read_split(folder, "train")
-        return Found(
-            train, CLOTHES, 1, _size("fashion_mnist"), test=read_split(folder, "test")
-        )
-    prepared = options.data_dir or Path(
-        os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    )
-    if options.download or (prepared.expanduser() / "fashion_mnist").is_dir():
+    folder = _look_at_fashion("", options)
+    if folder is None:
         return read_tfds("fashion_mnist", options)
+    train = read_split(folder, "train")
+    return Found(
+        train, CLOTHES, 1, _size("fashion_mnist"), test=read_split(folder, "test")
+    )
+
+
+def _look_at_fashion(_: str, options: Options) -> Path | None:
+    """The folder of its IDX files; None if TFDS has it."""
+    folder = Path(options.data_dir or FASHION_MNIST)
+    if has_idx(folder):
+        return folder
+    prepared = options.data_dir or os.environ.get(
+        "TFDS_DATA_DIR", "~/tensorflow_datasets"
+    )
+    if options.download or (Path(prepared).expanduser() / "fashion_mnist").is_dir():
+        return None
     raise DataError(
         f"data: fashion_mnist is not in {folder}; `apt install dataset-fashion-mnist` "
         "brings it, data_dir names a folder with its IDX files, download=True "
@@ -79,7 +87,9 @@ def _look_at_files(pattern: str, _: Options) -> None:
 
 
 # What can be told before anything is decoded.
-_LOOKS: dict[Any, Callable[[str, Options], None]] = {
+_LOOKS: dict[Any, Callable[[str, Options], Any]] = {
+    read_fashion_mnist: _look_at_fashion,
+    read_tfds: check_tfds,
     read_folder: _look_at_folder,
     read_csv: check_csv,
     read_tfrecord: _look_at_files,
@@ -126,18 +136,42 @@ def _read(source: Any, options: Options) -> Found:
 
 
 def look(
-    source: str, task: str = "classes", label_columns: Sequence[str] | None = None
+    source: str,
+    task: str = "classes",
+    label_columns: Sequence[str] | None = None,
+    *,
+    data_dir: Path | None = None,
+    download: bool = False,
 ) -> None:
     """Refuses what can be seen not to be a source, before any image is read.
 
     Raises:
         DataError: `find`'s; a folder of no classes, a table whose columns or rows have
-            no such targets.
+            no such targets; a data set that is neither there nor to be fetched.
     """
     reader, argument = find(source, task)
     columns = None if label_columns is None else tuple(label_columns)
     if reader in _LOOKS:
-        _LOOKS[reader](argument, Options(task=task, label_columns=columns))
+        asked = Options(
+            task=task, label_columns=columns, data_dir=data_dir, download=download
+        )
+        _LOOKS[reader](argument, asked)
+
+
+def known_shape(
+    source: str, side: int | tuple[int, int] | None = None
+) -> tuple[tuple[int, int, int], int] | None:
+    """Shape of images (height, width, channels) and classes, where the name tells.
+
+    Args:
+        source: a name.
+        side: of the images, or both, if not their own.
+    """
+    if source not in SIDES:
+        return None
+    sides = side or SIDES[source]
+    height, width = (sides, sides) if isinstance(sides, int) else sides
+    return (height, width, 1), 10
 
 
 def find(

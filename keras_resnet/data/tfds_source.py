@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,25 +54,38 @@ def read_tfds(name: str, options: Options) -> Found:
     )
 
 
-def _builder(name: str, options: Options) -> Any:
-    """A prepared builder; downloads only if asked."""
+def check_tfds(name: str, options: Options) -> None:
+    """Refuses what is not prepared and can't be, without TensorFlow.
+
+    Raises:
+        DataError: unknown, or not prepared and not to be downloaded.
+    """
+    _import()
+    from tensorflow_datasets.core.utils import file_utils
+
+    folders = file_utils.list_data_dirs(
+        given_data_dir=options.data_dir and str(options.data_dir)
+    )
+    first = name.partition(":")[0]
+    there = ("://" in str(each) or Path(each, first).exists() for each in folders)
+    if not any(there):
+        _check_obtainable(name, options)
+
+
+def _import() -> Any:
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise DataError(
             f"data: tensorflow_datasets can't be imported: {error}"
         ) from None
-    full_name = name.replace(":", "/", 1)
-    data_dir = options.data_dir and str(options.data_dir)
-    where = data_dir or "TFDS' data folder"
-    try:
-        # What was prepared can be read without the code that prepared it, offline.
-        return tfds.core.read_only_builder.builder_from_files(
-            full_name, data_dir=data_dir
-        )
-    except tfds.core.registered.DatasetNotFoundError:
-        pass
-    known = tfds.list_builders(with_community_datasets=False)
+    return tfds
+
+
+def _check_obtainable(name: str, options: Options) -> None:
+    """Refuses what isn't prepared, unless it is known and may be downloaded."""
+    where = options.data_dir or "TFDS' data folder"
+    known = _import().list_builders(with_community_datasets=False)
     if name.partition(":")[0] not in known:
         close = difflib.get_close_matches(name, known, 3)
         raise DataError(
@@ -83,6 +97,21 @@ def _builder(name: str, options: Options) -> Any:
             f"data: tfds:{name} is not prepared in {where}; download=True "
             "(--download) fetches it, data_dir names a folder that has it"
         )
+
+
+def _builder(name: str, options: Options) -> Any:
+    """A prepared builder; downloads only if asked."""
+    tfds = _import()
+    full_name = name.replace(":", "/", 1)
+    data_dir = options.data_dir and str(options.data_dir)
+    try:
+        # What was prepared can be read without the code that prepared it, offline.
+        return tfds.core.read_only_builder.builder_from_files(
+            full_name, data_dir=data_dir
+        )
+    except tfds.core.registered.DatasetNotFoundError:
+        pass
+    _check_obtainable(name, options)
     try:
         builder = tfds.builder(full_name, data_dir=data_dir)
         builder.download_and_prepare()

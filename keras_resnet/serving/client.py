@@ -105,6 +105,23 @@ def parse_url(url: str) -> tuple[urllib.parse.SplitResult, str]:
     return parts, name
 
 
+def check_asked(
+    version: int | None, label: str | None, timeout: float, retries: int
+) -> None:
+    """Refuses arguments of a client that don't go together.
+
+    Raises:
+        ServingError: naming them.
+    """
+    if version is not None and label is not None:
+        raise ServingError("version: give a version or a label, not both")
+    if not 0 < timeout < 1e6 or retries < 0:
+        raise ServingError(
+            f"timeout: {timeout} and retries {retries} must be positive, the timeout "
+            "under a million seconds"
+        )
+
+
 class Client:
     """A model on a server.
 
@@ -139,13 +156,9 @@ class Client:
         multi_label: bool = False,
     ) -> None:
         parts, name = parse_url(url)
-        if version is not None and label is not None:
-            raise ServingError("version: give a version or a label, not both")
-        if not 0 < timeout < 1e6 or retries < 0 or batch < 1:
-            raise ServingError(
-                f"timeout: {timeout}, retries {retries} and batch {batch} must be "
-                "positive, the timeout under a million seconds"
-            )
+        check_asked(version, label, timeout, retries)
+        if batch < 1:
+            raise ServingError(f"batch: {batch} is not a positive integer")
         self.url, self.timeout = hide_passwords(url), timeout
         self.retries, self.batch, self.multi_label = retries, batch, multi_label
         kind = _Grpc if parts.scheme == "grpc" else _Rest

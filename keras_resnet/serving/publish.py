@@ -8,7 +8,6 @@ from typing import Any
 from keras_resnet.errors import ExportError, one_line
 from keras_resnet.files import load_keras
 from keras_resnet.serving import runtimes, server
-from keras_resnet.serving.exporting import export, weights_digest
 
 
 def publish(
@@ -49,6 +48,27 @@ def publish(
     return path / str(version)
 
 
+def find_alias(
+    registered: str, alias: str, tracking_uri: str | None = None
+) -> tuple[Any, Any]:
+    """MLflow's client, and the version that an alias stands for; no TensorFlow.
+
+    Raises:
+        ExportError: no such model or alias, or a registry that can't be read.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client = mlflow.MlflowClient(tracking_uri, tracking_uri)
+        return client, client.get_model_version_by_alias(registered, alias)
+    except MlflowException as error:
+        raise ExportError(
+            f"alias: can't find {registered}@{alias} in MLflow at "
+            f"{tracking_uri or mlflow.get_tracking_uri()}: {one_line(error)}"
+        ) from None
+
+
 def _from_registry(
     path: Path, alias: str, registered: str, tracking_uri: str | None
 ) -> int:
@@ -56,15 +76,9 @@ def _from_registry(
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    try:
-        client = mlflow.MlflowClient(tracking_uri, tracking_uri)
-        found: Any = client.get_model_version_by_alias(registered, alias)
-    except MlflowException as error:
-        reason = one_line(error)
-        raise ExportError(
-            f"alias: can't find {registered}@{alias} in MLflow at "
-            f"{tracking_uri or mlflow.get_tracking_uri()}: {reason}"
-        ) from None
+    from keras_resnet.serving.exporting import export, weights_digest
+
+    client, found = find_alias(registered, alias, tracking_uri)
     of_registry = {
         "mlflow_run": found.run_id,
         "registered": registered,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -147,6 +148,36 @@ def refuse_versions(path: Path) -> None:
         raise ExportError(
             f"model: {path} holds versions; name one, such as {path / str(newest)}"
         )
+
+
+def look(path: Path) -> None:
+    """Refuses a model's file that is no such file by its first bytes.
+
+    Raises:
+        ExportError: it is none, or damaged.
+    """
+    name = format_of(path)
+    file = path / FORMATS[name].file if name and path.is_dir() else path
+    if name not in _SOUND:
+        return
+    try:
+        with file.open("rb") as opened:
+            sound = _SOUND[name](opened.read(64)) and (
+                name != "litert" or zipfile.is_zipfile(file)  # what it says of itself
+            )
+    except OSError as error:
+        raise ExportError(f"model: can't load {path}: {error.strerror}") from None
+    if not sound:
+        raise ExportError(
+            f"model: can't load {path}: it is damaged, or no {file.suffix} file that "
+            "export wrote"
+        )
+
+
+_SOUND: dict[str | None, Callable[[bytes], bool]] = {
+    "litert": lambda begin: begin[4:8] == b"TFL3",
+    "openvino": lambda begin: begin.startswith(b"<?xml"),
+}
 
 
 def load(path: Path | str) -> Served:
