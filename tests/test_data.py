@@ -29,6 +29,8 @@ def test_digits_are_split_without_loss_or_overlap(digits):
     assert [len(images) for images in splits] == [1293, 144, 360]
     distinct = np.unique(np.concatenate(splits), axis=0)
     assert len(distinct) == 1797  # no digit is twice in the data, so none in two splits
+    assert len(repr(digits)) < 200
+    assert "'test': 360}, 10 classes, images of 8x8x1" in repr(digits)
 
 
 def test_digits_are_stratified(digits):

@@ -27,7 +27,7 @@ from keras_resnet import cifar_resnet, data, estimate_cost, files, training
 from keras_resnet.cli import main
 from keras_resnet.errors import UserError
 from keras_resnet.recipe import Recipe
-from keras_resnet.run import HISTORY, Run
+from keras_resnet.run import HISTORY, BusyError, Run
 from tuning import search_plots
 from tuning.decode import declare
 from tuning.expected import expected_accuracy
@@ -300,6 +300,10 @@ def test_a_bayesian_search_ends_with_a_winner_judged_on_test_images(recipe, work
             console=console,
         )  # fmt: skip
 
+    first = Run(f"search/retrained/1-epochs/trial-{found.best.id}-seed-1")
+    first.folder.mkdir(parents=True)
+    with first.lock(), pytest.raises(BusyError, match="trains the final of search; wa"):
+        judge()
     said = io.StringIO()
     compared = judge(Console(file=said, width=200))
     # A line for each training, and none of what its data and device are.
