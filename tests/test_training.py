@@ -214,7 +214,7 @@ def test_an_unfinished_run_is_continued_on_its_own_data_only(workplace):
     with (
         Run("mine").lock(),
         pytest.raises(
-            RunFolderError, match=r"another process trains in mine \(process \d+\)"
+            RunFolderError, match=r"trains in mine \(process \d+\)"
         ),
     ):
         training.train(TINY, folder="mine")
