@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keras_resnet.cost import estimate_cost
 from keras_resnet.errors import RunFolderError, UserError
@@ -55,6 +56,10 @@ class Entry(NamedTuple):
     score: float | None
 
 
+# What a damaged file of a run raises where it is read.
+_DAMAGE = (UserError, KeyError, ValueError, TypeError, AttributeError, IndexError)
+
+
 def find(folder: Path) -> list[Entry]:
     """All runs and searches below a folder, the best of each metric first.
 
@@ -97,24 +102,54 @@ def _fingerprint(path: Path) -> tuple[str, str] | None:
 
 
 def _entry(path: Path, sources: Mapping[str, str]) -> Entry | None:
-    """What is known of a folder; None of one that can't be read."""
+    """What is known of a folder; None of one that isn't a run's or search's."""
     try:
-        return _search(path, sources) if (path / SEARCH).is_file() else _run(path)
-    except (UserError, KeyError, ValueError):
+        if (path / SEARCH).is_file():
+            return _search(path, sources)
+        recipe = Run(path).recipe
+    except _DAMAGE:
         return None
+    try:
+        return _run(path, recipe)
+    except _DAMAGE:
+        cost, metric = estimate_cost(recipe.model), TASKS[recipe.task].score.key
+        return Entry(
+            path, "run", "", recipe.model.name, None, None, None, cost.macs,
+            cost.params, None, "damaged", metric, None,
+        )  # fmt: skip
 
 
-def _run(path: Path) -> Entry:
+def _number(value: Any, low: float, high: float = sys.float_info.max) -> float:
+    """A number in a range.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if type(value) not in (int, float) or not low <= value <= high:
+        raise ValueError(f"{value!r} is no such number")
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    """A text, or a ValueError."""
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no text")
+    return value
+
+
+def _run(path: Path, recipe: Recipe) -> Entry:
     run = Run(path)
-    recipe, history = run.recipe, run.history
+    history = run.history
     cost = estimate_cost(recipe.model)
     score = low = high = None
     measure = TASKS[recipe.task].score
+    least = 0 if measure is ACCURACY else -sys.float_info.max
     state = run.unfinished or "not tested"
     if run.is_finished:
         result = run.result
-        score, images = result[f"test_{measure.key}"], int(result["test_images"])
+        score = _number(result[f"test_{measure.key}"], least, 1)
         if measure is ACCURACY:
+            images = round(_number(result["test_images"], 1))
             low, high = wilson(score * images, images)
         state = "finished"
     elif history:
@@ -122,7 +157,7 @@ def _run(path: Path) -> Entry:
     if state != "finished" and run.locked_by is not None:
         state = f"running, {state}"
     return Entry(
-        path, "run", run.data["source"], recipe.model.name,
+        path, "run", _text(run.data["source"]), recipe.model.name,
         score if measure is ACCURACY else None, low, high,
         cost.macs, cost.params, _latency(path), state, measure.key, score,
     )  # fmt: skip
@@ -172,7 +207,7 @@ def _validated(run: Run) -> float:
     """The score on the validation images in the epoch that its model is of."""
     task = run.recipe.task
     key = f"val_{TASKS[task].score.key}"
-    return float(best_epoch(task, run.history).get(key, 0))
+    return _number(best_epoch(task, run.history).get(key, 0), -sys.float_info.max, 1)
 
 
 def _latency(path: Path) -> float | None:

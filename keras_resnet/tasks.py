@@ -6,6 +6,7 @@ how it is judged in `training.evaluation`; what a head puts out in `heads`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -133,11 +134,13 @@ def best_epoch(task: str, history: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def monitored(task: str, row: dict[str, Any]) -> float:
-    """What an epoch's row is worth, more being better."""
+    """What an epoch's row is worth, more being better; what is no number is worst."""
     monitor = TASKS[task].monitor
     value = row.get(f"val_{monitor.key}")
     if value is None:
         return float(row["epoch"])
+    if math.isnan(value):
+        return -math.inf
     return float(value) if monitor.higher else -float(value)
 
 

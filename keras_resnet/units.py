@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Literal, NamedTuple
 
@@ -44,7 +45,7 @@ def parse_amount(text: str) -> Amount:
     if written.endswith(("macs", "params")):
         written = written.removesuffix("s")
     unit = {each.lower(): each for each in _UNITS}.get(written, "")
-    if not match or not unit or not float(match[1]) > 0:
+    if not match or not unit or not 0 < float(match[1]) < math.inf:
         raise BudgetError(
             f"budget: {text.strip()!r} is not a number and a unit, such as 4.1GMAC, "
             "25Mparam, 500MB, 30ms or 2h"

@@ -156,6 +156,11 @@ EARLY = [
         "to notes.txt: notes.txt is a file",
     ),
     (["export", FINISHED, "--to", PREVIOUS / "export", "--version", 1], 2, "exists"),
+    (["export", FINISHED, "--force"], 2, "force: says nothing without --quantize"),
+    (["export", FINISHED, "--limit", "nan"], 2, "'nan' is not a finite number"),
+    (["rate", "--high", "inf"], 2, "'inf' is not a finite number"),
+    (["rate", FINISHED, "--data-dir", "x"], 2, "data-dir: "),
+    (["tune", "--budget", "1e999MAC"], 2, "'1e999MAC' is not a number and a unit"),
     (["serve", "nowhere"], 2, "nowhere holds no SavedModel"),
     (["serve", PREVIOUS / "export", "--rest-port", 8500], 2, "that of gRPC too"),
     (["publish", PREVIOUS / "export", "--alias", "a b"], 2, "'a b' is not a word"),
@@ -222,13 +227,14 @@ def test_json_alone_is_on_stdout():
     @options.as_json
     def chatter(as_json):
         print("from a library")
-        output.print_json({"a": 1})
+        output.print_json({"a": (1, float("nan"))})
 
     try:
         asked, plain = invoke("chatter", "--json"), invoke("chatter")
     finally:
         del main.commands["chatter"]
-    assert (json.loads(asked.stdout), asked.stderr) == ({"a": 1}, "from a library\n")
+    read = json.loads(asked.stdout, parse_constant=pytest.fail)
+    assert (read, asked.stderr) == ({"a": [1, None]}, "from a library\n")
     assert plain.stdout.startswith("from a library\n{")
 
 

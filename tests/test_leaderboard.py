@@ -50,6 +50,29 @@ def test_runs_and_searches_are_found(place):
     assert states["unfinished"] == "running, epoch 1 of 3"
 
 
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        ("result.json", "test_accuracy", "0.99"),
+        ("result.json", "test_accuracy", 2.5),
+        ("result.json", "test_accuracy", -0.5),
+        ("result.json", "test_accuracy", float("nan")),
+        ("result.json", "test_images", 0),
+        ("result.json", "test_images", 10**400),
+        ("data.json", "source", 1),
+    ],
+)
+def test_a_run_of_wrong_numbers_is_damaged_and_the_others_are_listed(
+    place, file, key, value
+):
+    [path] = place.rglob(f"finished/{file}")
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps(told | {key: value}))
+    found = {entry.path.name: entry for entry in find(place)}
+    assert set(found) == {"finished", "unfinished", "search"}
+    assert (found["finished"].state, found["finished"].score) == ("damaged", None)
+
+
 def test_the_command_sorts_and_prints_json(place):
     listed = CliRunner().invoke(main, ["runs", str(place), "--json", "--sort", "macs"])
     rows = json.loads(listed.output)

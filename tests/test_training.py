@@ -213,9 +213,7 @@ def test_an_unfinished_run_is_continued_on_its_own_data_only(workplace):
         training.train(TINY, folder="mine", seed=1)
     with (
         Run("mine").lock(),
-        pytest.raises(
-            RunFolderError, match=r"trains in mine \(process \d+\)"
-        ),
+        pytest.raises(RunFolderError, match=r"trains in mine \(process \d+\)"),
     ):
         training.train(TINY, folder="mine")
     result = training.train(TINY, folder="mine")

@@ -18,6 +18,7 @@ from keras_resnet.plan import make_plan
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import BusyError, Run
 from keras_resnet.statistics import LEVEL, t_test
+from keras_resnet.tasks import best_epoch
 from keras_resnet.tracking import MLflowTracker, closing
 from keras_resnet.units import count
 from tuning.budget import costs_of
@@ -288,7 +289,7 @@ def _train(name: str, recipe: Recipe, seed: int, how: _Training) -> Run:
 
 def _finalist(name: str, cost: float | None, runs: Sequence[Run]) -> Finalist:
     """A network by its runs: of the epoch that each has kept, by validation loss."""
-    kept = [min(run.history, key=lambda epoch: epoch["val_loss"]) for run in runs]
+    kept = [best_epoch("classes", run.history) for run in runs]
     tested = [float(run.result["test_accuracy"]) for run in runs]
     return Finalist(name, cost, [epoch["val_accuracy"] for epoch in kept], tested)
 

@@ -21,6 +21,7 @@ from keras_resnet import files
 from keras_resnet.errors import UserError, one_line
 from keras_resnet.recipe import Recipe
 from keras_resnet.run import BEST, CHECKPOINT, HISTORY, LOCK, RECIPE, Run
+from keras_resnet.tasks import best_epoch
 from keras_resnet.tracking import Tracker, closing
 from tuning.budget import costs_of
 from tuning.hypermodel import ResidualHyperModel
@@ -142,7 +143,7 @@ class SearchTuner(keras_tuner.Tuner):  # type: ignore[misc]  # untyped
             history = run.history
             carried = int(hp.values.get("tuner/initial_epoch", 0))
             seconds = max(seconds_after(carried, history), time.perf_counter() - began)
-            best = min(history, key=lambda epoch: epoch["val_loss"])
+            best = best_epoch("classes", history)
             metrics = {k: v for k, v in best.items() if k not in ("epoch", "seconds")}
             metrics |= cost | {"best_epoch": best["epoch"], "seconds": seconds}
             metrics["score"] = self.objective.score(metrics, None)

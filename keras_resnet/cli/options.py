@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import re
 import shlex
 from collections.abc import Callable, Mapping
@@ -40,6 +41,16 @@ class Side(click.IntRange):
         if re.fullmatch(r"\d+[x*,]\d+", str(value).strip()):
             self.fail(f"{value!r} is not one number, the side of a square.", *place)
         return super().convert(value, *place)
+
+
+class Finite(click.FloatRange):
+    """A number in a range; click takes nan for one in any."""
+
+    def convert(self, value: Any, *place: Any) -> Any:
+        """The number."""
+        if not math.isfinite(number := super().convert(value, *place)):
+            self.fail(f"{value!r} is not a finite number.", *place)
+        return number
 
 
 SIDE = Side(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -125,11 +126,22 @@ def print_json(value: Any, indent: int | None = 2) -> None:
     """Prints what --json asks for, from a command that is `json_alone`.
 
     Args:
-        value: of what JSON has.
+        value: of what JSON has; NaN and infinity become null.
         indent: None: all on one line, for those who read line by line.
     """
     stdout = click.get_current_context().meta.get(_STDOUT)
-    click.echo(json.dumps(value, indent=indent), file=stdout)
+    text = json.dumps(_finite(value), indent=indent, allow_nan=False)
+    click.echo(text, file=stdout)
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for what JSON has no number for: NaN and infinity."""
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    finite = not isinstance(value, float) or math.isfinite(value)
+    return value if finite else None
 
 
 def macs_text(macs: int | None) -> str:

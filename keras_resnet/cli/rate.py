@@ -26,8 +26,8 @@ from keras_resnet.errors import UserError
     options.assignments,
 )
 @options.gather("loading", dict, options.data_dir, options.download)
-@click.option("--low", type=click.FloatRange(0, min_open=True), default=1e-5)
-@click.option("--high", type=click.FloatRange(0, min_open=True), default=10.0)
+@click.option("--low", type=options.Finite(0, min_open=True), default=1e-5)
+@click.option("--high", type=options.Finite(0, min_open=True), default=10.0)
 @click.option("--steps", type=click.IntRange(20), default=100, show_default=True)
 @click.option("--seed", default=0, type=click.IntRange(0, 2**32 - 1), show_default=True)
 @click.option("--out", type=options.PATH, default=Path("rate.png"), show_default=True)
@@ -58,10 +58,11 @@ def rate(
     files.check_folder(out.parent, "out")
     source: dict[str, Any]
     if run:
-        if given := options.given() & {"recipe", "model", "spec_file", "data"}:
+        own = {"recipe", "model", "spec_file", "data", "data_dir", "download"}
+        if given := options.given() & own:
             raise UserError(
-                f"{min(given).removesuffix('_file')}: {run} has its own; leave one of "
-                "them out"
+                f"{min(given).removesuffix('_file').replace('_', '-')}: {run} has its "
+                "own; leave one of them out"
             )
         opened = Run(run)
         opened.check_exists()

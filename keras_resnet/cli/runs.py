@@ -134,7 +134,7 @@ def recipes(pattern: str, as_json: bool) -> None:
 )
 @click.option(
     "--checkpoint-minutes",
-    type=click.FloatRange(0),
+    type=options.Finite(0),
     default=10.0,
     show_default=True,
     help="Between two checkpoints within an epoch.",

@@ -40,7 +40,7 @@ PORT = click.IntRange(0, 65_535)
     "--limit",
     default=1.0,
     show_default=True,
-    type=click.FloatRange(0),
+    type=options.Finite(0),
     help="Points of accuracy that int8 may lose; see docs/serving.md for other tasks.",
 )
 @click.option("--force", is_flag=True, help="Keep it if it loses more.")
@@ -83,6 +83,8 @@ def export(
 
     names = list(dict.fromkeys(name.strip() for name in formats.split(",")))
     runtimes.check_formats(names, quantize)
+    if quantize != "int8" and (told := options.given() & {"limit", "force"}):
+        raise UserError(f"{min(told)}: says nothing without --quantize int8")
     opened = Run(run)
     opened.check_trained()
     if not unfinished:
