@@ -73,6 +73,14 @@ def test_a_run_of_wrong_numbers_is_damaged_and_the_others_are_listed(
     assert (found["finished"].state, found["finished"].score) == ("damaged", None)
 
 
+def test_names_from_others_are_shown_clean(place):
+    [path] = place.rglob("finished/data.json")
+    told = json.loads(path.read_text()) | {"source": "folder:x\x1b[2J\u202e"}
+    path.write_text(json.dumps(told))
+    table = CliRunner().invoke(main, ["runs", str(place)]).output
+    assert "folder:x?[2J?" in table
+
+
 def test_the_command_sorts_and_prints_json(place):
     listed = CliRunner().invoke(main, ["runs", str(place), "--json", "--sort", "macs"])
     rows = json.loads(listed.output)

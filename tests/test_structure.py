@@ -92,8 +92,9 @@ ROOMS = {
         " recipe run records runtime serving spec statistics surgery tasks tracking"
         " training units",
         "cli": "analysis convolution cost data errors experiments figures files"
-        " hdf5 leaderboard naming network plan prediction presets recipe recipes run"
-        " runtime serving spec tasks tracking training tuning units version weights",
+        " hdf5 leaderboard limits naming network plan prediction presets recipe recipes"
+        " run runtime serving spec tasks tracking training tuning units version"
+        " weights",
         "keras_resnet": "analysis applications cost data errors experiments layers"
         " network optimizers plan presets resnext runtime serving spec surgery tracking"
         " training version weights",

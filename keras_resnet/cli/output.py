@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from keras_resnet.errors import UserError
+from keras_resnet.limits import clean
 
 _STDOUT = "keras_resnet.stdout"  # of a command whose other output is held off it
 
@@ -47,7 +48,13 @@ def table_of(*columns: str, title: str | None = None) -> Any:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    class Clean(Table):
+        """What cells hold may be named by others."""
+
+        def add_row(self, *cells: Any, **how: Any) -> None:
+            super().add_row(*(clean(str(cell)) for cell in cells), **how)
+
+    table = Clean(box=SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
     for column in columns:
         table.add_column(
             column.rstrip(">"),
@@ -98,9 +105,9 @@ def print_classes(
     else:
         for path, classes in answers:
             guesses = "  ".join(f"{name} {p:{form}}" for name, p in classes.items())
-            click.echo(f"{path}: {guesses}")
+            click.echo(clean(f"{path}: {guesses}"))
     for _, error in failed:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(clean(f"Error: {error}"), err=True)
     if failed:
         raise SystemExit(1)
 

@@ -179,13 +179,7 @@ def train(
     from keras_resnet.weights import origins
 
     recipe, data = training.resolve()
-    sources.look(
-        data,
-        recipe.task,
-        loading["label_columns"],
-        data_dir=loading["data_dir"],
-        download=loading["download"],
-    )
+    sources.look(data, recipe.task, **loading)
     start = origins.find(weights).run if weights else None
     if start:
         start.check_trained()

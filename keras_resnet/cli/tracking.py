@@ -9,6 +9,7 @@ import click
 
 from keras_resnet.cli.group import main
 from keras_resnet.errors import UserError
+from keras_resnet.limits import clean
 
 
 @main.command()
@@ -36,14 +37,15 @@ def sync(folders: tuple[Path, ...], tracking_uri: str | None) -> None:
     failed = False
     for row in send_all(runs, chosen):
         for line in row.refused:
-            click.echo(f"{row.run}: MLflow at {row.store} refused {line}", err=True)
+            where = f"{row.run}: MLflow at {row.store}"
+            click.echo(clean(f"{where} refused {line}"), err=True)
         if row.error:
             failed = True
             where = f"MLflow at {row.store} failed: " if row.store else ""
-            click.echo(f"{row.run}: {where}{row.error}", err=True)
+            click.echo(clean(f"{row.run}: {where}{row.error}"), err=True)
         else:
             done = f"sent to {row.store}" if row.sent else "nothing to send"
-            click.echo(f"{row.run}: {done}")
+            click.echo(clean(f"{row.run}: {done}"))
     if failed:
         raise SystemExit(1)
 

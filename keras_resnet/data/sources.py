@@ -142,8 +142,11 @@ def look(
     *,
     data_dir: Path | None = None,
     download: bool = False,
+    **_: Any,
 ) -> None:
     """Refuses what can be seen not to be a source, before any image is read.
+
+    Other arguments of `load` are taken, and say nothing here.
 
     Raises:
         DataError: `find`'s; a folder of no classes, a table whose columns or rows have
