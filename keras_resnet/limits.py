@@ -91,8 +91,8 @@ def hide_passwords(text: str) -> str:
 
 
 def message(text: str) -> str:
-    """A clean text of at most `MESSAGE` characters, cut in its middle."""
-    text = clean(text)
+    """A clean text without passwords, of at most `MESSAGE` characters, cut inside."""
+    text = hide_passwords(clean(text))
     if len(text) <= MESSAGE:
         return text
     head = MESSAGE * 3 // 5

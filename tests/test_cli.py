@@ -98,6 +98,7 @@ def test_listing_never_imports_tensorflow():
 FINISHED = ROOT / "tests" / "golden" / "previous" / "finished"
 PREVIOUS = FINISHED.parent
 SAMPLE = FINISHED / "samples" / "0-is-7.png"
+DEAD_STORE = ("--tracking-uri", "http://me:secret@127.0.0.1:1")
 RESNET18 = "resnet18-run"  # a run folder whose network is for larger images
 EARLY = [
     (["train", "--data", "folder:nowhere"], 2, "folder nowhere doesn't exist"),
@@ -164,6 +165,25 @@ EARLY = [
     (["serve", "nowhere"], 2, "nowhere holds no SavedModel"),
     (["serve", PREVIOUS / "export", "--rest-port", 8500], 2, "that of gRPC too"),
     (["publish", PREVIOUS / "export", "--alias", "a b"], 2, "'a b' is not a word"),
+    (
+        [
+            "publish",
+            PREVIOUS / "export",
+            "--alias",
+            "a",
+            "--version",
+            1,
+            "--model",
+            "m",
+        ],
+        2,
+        "needs no registry; leave --model",
+    ),
+    (
+        ["publish", PREVIOUS / "export", "--alias", "a", *DEAD_STORE],
+        2,
+        "in MLflow at http://me:***@127.0.0.1:1",
+    ),
     (["client", SAMPLE, "--url", "grpc://localhost"], 2, "ends in no model's name"),
     (
         ["client", SAMPLE, "--url", "grpc://h/x", "--version", 1, "--label", "a"],

@@ -200,7 +200,10 @@ def open_search(
     path = folder / SEARCH
     settings = json.loads(json.dumps(settings))
     if path.exists():
-        before = ABSENT | files.read_json(path)
+        before: Any = files.read_json(path)
+        if not isinstance(before, dict) or "recipe" not in before:
+            raise SearchError(f"folder: {path} is damaged: it has no search's settings")
+        before = ABSENT | before
         # Fields that an earlier version had none of have their default.
         recipe = Recipe.from_dict(before["recipe"]).to_dict()
         same = not Recipe.from_dict(settings["recipe"]).differences(recipe)

@@ -234,6 +234,11 @@ def publish(
     from keras_resnet.tracking import address
 
     check_label(folder, alias, version)
+    if version and (registered or tracking_uri):
+        raise UserError(
+            "version: one of the folder's needs no registry; leave --model and "
+            "--tracking-uri out"
+        )
     address.set_environment()
     uri = tracking_uri or address.store_address()
     if version is None:
