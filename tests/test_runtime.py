@@ -93,3 +93,13 @@ def test_ctrl_c_waits_for_what_is_being_loaded():
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("sets", "advised"),
+    [(["avx2", "avx512_bf16"], "avx512_bf16"), (["avx512f"], None)],
+)
+def test_bfloat16_is_advised_where_the_processor_has_it(monkeypatch, sets, advised):
+    monkeypatch.setattr(runtime, "processor", lambda: ("a processor", sets))
+    told = runtime.bfloat16_advice()
+    assert (advised in told) if advised else (told is None)

@@ -189,7 +189,8 @@ def doctor(names: tuple[str, ...], as_json: bool) -> None:
     versions = runtime.versions()
     facts = runtime.describe()
     paths = {name: count_paths(plan) for name, plan in plans.items()}
-    remedies = runtime.remedies()
+    advice = runtime.bfloat16_advice()
+    remedies = [*runtime.remedies(), *([advice] if advice else [])]
     if as_json:
         fields = {"versions": versions, "convolutions": paths, "remedies": remedies}
         print_json(facts | fields)

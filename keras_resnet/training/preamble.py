@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from keras_resnet import runtime
 from keras_resnet.cost import estimate_cost
 from keras_resnet.data import Splits
 from keras_resnet.data.summary import summary
@@ -78,7 +79,9 @@ def _lines(
     replicas = f" x {facts['replicas']}" if facts["replicas"] > 1 else ""
     devices = ", ".join(name.rpartition("device:")[2] for name in facts["devices"])
     threads = f", {facts['threads']} threads" if "GPU" not in devices else ""
-    yield "device", f"{devices}{replicas}{threads}, {facts['precision']}"
+    advice = runtime.bfloat16_advice() if facts["precision"] == "float32" else None
+    advice = f"; {advice}" if advice and not checkpoints.position(run.folder) else ""
+    yield "device", f"{devices}{replicas}{threads}, {facts['precision']}{advice}"
 
 
 def _start(run: Run, recipe: Recipe, facts: Mapping[str, Any]) -> str:
