@@ -21,7 +21,12 @@ from keras_resnet.recipe import Recipe
 from keras_resnet.recipes import get_recipe
 from keras_resnet.run import Run
 
-SEEDS = {"digits": 20, "fashion_mnist": 3}
+# Recipe -> data, seeds, and the precision where it is not float32.
+CASES: dict[str, tuple[str, int, str | None]] = {
+    "digits": ("digits", 20, None),
+    "fashion_mnist": ("fashion_mnist", 3, None),
+    "fashion_mnist_fast": ("fashion_mnist", 3, "mixed_bfloat16"),
+}
 COLUMNS = {
     "recipe": ("case", ""),
     "seeds": ("seeds", ""),
@@ -37,7 +42,9 @@ COLUMNS = {
 }
 
 
-def run_of(recipe: Recipe, data: str, seed: int, folder: Path) -> Run:
+def run_of(
+    recipe: Recipe, data: str, seed: int, folder: Path, precision: str | None = None
+) -> Run:
     """A run that has ended; it is trained, or goes on, if it hasn't."""
     run = Run(folder)
     if not run.is_finished:
@@ -48,6 +55,7 @@ def run_of(recipe: Recipe, data: str, seed: int, folder: Path) -> Run:
             data=data,
             folder=folder,
             seed=seed,
+            precision=precision,
             export=False,
             console=Console(stderr=True),
         )
@@ -55,8 +63,10 @@ def run_of(recipe: Recipe, data: str, seed: int, folder: Path) -> Run:
 
 
 @click.command()
-@options.several("--recipe", "recipes", SEEDS, SEEDS)
-@click.option("--seeds", type=click.IntRange(2), help="Of each; 20 and 3.")
+@options.several("--recipe", "recipes", CASES, CASES)
+@click.option(
+    "--seeds", type=click.IntRange(2), help="Of each; 20 of the digits, 3 of others."
+)
 @click.option(
     "--folder", type=click.Path(path_type=Path), default=Path("runs/accuracy")
 )
@@ -69,14 +79,17 @@ def main(recipes: tuple[str, ...], seeds: int | None, folder: Path, out: Path) -
     records = {record["case"]: record for record in report.last(out)}
     facts = report.machine()
     for recipe in recipes:
+        data, usual, precision = CASES[recipe]
         found = [
-            # These recipes are named for their data.
-            run_of(get_recipe(recipe), recipe, seed, folder / f"{recipe}-{seed}").result
-            for seed in range(seeds or SEEDS[recipe])
+            run_of(
+                get_recipe(recipe), data, seed, folder / f"{recipe}-{seed}", precision
+            ).result
+            for seed in range(seeds or usual)
         ]
         accuracies = [result["test_accuracy"] for result in found]
         records[recipe] = {
             "case": recipe,
+            "precision": precision,
             "seeds": len(found),
             "images": int(found[0]["test_images"]),
             "accuracies": accuracies,
@@ -89,7 +102,7 @@ def main(recipes: tuple[str, ...], seeds: int | None, folder: Path, out: Path) -
             "cpu": facts["cpu"],
             "version": facts["versions"]["keras-residual"],
         }
-    known = [records[recipe] for recipe in SEEDS if recipe in records]
+    known = [records[recipe] for recipe in CASES if recipe in records]
     report.publish(out, "Test accuracy", COLUMNS, known)
 
 

@@ -198,9 +198,16 @@ def draw_bars(out: Path, title: str, chart: Bars, records: Records) -> None:
 
 
 def draw_lines(
-    out: Path, title: str, axis: str, panels: Mapping[tuple[str, str], Lines]
+    out: Path,
+    title: str,
+    axis: str,
+    panels: Mapping[tuple[str, str], Lines],
+    span: tuple[float, float] | None = None,
 ) -> None:
-    """Draws the benchmark's chart: a panel a (title, abscissa), a line a series."""
+    """Draws the benchmark's chart: a panel a (title, abscissa), a line a series.
+
+    The ordinate begins at zero, or has a `span` of its own.
+    """
     figure, axes = _figure(title, (4 * len(panels), 4), columns=len(panels), grid="y")
     names = list(dict.fromkeys(each for series in panels.values() for each in series))
     for ax, ((case, abscissa), series) in zip(axes, panels.items(), strict=True):
@@ -214,7 +221,7 @@ def draw_lines(
             )
         ax.set_title(case, loc="left", fontsize=10)
         ax.set_xlabel(abscissa)
-        ax.set_ylim(0, 1.08 * ax.dataLim.ymax)
+        ax.set_ylim(span or (0, 1.08 * ax.dataLim.ymax))
     axes[0].set_ylabel(axis)
     axes[0].legend(fontsize=9)
     _save(figure, out)

@@ -247,7 +247,9 @@ def accuracy_table() -> str:
     told = measured("accuracy")
     rows = [
         (
-            f"`keras-resnet train --recipe {record['case']}`",
+            f"`keras-resnet train --recipe {record['case']}"
+            + (f" --precision {found}" if (found := record.get("precision")) else "")
+            + "`",
             f"0 to {record['seeds'] - 1}",
             f"**{record['mean']:.2%}**",
             f"{record['deviation']:.2%}",
@@ -263,6 +265,30 @@ def accuracy_table() -> str:
                "measured")  # fmt: skip
     cores = told["machine"]["cores"]
     return table(columns, rows) + f"\n`{told['command']}`, {cores} cores.\n"
+
+
+def minutes_table() -> str:
+    """Accuracy by minutes, a row a case."""
+    told = measured("time_to_accuracy")
+    rows = [
+        (
+            record["case"],
+            record["seeds"],
+            f"{record['epochs']} of {record['epoch_seconds']:.0f} s",
+            f"{record['minutes']:.1f}",
+            *(_percent(record[key]) for key in ("val_2", "val_4", "val_6", "val")),
+            f"**{record['mean']:.2%}**",
+            _percent(record["deviation"]),
+        )
+        for record in told["records"]
+    ]
+    columns = ("case", "seeds", "epochs", "minutes", "validation after 2 minutes", "4",
+               "6", "at the end", "test accuracy", "standard deviation")  # fmt: skip
+    return table(columns, rows) + made_with(told, "tensorflow", "keras")
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.2%}"
 
 
 def verdicts() -> dict[str, list[dict[str, str]]]:
@@ -362,6 +388,7 @@ GENERATED = {
     "docs/performance.md": {
         "training": partial(speed_table, share=True),
         "inference": inference_table,
+        "minutes": minutes_table,
     },
     "docs/serving.md": {"exports": exports_table, "latency": latency_table},
 }
