@@ -1,6 +1,6 @@
 """The peer of `time_to_accuracy`: DAWNBench's ResNet-9 on Fashion-MNIST in torch.
 
-    python -m benchmarks.resnet9 SEED [WIDTH EPOCHS]
+    python -m benchmarks.resnet9 SEED
 
 The network and the rate are those of David Page's "How to train your ResNet" (2018),
 less wide, as two cores have minutes where he had a GPU; channels-last memory, bfloat16
@@ -83,7 +83,7 @@ def rate(done: float) -> float:
     return done / PEAK if done < PEAK else (1 - done) / (1 - PEAK)
 
 
-def train(seed: int, width: int = WIDTH, epochs: int = EPOCHS) -> dict[str, Any]:
+def train(seed: int) -> dict[str, Any]:
     """Seconds and validation accuracy of each epoch, and the test accuracy."""
     torch.manual_seed(seed)
     found = split(read("fashion_mnist", Options()), seed)
@@ -91,7 +91,7 @@ def train(seed: int, width: int = WIDTH, epochs: int = EPOCHS) -> dict[str, Any]
     train, val, test = (
         _tensors(found[name], mean, deviation) for name in ("train", "val", "test")
     )
-    net = network(width)
+    net = network(WIDTH)
     optimizer = torch.optim.SGD(
         net.parameters(),
         RECIPE.learning_rate,
@@ -103,12 +103,12 @@ def train(seed: int, width: int = WIDTH, epochs: int = EPOCHS) -> dict[str, Any]
     loss = nn.CrossEntropyLoss(label_smoothing=RECIPE.label_smoothing)
     x, y = train
     steps, seconds, accuracies = len(x) // RECIPE.batch_size, [], []
-    for epoch in range(epochs):
+    for epoch in range(EPOCHS):
         started = time.perf_counter()
         net.train()
         batches = torch.randperm(len(x)).split(RECIPE.batch_size)[:steps]
         for step, chosen in enumerate(batches):
-            done = (epoch + step / steps) / epochs
+            done = (epoch + step / steps) / EPOCHS
             optimizer.param_groups[0]["lr"] = RECIPE.learning_rate * rate(done)
             images = augmented(x[chosen], RECIPE.augment.pad)[:, None]
             optimizer.zero_grad()
@@ -144,4 +144,4 @@ def _accuracy(net: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(train(*map(int, sys.argv[1:]))))
+    print(json.dumps(train(int(sys.argv[1]))))

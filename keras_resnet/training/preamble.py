@@ -79,8 +79,9 @@ def _lines(
     replicas = f" x {facts['replicas']}" if facts["replicas"] > 1 else ""
     devices = ", ".join(name.rpartition("device:")[2] for name in facts["devices"])
     threads = f", {facts['threads']} threads" if "GPU" not in devices else ""
-    advice = runtime.bfloat16_advice() if facts["precision"] == "float32" else None
-    advice = f"; {advice}" if advice and not checkpoints.position(run.folder) else ""
+    # A run that goes on keeps its precision.
+    asked = facts["precision"] == "float32" and not checkpoints.position(run.folder)
+    advice = f"; {told}" if asked and (told := runtime.bfloat16_advice()) else ""
     yield "device", f"{devices}{replicas}{threads}, {facts['precision']}{advice}"
 
 
