@@ -869,3 +869,12 @@ def test_a_damaged_state_is_refused_in_one_line(workplace, damage):
     assert done.exit_code == 2, done.output
     last = done.output.splitlines()[-1]
     assert last.startswith("Error: search: can't read its state in search/tuner: ")
+
+
+@pytest.mark.parametrize("text", ["[1]", "{}", '{"recipe": {}, "baseline": "x"}'])
+def test_damaged_settings_of_a_search_are_refused_by_the_command(tmp_path, text):
+    (tmp_path / "search.json").write_text(text)
+    arguments = ["tune", "--folder", str(tmp_path), "--no-track"]
+    refused = CliRunner().invoke(main, arguments)
+    assert refused.exit_code == 2
+    assert "search.json is damaged" in refused.output

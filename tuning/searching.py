@@ -27,12 +27,12 @@ from tuning.search_tracking import log_best, tracked
 from tuning.selection import read_result
 from tuning.space import Space
 from tuning.trials import (
-    ABSENT,
     BEST,
     PROJECT,
     SEARCH,
     SearchResult,
     open_search,
+    read_settings,
 )
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def baseline_of(
     """
     needed = sought.kind == "cheapest" and sought.against == "default"
     if asked is None and (folder / SEARCH).exists():
-        return int((ABSENT | files.read_json(folder / SEARCH))["baseline"])
+        return int(read_settings(folder)["baseline"])
     if asked is None:
         few = 0 if trials < 2 * SHARE else min(BASELINE, trials // SHARE)
         return BASELINE if needed or tuner == "hyperband" else few

@@ -184,6 +184,22 @@ def check_place(folder: Path) -> None:
     files.check_folder(folder, "folder")
 
 
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What a search was asked for; fields that it had none of have their default.
+
+    Raises:
+        SearchError: the file holds something else.
+    """
+    path = folder / SEARCH
+    found: Any = files.read_json(path)
+    if not isinstance(found, dict) or "recipe" not in found:
+        raise SearchError(f"folder: {path} is damaged: it has no search's settings")
+    baseline = (ABSENT | found)["baseline"]
+    if type(baseline) is not int:
+        raise SearchError(f"folder: {path} is damaged: baseline is {baseline!r}")
+    return ABSENT | found
+
+
 def open_search(
     folder: Path, settings: dict[str, Any], source: str | None = None
 ) -> None:
@@ -200,10 +216,7 @@ def open_search(
     path = folder / SEARCH
     settings = json.loads(json.dumps(settings))
     if path.exists():
-        before: Any = files.read_json(path)
-        if not isinstance(before, dict) or "recipe" not in before:
-            raise SearchError(f"folder: {path} is damaged: it has no search's settings")
-        before = ABSENT | before
+        before = read_settings(folder)
         # Fields that an earlier version had none of have their default.
         recipe = Recipe.from_dict(before["recipe"]).to_dict()
         same = not Recipe.from_dict(settings["recipe"]).differences(recipe)
